@@ -1,0 +1,27 @@
+# make demo: install, train the embedded default, write a report and say where.
+# make test: install what the tests need, and run them all.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lock clean
+
+demo: $(VENV)/installed
+	$(BIN)/python launch.py --experiment=lenet_digits
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2
+
+# The lock covers Python 3.11 to 3.13; its ranges are in pyproject.toml.
+$(VENV)/installed: requirements.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit(f"Python {v[0]}.{v[1]} found, 3.11 to 3.13 needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+lock:
+	uv pip compile --universal --python-version 3.11 --extra test --no-header --no-emit-index-url pyproject.toml -o requirements.txt
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,117 @@
+"""The modes of launch.py. Results go to standard output, everything else to standard error."""
+
+import datetime
+import sys
+
+import jax
+import numpy as np
+
+from cnn_jax import cli, config, registry, run, workdir
+from cnn_jax.data import catalog, source
+from cnn_jax.errors import UserError
+from cnn_jax.models import outline
+from cnn_jax.models.summary import summarise, table
+from cnn_jax.reporting.gather import gather
+from cnn_jax.reporting.pictures import read_picture
+from cnn_jax.run import Session, say
+from cnn_jax.training.step import forward, prepare_images
+
+
+def train(wish: cli.Wish, settings, folder) -> None:
+    """Trains or continues, measures the test split, writes results.json and report.html."""
+    with workdir.claimed(folder):
+        say(f"compilation cache: {run.enable_compilation_cache()}")
+        result = run.train(settings, folder, wish.started, wish.resume, wish.init_from or "")
+        outcome = result.outcome
+        count, wrong = len(outcome.labels), round((1 - outcome.accuracy) * len(outcome.labels))
+        results = {
+            "test_accuracy": outcome.accuracy,
+            "test_loss": outcome.loss,
+            "test_examples": count,
+            "step": result.step,
+            "rule": result.rule,
+        }
+        workdir.write_json(folder / "results.json", results)
+        print(f"test accuracy {100 * outcome.accuracy:.2f} % ({wrong} of {count:,} wrong; {result.rule}, step {result.step:,})")
+        if wish.report:
+            print(f"report {_write_report(settings, folder, result)}")
+
+
+def evaluate(wish: cli.Wish, settings, folder) -> None:
+    """Measures the chosen checkpoint on the validation split, if there is one, and on the test split."""
+    del wish
+    run.enable_compilation_cache()
+    session = Session(settings)
+    checkpoints = session.checkpoints(folder)
+    for split in ["validation"] * (settings.data.validation > 0) + ["test"]:
+        result = run.measure(session, checkpoints, session.load(split))
+        outcome = result.outcome
+        print(
+            f"{split}: accuracy {100 * outcome.accuracy:.2f} %  loss {outcome.loss:.4f}  "
+            f"n = {len(outcome.labels):,}  ({result.rule}, step {result.step:,})"
+        )
+    checkpoints.close()
+
+
+def predict(wish: cli.Wish, settings, folder) -> None:
+    """Class probabilities of image files."""
+    run.enable_compilation_cache()
+    session = Session(settings)
+    facts = catalog.DATASETS[settings.data.name]
+    pictures = [read_picture(name, facts.shape) for name in wish.images]
+    checkpoints = session.checkpoints(folder)
+    step, rule = session.chosen(checkpoints)
+    params = checkpoints.restore_params(step, session.params_like())
+    checkpoints.close()
+    images = np.stack([picture.pixels for picture in pictures])
+    outputs = jax.jit(lambda params, x: forward(session.settings, session.network, params, prepare_images(session.settings, x))[0])
+    probabilities = np.asarray(jax.nn.softmax(outputs(params, images).astype(np.float32)))
+    say(f"checkpoint: {rule}, step {step:,}")
+    for name, picture, row in zip(wish.images, pictures, probabilities):
+        print(f"{name}: {facts.class_names[row.argmax()]} ({picture.changes})")
+        for label in np.argsort(-row, kind="stable"):
+            print(f"  {facts.class_names[label]:<12} {100 * row[label]:6.2f} %")
+
+
+def summary(wish: cli.Wish, settings, folder) -> None:
+    """The table of layers."""
+    del wish, folder
+    shape, classes = config.image_shape(settings), catalog.DATASETS[settings.data.name].classes
+    print(f"{settings.experiment}: input {'x'.join(map(str, shape))}, {classes} classes\n")
+    print(table(summarise(outline(settings.model, shape, classes))))
+
+
+def report(wish: cli.Wish, settings, folder) -> None:
+    """Rebuilds report.html from the workdir."""
+    del wish
+    run.enable_compilation_cache()
+    session = Session(settings)
+    checkpoints = session.checkpoints(folder)
+    result = run.measure(session, checkpoints, session.load("test"))
+    checkpoints.close()
+    print(f"report {_write_report(settings, folder, result)}")
+
+
+def prepare(wish: cli.Wish, settings, folder) -> None:
+    """Gets the experiment's dataset ready."""
+    del folder
+    say(f"preparing {settings.data.name} in {source.data_root(settings.data)}")
+    print(source.prepare(settings.data, experiment=wish.experiment))
+
+
+def _write_report(settings, folder, result):
+    from cnn_jax.reporting.report import write_report  # draws with matplotlib, which takes half a second
+
+    path = folder / "report.html"
+    write_report(path, gather(settings, folder, result))
+    return path
+
+
+COMMANDS = {
+    "train": train,
+    "eval": evaluate,
+    "predict": predict,
+    "summary": summary,
+    "report": report,
+    "prepare": prepare,
+}

@@ -1,0 +1,1 @@
+"""Data: TFDS source, index plan, feed, augmentation."""

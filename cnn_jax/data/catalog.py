@@ -1,0 +1,82 @@
+"""What is known of each dataset before a byte of it is read. Imports nothing heavy."""
+
+import dataclasses
+
+DIGITS = tuple("0123456789")
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """The published files of a dataset that has to be fetched once.
+
+    Attributes:
+      url: where its authors, or the mirror TFDS uses, publish them; ends in a slash.
+      megabytes: size of all of them together.
+      sha256: checksum of each file, by file name.
+      unpacked: whether the checksum is of the decompressed bytes. Copies of MNIST in circulation were compressed
+        anew, so only what is inside them can be compared.
+    """
+
+    url: str
+    megabytes: int
+    sha256: dict[str, str]
+    unpacked: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """A dataset's fixed properties.
+
+    Attributes:
+      shape: height, width and channels of a stored image.
+      class_names: what each label, from 0, stands for.
+      splits: examples in each stored split.
+      version: version of the TFDS dataset.
+      files: what it is prepared from; None where it comes with an installed package.
+    """
+
+    shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    splits: dict[str, int]
+    version: str
+    files: Files | None = None
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+
+# Checksums of the four files as LeCun published them, decompressed.
+MNIST_FILES = Files(
+    url="https://storage.googleapis.com/cvdf-datasets/mnist/",
+    megabytes=12,
+    sha256={
+        "train-images-idx3-ubyte.gz": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte.gz": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte.gz": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte.gz": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    unpacked=True,
+)
+
+# Address and checksums that TFDS 4.9.10 records for fashion_mnist/3.0.1 (url_checksums/fashion_mnist.txt).
+FASHION_MNIST_FILES = Files(
+    url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    megabytes=31,
+    sha256={
+        "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    },
+    unpacked=False,
+)
+
+CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+
+DATASETS = {
+    "digits": Facts((28, 28, 1), DIGITS, {"train": 1437, "test": 360}, "1.0.0"),
+    "mnist": Facts((28, 28, 1), DIGITS, {"train": 60_000, "test": 10_000}, "3.0.1", MNIST_FILES),
+    "fashion_mnist": Facts((28, 28, 1), CLOTHES, {"train": 60_000, "test": 10_000}, "3.0.1", FASHION_MNIST_FILES),
+}

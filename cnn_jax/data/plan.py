@@ -1,0 +1,127 @@
+"""Which examples a step sees: a pure function of (seed, step), on any number of devices or processes.
+
+Each epoch is a permutation of the training set, and the stream of examples runs on from one epoch into the next,
+so no example is ever dropped and a batch may span epochs. Order comes from the raw output of NumPy's Philox bit
+generator, which NumPy guarantees never to change (NEP 19); the methods of `np.random.Generator` carry no such promise.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from cnn_jax.errors import UsageError
+
+# What a random order is for: each purpose draws from a stream of its own. Changing one changes every result.
+TRAINING_ORDER = 1
+VALIDATION_SPLIT = 2
+DIGITS_TEST_SPLIT = 3
+
+
+def random_order(count: int, seed: int, purpose: int, part: int = 0) -> np.ndarray:
+    """A permutation that depends on nothing but the arguments.
+
+    Args:
+      count: length of the permutation.
+      seed: 0 to 2**64 - 1.
+      purpose: one of the constants above, below 2**16.
+      part: which permutation of the purpose, such as the epoch; below 2**48.
+
+    Returns:
+      int64 [count].
+    """
+    key = np.array([seed, (purpose << 48) | part], np.uint64)
+    return np.argsort(np.random.Philox(key=key).random_raw(count), kind="stable")
+
+
+def stratified(labels: np.ndarray, size: int, purpose: int) -> np.ndarray:
+    """A fixed subset with the class proportions of the whole.
+
+    Each class gives its exact share rounded down or up; the places left after rounding down go to the classes with
+    the largest remainders, the lower label first on a tie.
+
+    Args:
+      labels: int [N], from 0.
+      size: examples to choose, 0 to N.
+      purpose: which fixed choice, one of the constants above.
+
+    Returns:
+      int64 [size], ascending indices into labels.
+    """
+    counts = np.bincount(labels)
+    share, remainder = np.divmod(size * counts.astype(np.int64), len(labels))
+    share[np.argsort(-remainder, kind="stable")[: size - share.sum()]] += 1
+    order = random_order(len(labels), 0, purpose)
+    chosen = [order[labels[order] == label][:number] for label, number in enumerate(share)]
+    return np.sort(np.concatenate(chosen))
+
+
+@functools.lru_cache(maxsize=4)
+def _epoch_order(examples, seed, epoch):
+    order = random_order(examples, seed, TRAINING_ORDER, epoch).astype(np.int32)
+    order.flags.writeable = False
+    return order
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexPlan:
+    """The dataset indices of every training step.
+
+    Attributes:
+      examples: size of the training set, at least 1.
+      batch_size: examples per step over all processes, at least 1; it may exceed `examples`.
+      seed: the run's seed, from 0.
+
+    Raises:
+      ValueError: an attribute is out of range.
+    """
+
+    examples: int
+    batch_size: int
+    seed: int
+
+    def __post_init__(self):
+        for name, low in (("examples", 1), ("batch_size", 1), ("seed", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} = {getattr(self, name)} must be at least {low}")
+
+    def batch(self, step: int) -> np.ndarray:
+        """Indices of one step, int32 [batch_size]."""
+        return self.batches(step, step + 1)[0]
+
+    def batches(self, start: int, stop: int) -> np.ndarray:
+        """Indices of steps start, ..., stop - 1, int32 [stop - start, batch_size].
+
+        Raises:
+          ValueError: not 0 <= start <= stop.
+        """
+        if not 0 <= start <= stop:
+            raise ValueError(f"steps {start} to {stop} must satisfy 0 <= start <= stop")
+        first, last = start * self.batch_size, stop * self.batch_size
+        flat = np.empty(last - first, np.int32)
+        for epoch in range(first // self.examples, -(-last // self.examples)):
+            begin = epoch * self.examples  # position of the epoch's first example in the whole stream
+            low, high = max(first, begin), min(last, begin + self.examples)
+            flat[low - first : high - first] = _epoch_order(self.examples, self.seed, epoch)[low - begin : high - begin]
+        return flat.reshape(stop - start, self.batch_size)
+
+    def epoch(self, step: int) -> float:
+        """Epochs completed before `step` begins."""
+        return step * self.batch_size / self.examples
+
+    def process_slice(self, process_index: int, process_count: int) -> slice:
+        """The part of each global batch that one process feeds: `plan.batch(step)[plan.process_slice(index, count)]`.
+
+        Raises:
+          UsageError: the processes cannot share a batch evenly.
+          ValueError: process_index is not one of them.
+        """
+        if not 0 <= process_index < process_count:
+            raise ValueError(f"process_index = {process_index} must be from 0 to {process_count - 1}, one per process")
+        if self.batch_size % process_count:
+            raise UsageError(
+                f"train.batch_size = {self.batch_size} must be a multiple of the number of processes, {process_count}: "
+                "each feeds an equal part of the batch"
+            )
+        size = self.batch_size // process_count
+        return slice(process_index * size, (process_index + 1) * size)

@@ -1,0 +1,140 @@
+"""Convolution (cross-correlation, as everywhere in deep learning) with groups, connection tables and any padding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+
+from cnn_jax.errors import UsageError
+from cnn_jax.layers.initializers import layer_key, weights_and_bias
+from cnn_jax.layers.windows import Geometry, geometry, per_channel
+
+
+class Convolution(nnx.Module):
+    """A 2-D convolution with bias.
+
+    Parameters: kernel [height, width, channels / groups, features] or, with a connection table,
+    [height, width, connections]; bias [features]. Their shapes do not depend on the layout.
+
+    Args:
+      name: for messages, tables and the initial weights.
+      input_shape: height, width, channels.
+      features: output channels.
+      window: side of the kernel, or its height and width.
+      stride: one stride, or the vertical and the horizontal one.
+      padding: "valid", "same", "full", pixels, or ((top, bottom), (left, right)).
+      fill: what lies beyond the edge: zero, reflect, replicate, circular or symmetric.
+      groups: channels and features are cut into this many groups that do not see each other.
+      connections: for each output feature, the input channels it reads; None: all of its group.
+      init: as `initializers.weights_and_bias`.
+      layout: "NHWC" or "CHWN".
+      key: PRNG key of the model's initial weights.
+
+    Raises:
+      UsageError: the window does not fit, the groups do not divide, or the table does not match.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        input_shape: tuple[int, int, int],
+        features: int,
+        window: int | tuple[int, int],
+        *,
+        key: jax.Array,
+        stride: int | tuple[int, int] = 1,
+        padding="valid",
+        fill: str = "zero",
+        groups: int = 1,
+        connections: tuple[tuple[int, ...], ...] | None = None,
+        init: str = "glorot_uniform",
+        layout: str = "NHWC",
+    ):
+        channels = input_shape[2]
+        if channels % groups or features % groups:
+            raise UsageError(f"{name}: groups = {groups} must divide both {channels} input channels and {features} features")
+        if connections is not None:
+            _check_table(name, connections, channels, features, groups)
+        self.name = name
+        self.geometry = geometry(name, input_shape, window, stride, padding, layout, fill)
+        self.fill = fill
+        self.groups = groups
+        self.connections = connections
+        self.input_shape = tuple(input_shape)
+        self.output_shape = (*self.geometry.output_size, features)
+        height, width = self.geometry.window
+        area = height * width
+        if connections is None:
+            shape, fan_in = (height, width, channels // groups, features), area * channels // groups
+        else:
+            counts = [len(read) for read in connections]
+            shape = (height, width, sum(counts))
+            fan_in = area * np.repeat(counts, counts)  # of the unit each kernel belongs to
+        kernel, bias = weights_and_bias(init, layer_key(key, name), shape, fan_in, area * features, features)
+        self.kernel = nnx.Param(kernel)
+        self.bias = nnx.Param(bias)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of one image, bias not counted."""
+        height, width, _ = self.output_shape
+        return int(np.prod(self.kernel.shape)) * height * width
+
+    def __call__(self, x):
+        """Maps of `input_shape` to maps of `output_shape`, both in the layer's layout."""
+        kernel = self.kernel[...]
+        if self.connections is not None:
+            kernel = _dense_kernel(kernel, self.connections, self.input_shape[2])
+        y = convolve(x, kernel, self.geometry, self.fill, self.groups)
+        return y + per_channel(self.bias[...], self.geometry.layout)
+
+
+def convolve(x, kernel, geometry: Geometry, fill: str = "zero", groups: int = 1):
+    """Convolution of x with kernel [height, width, channels / groups, features].
+
+    XLA's own convolution is the fast one on GPU and TPU. On CPU it is slow, and slower still inside a loop; there the
+    batch-minor layout makes gathering the windows cheap and leaves one matrix product.
+    """
+    if geometry.layout == "CHWN":
+        return _convolve_by_windows(geometry.pad(x, fill), kernel, geometry, groups)
+    pads = geometry.pads if fill == "zero" else ((0, 0), (0, 0))
+    x = x if fill == "zero" else geometry.pad(x, fill)
+    return lax.conv_general_dilated(
+        x, kernel, geometry.stride, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
+    )
+
+
+def _convolve_by_windows(padded, kernel, geometry, groups):
+    height, width, depth, features = kernel.shape
+    rows, columns = geometry.output_size
+    patches = jnp.stack(geometry.windows(padded))  # [height * width, channels, rows, columns, batch]
+    # The batch stays an axis of its own, so that it may be spread over devices.
+    patches = patches.reshape(height * width, groups, depth, rows, columns, -1)
+    if groups == 1:
+        return jnp.tensordot(kernel.reshape(-1, features).T, patches.reshape(-1, rows, columns, patches.shape[-1]), 1)
+    split = kernel.reshape(height * width, depth, groups, features // groups)
+    y = jnp.einsum("wgdrcn,wdgf->gfrcn", patches, split)
+    return y.reshape(features, rows, columns, -1)
+
+
+def _dense_kernel(kernel, connections, channels):
+    """[height, width, connections] spread to [height, width, channels, features], 0 where nothing is connected."""
+    features = len(connections)
+    place = np.zeros((kernel.shape[2], channels * features), np.float32)
+    pairs = [(channel, feature) for feature, read in enumerate(connections) for channel in read]
+    for row, (channel, feature) in enumerate(pairs):
+        place[row, channel * features + feature] = 1
+    # A product with a 0/1 matrix: its gradient is a product too, where a scatter's would be slow and unordered.
+    spread = jnp.matmul(kernel, place.astype(kernel.dtype), precision=lax.Precision.HIGHEST)
+    return spread.reshape(*kernel.shape[:2], channels, features)
+
+
+def _check_table(name, connections, channels, features, groups):
+    if groups != 1:
+        raise UsageError(f"{name}: a connection table and groups = {groups} exclude each other; use one of them")
+    if len(connections) != features:
+        raise UsageError(f"{name}: the connection table has {len(connections)} rows, and there are {features} features")
+    for feature, read in enumerate(connections):
+        if not read or len(set(read)) != len(read) or not set(read) <= set(range(channels)):
+            raise UsageError(f"{name}: connections of feature {feature}, {read}, must be distinct channels below {channels}")

@@ -1,0 +1,166 @@
+"""Pooling: every kind is a reduction over the same windows, behind one constructor, `make_pool`."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from cnn_jax import config
+from cnn_jax.errors import UsageError
+from cnn_jax.layers.windows import Geometry, Span, geometry, per_channel
+
+
+def make_pool(name: str, input_shape: tuple[int, int, int], settings: config.Pool, layout: str = "NHWC") -> nnx.Module:
+    """The pooling layer that the settings ask for.
+
+    Every kind has `name`, `input_shape`, `output_shape` (height, width, channels), `multiply_adds`, and says what
+    surrounds it: `before_activation`, whether pooling first and then applying a monotone activation gives the same
+    result, and `squashed`, whether an activation follows it as one does in 1998.
+
+    Raises:
+      UsageError: the kind is unknown or no window fits.
+    """
+    if settings.kind not in POOLS:
+        raise UsageError(f"{name}: pool.kind = {settings.kind!r} must be one of {', '.join(POOLS)}")
+    whole = settings.window == 0
+    placed = geometry(
+        name,
+        input_shape,
+        tuple(input_shape[:2]) if whole else settings.window,
+        1 if whole else settings.stride,
+        "valid" if whole else settings.padding,
+        layout,
+    )
+    for sides, window in zip(placed.pads, placed.window):
+        if max(sides) >= window:
+            raise UsageError(f"{name}: padding {placed.pads} must be smaller than the window {placed.window}: a window of padding alone has no value")
+    return POOLS[settings.kind](name, placed, settings)
+
+
+class _Common:
+    """What every kind of pooling has; no pooling by itself."""
+
+    multiply_adds = 0  # only sums and comparisons, as the literature counts
+    before_activation = False
+    squashed = False
+
+    def _place(self, name: str, placed: Geometry):
+        self.name = name
+        self.geometry = placed
+        self.input_shape = placed.input_shape
+        self.output_shape = (*placed.output_size, placed.input_shape[2])
+
+
+class MaxPool(_Common, nnx.Module):
+    """The largest value of each window; padding never wins."""
+
+    before_activation = True
+
+    def __init__(self, name: str, placed: Geometry, settings: config.Pool):
+        del settings
+        self._place(name, placed)
+
+    def __call__(self, x):
+        return max_pool(x, self.geometry)
+
+
+class MinPool(_Common, nnx.Module):
+    """The smallest value of each window; padding never wins."""
+
+    before_activation = True
+
+    def __init__(self, name: str, placed: Geometry, settings: config.Pool):
+        del settings
+        self._place(name, placed)
+
+    def __call__(self, x):
+        return -max_pool(-x, self.geometry)
+
+
+class AveragePool(_Common, nnx.Module):
+    """The mean of each window, over all its pixels or only over those inside the map."""
+
+    def __init__(self, name: str, placed: Geometry, settings: config.Pool):
+        self._place(name, placed)
+        self.count_padding = settings.count_padding
+
+    def __call__(self, x):
+        return average_pool(x, self.geometry, self.count_padding)
+
+
+class Subsample(_Common, nnx.Module):
+    """The 1998 subsampling: the sum of each window times a trainable coefficient, plus a trainable bias, per map.
+
+    Parameters: coefficient [channels], started so that the layer averages; bias [channels], started at 0.
+    """
+
+    squashed = True
+
+    def __init__(self, name: str, placed: Geometry, settings: config.Pool):
+        del settings
+        self._place(name, placed)
+        channels = placed.input_shape[2]
+        self.coefficient = nnx.Param(jnp.full(channels, 1 / (placed.window[0] * placed.window[1])))
+        self.bias = nnx.Param(jnp.zeros(channels))
+
+    def __call__(self, x):
+        layout = self.geometry.layout
+        return sum_pool(x, self.geometry) * per_channel(self.coefficient[...], layout) + per_channel(self.bias[...], layout)
+
+
+POOLS = {"max": MaxPool, "average": AveragePool, "min": MinPool, "subsample": Subsample}
+
+
+def sum_pool(x, geometry: Geometry):
+    """The sum of each window; padding counts as 0."""
+    return functools.reduce(jnp.add, geometry.windows(geometry.pad(x)))
+
+
+def average_pool(x, geometry: Geometry, count_padding: bool = False):
+    """The mean of each window.
+
+    Args:
+      x: maps.
+      geometry: the windows.
+      count_padding: divide by the whole window, padding included (True), or by its pixels inside the map (False).
+    """
+    height, width = geometry.window
+    if count_padding or not geometry.is_padded:
+        return sum_pool(x, geometry) / (height * width)
+    ones = jnp.ones([size if axis in "HW" else 1 for axis, size in zip(geometry.layout, x.shape)], x.dtype)
+    return sum_pool(x, geometry) / jnp.maximum(sum_pool(ones, geometry), 1)
+
+
+def max_pool(x, geometry: Geometry):
+    """The largest value of each window. NaN wins over everything.
+
+    The gradient goes to the first largest element of each window, row by row, as in lax.reduce_window; that one's
+    own gradient is slow on CPU and, on GPU, adds in no fixed order (benchmarks/max_pool_gradient.py).
+    """
+    x = geometry.pad(x, value=-jnp.inf)
+    for span in reversed(geometry.spans):  # the first column of each row, then the first row
+        x = _max_along(x, span)
+    return x
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_along(x, span: Span):
+    return functools.reduce(jnp.maximum, span.windows(x))
+
+
+def _max_along_forward(x, span):
+    largest, *rest = span.windows(x)
+    kind = jnp.int8 if span.window <= 128 else jnp.int32
+    winner = jnp.zeros(largest.shape, kind)
+    for position, candidate in enumerate(rest, start=1):
+        winner = jnp.where(candidate > largest, kind(position), winner)
+        largest = jnp.maximum(largest, candidate)
+    return largest, winner
+
+
+def _max_along_backward(span, winner, gradient):
+    return (span.scatter([jnp.where(winner == position, gradient, 0) for position in range(span.window)]),)
+
+
+_max_along.defvjp(_max_along_forward, _max_along_backward)

@@ -1,0 +1,228 @@
+"""Windows over a feature map: the arithmetic of sizes and padding, and the strided slices every layer is made of.
+
+A map is held as NHWC (batch, height, width, channel) or as CHWN. The second keeps the batch innermost: on a CPU every
+slice of a window is then one long contiguous run. `Geometry` is the only place that knows the order of the axes.
+"""
+
+import dataclasses
+import itertools
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from cnn_jax.errors import UsageError
+
+FILLS = {"zero": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap", "symmetric": "symmetric"}
+
+Pads = tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right)
+
+
+def output_size(size: int, window: int, stride: int, pads: tuple[int, int] = (0, 0)) -> int:
+    """Places a window has along one axis: floor((size + low + high - window) / stride) + 1, and never below 0."""
+    return max((size + sum(pads) - window) // stride + 1, 0)
+
+
+def same_pads(size: int, window: int, stride: int) -> tuple[int, int]:
+    """Padding that makes the output ceil(size / stride) long; an odd pixel goes to the high end, as in TensorFlow."""
+    total = max((-(-size // stride) - 1) * stride + window - size, 0)
+    return total // 2, total - total // 2
+
+
+def parse_padding(mode: str, size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]) -> Pads:
+    """Pixels of padding on each side.
+
+    Args:
+      mode: "valid" (none), "same", "full" (window - 1 on every side), or pixels: "2", "rows,columns" or
+        "top,bottom,left,right".
+      size: height and width of the map.
+      window: height and width of the window.
+      stride: vertical and horizontal stride.
+
+    Raises:
+      ValueError: the mode is none of these.
+    """
+    if mode == "valid":
+        return (0, 0), (0, 0)
+    if mode == "same":
+        return tuple(same_pads(*axis) for axis in zip(size, window, stride))
+    if mode == "full":
+        return tuple((side - 1, side - 1) for side in window)
+    parts = mode.split(",")
+    if len(parts) in (1, 2, 4) and all(part.strip().isdecimal() for part in parts):
+        pixels = [int(part) for part in parts]
+        if len(pixels) == 4:
+            return tuple(pixels[:2]), tuple(pixels[2:])
+        rows, columns = pixels[0], pixels[-1]
+        return (rows, rows), (columns, columns)
+    raise ValueError(
+        f"padding {mode!r} must be 'valid', 'same', 'full', or pixels: '2', 'rows,columns' or 'top,bottom,left,right'"
+    )
+
+
+def pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    """The same number for both axes, unless two are given."""
+    return value if isinstance(value, tuple) else (value, value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """Where the windows of one layer lie on its input. Made by `geometry`, which checks it.
+
+    Attributes:
+      input_shape: height, width, channels of the input.
+      window: height and width of a window.
+      stride: vertical and horizontal distance between windows.
+      pads: (top, bottom), (left, right) pixels added around the input.
+      layout: order of the axes, "NHWC" or "CHWN".
+    """
+
+    input_shape: tuple[int, int, int]
+    window: tuple[int, int]
+    stride: tuple[int, int]
+    pads: Pads
+    layout: str
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Height and width of the output."""
+        return tuple(map(output_size, self.input_shape[:2], self.window, self.stride, self.pads))
+
+    @property
+    def axes(self) -> tuple[int, int]:
+        """Positions of height and width."""
+        return self.layout.index("H"), self.layout.index("W")
+
+    @property
+    def is_padded(self) -> bool:
+        return any(map(any, self.pads))
+
+    def pad(self, x, fill: str = "zero", value=0):
+        """Pads height and width; `value` is what "zero" fills with."""
+        if not self.is_padded:
+            return x
+        widths = [(0, 0)] * 4
+        for axis, pads in zip(self.axes, self.pads):
+            widths[axis] = pads
+        if fill == "zero":
+            return lax.pad(x, jnp.asarray(value, x.dtype), [(low, high, 0) for low, high in widths])
+        return jnp.pad(x, widths, mode=FILLS[fill])
+
+    def windows(self, padded) -> list:
+        """One array per window position (i, j), row by row: element (i, j) of every window of the padded map.
+
+        Each has the output's height and width.
+        """
+        return [self._slice(padded, offsets) for offsets in itertools.product(*map(range, self.window))]
+
+    def _slice(self, padded, offsets):
+        start, limit, step = [0] * 4, list(padded.shape), [1] * 4
+        for axis, offset, stride, count in zip(self.axes, offsets, self.stride, self.output_size):
+            start[axis], limit[axis], step[axis] = offset, offset + stride * (count - 1) + 1, stride
+        return lax.slice(padded, start, limit, step)  # at once: XLA on CPU is several times slower with one per axis
+
+    @property
+    def spans(self) -> tuple["Span", "Span"]:
+        """The windows along the height and along the width of the padded map, for what can be done one axis at a time."""
+        sizes = [size + sum(pads) for size, pads in zip(self.input_shape, self.pads)]
+        return tuple(map(Span, self.axes, sizes, self.window, self.stride, self.output_size))
+
+
+class Span(NamedTuple):
+    """Windows along one axis of a padded map: `count` of them, `stride` apart, `window` long, on `size` pixels."""
+
+    axis: int
+    size: int
+    window: int
+    stride: int
+    count: int
+
+    def windows(self, padded) -> list:
+        """One array per window position i: element i of every window, `count` long along the axis."""
+        reach = self.stride * (self.count - 1) + 1
+        return [lax.slice_in_dim(padded, i, i + reach, self.stride, self.axis) for i in range(self.window)]
+
+    def scatter(self, slices: list):
+        """The transpose of `windows`: adds the slices back to where they were cut from.
+
+        Pixels `stride` apart are summed together and interleaved at the end, which XLA compiles to straight loops on
+        CPU; adding up slices dilated with zeros it does not.
+        """
+        rows = -(-self.size // self.stride)
+        phases = [jnp.zeros(())] * self.stride
+        for position, piece in enumerate(slices):
+            before, phase = divmod(position, self.stride)
+            widths = [(0, 0, 0)] * piece.ndim
+            widths[self.axis] = (before, rows - self.count - before, 0)
+            phases[phase] += lax.pad(piece, jnp.zeros((), piece.dtype), widths)
+        total = jnp.stack(jnp.broadcast_arrays(*phases), self.axis + 1)
+        shape = [self.stride * rows if axis == self.axis else side for axis, side in enumerate(slices[0].shape)]
+        return lax.slice_in_dim(total.reshape(shape), 0, self.size, axis=self.axis)
+
+
+def geometry(
+    name: str,
+    input_shape: tuple[int, int, int],
+    window: int | tuple[int, int],
+    stride: int | tuple[int, int] = 1,
+    padding: str | int | Pads = "valid",
+    layout: str = "NHWC",
+    fill: str = "zero",
+) -> Geometry:
+    """Checked geometry of a layer.
+
+    Args:
+      name: the layer, for messages.
+      input_shape: height, width, channels of the input.
+      window: side of the window, or its height and width.
+      stride: one stride, or the vertical and the horizontal one.
+      padding: as `parse_padding`, a number of pixels, or ((top, bottom), (left, right)).
+      layout: "NHWC" or "CHWN".
+      fill: what lies beyond the edge: a key of `FILLS`.
+
+    Raises:
+      UsageError: no window fits, or the padding needs more pixels than the input has to copy from.
+    """
+    window, stride = pair(window), pair(stride)
+    if min(window) < 1 or min(stride) < 1:
+        raise UsageError(f"{name}: window {_by(window)} and stride {_by(stride)} must be at least 1")
+    if fill not in FILLS:
+        raise UsageError(f"{name}: padding fill {fill!r} must be one of {', '.join(FILLS)}")
+    try:
+        pads = parse_padding(str(padding), input_shape[:2], window, stride) if isinstance(padding, str | int) else padding
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from None
+    made = Geometry(tuple(input_shape), window, stride, pads, layout)
+    described = f"{name}: input {_by(input_shape)}, window {_by(window)}, stride {_by(stride)}, padding {pads}"
+    if min(made.output_size) < 1:
+        raise UsageError(f"{described}: the window does not fit, the output would be {_by(made.output_size)}")
+    room = {"reflect": 1, "circular": 0, "symmetric": 0}
+    for size, sides in zip(input_shape, pads):
+        if fill in room and max(sides) > size - room[fill]:
+            raise UsageError(f"{described}: fill {fill!r} can add at most {size - room[fill]} pixels to a side of {size}")
+    return made
+
+
+def _by(sizes) -> str:
+    return "x".join(map(str, sizes))
+
+
+def from_images(images, layout: str):
+    """NHWC images in the layout that the layers use."""
+    return images if layout == "NHWC" else jnp.transpose(images, ["NHWC".index(axis) for axis in layout])
+
+
+def to_images(maps, layout: str):
+    """Maps of any layout as NHWC."""
+    return maps if layout == "NHWC" else jnp.transpose(maps, [layout.index(axis) for axis in "NHWC"])
+
+
+def flatten(maps, layout: str):
+    """Maps as [N, height * width * channels]; the order of the features is the same in every layout."""
+    images = to_images(maps, layout)
+    return images.reshape(images.shape[0], -1)
+
+
+def per_channel(values, layout: str):
+    """A [channels] vector shaped to broadcast over maps."""
+    return values.reshape([-1 if axis == "C" else 1 for axis in layout])

@@ -1,0 +1,46 @@
+"""Networks: final modules made of layers. `make_model` chooses one from its settings."""
+
+import functools
+
+import jax
+from flax import nnx
+
+from cnn_jax import config
+from cnn_jax.models.lenet import LeNet, LeNet5
+
+MODELS = {"lenet": LeNet, "lenet5": LeNet5}
+
+
+def make_model(settings, image_shape: tuple[int, int, int], classes: int, key: jax.Array) -> nnx.Module:
+    """The network that the settings describe.
+
+    Every network is called as `model(images, keys=None)` with images [N, height, width, channels] and returns
+    logits [N, classes] and a dict of named maps; `keys` (one per example) switches dropout on. `parts()` lists its
+    layers in order.
+
+    Args:
+      settings: one of `config.MODELS`.
+      image_shape: height, width, channels of an image.
+      classes: number of classes.
+      key: PRNG key of the initial weights.
+
+    Raises:
+      UsageError: a layer does not fit its input.
+    """
+    return MODELS[settings.name](settings, image_shape, classes, key)
+
+
+def outline(settings, image_shape: tuple[int, int, int], classes: int) -> nnx.Module:
+    """The network that the settings describe, with shapes in place of numbers; nothing is computed.
+
+    Raises:
+      UsageError: a layer does not fit its input.
+    """
+    return nnx.eval_shape(functools.partial(make_model, settings, image_shape, classes), jax.random.key(0))
+
+
+def resolve_layout(layout: str, platform: str) -> str:
+    """The order of axes inside the network: "auto" is CHWN on CPU, NHWC elsewhere."""
+    if layout != "auto":
+        return layout
+    return "CHWN" if platform == "cpu" else "NHWC"

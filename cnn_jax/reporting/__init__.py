@@ -1,0 +1,1 @@
+"""Looking at a run: the self-contained HTML report and its figures."""

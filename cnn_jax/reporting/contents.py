@@ -1,0 +1,259 @@
+"""What a report shows, and the figures worked out from it. Needs nothing but NumPy."""
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+
+from cnn_jax import config as settings_module
+
+Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerRow:
+    """One line of the layer table.
+
+    Attributes:
+      name: the layer's name in the network.
+      kind: what it does, in words, such as "convolution 5x5, tanh".
+      output: (height, width, channels), or (units,).
+      parameters: trained numbers in it.
+      multiply_adds: multiply-adds for one image.
+    """
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What one convolution makes of the example image, and what the pooling after it keeps.
+
+    Attributes:
+      name: the layer, such as "convolution 1".
+      maps: float [height, width, channels], what the pooling is given (or the layer's output, where none follows).
+      pooling: the pooling in words, such as "max pooling 2x2, stride 2"; "" where none follows.
+      pooled: float [smaller height, smaller width, channels]; None where none follows.
+    """
+
+    name: str
+    maps: np.ndarray
+    pooling: str = ""
+    pooled: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Bin:
+    """Images on which the network was about equally sure.
+
+    Attributes:
+      count: images in the bin.
+      correct: of them, answered correctly.
+      confidence: mean probability of the answer given, 0 to 1; NaN in an empty bin.
+    """
+
+    count: int
+    correct: int
+    confidence: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contents:
+    """Everything a report of one run shows. N images of K classes.
+
+    Attributes:
+      title: the experiment's name.
+      description: the experiment's docstring, plain text.
+      command: the command line that made the run.
+      config: nested dict of all settings, as `config.to_dict` gives it.
+      metrics: rows of metrics.jsonl: step, epoch, split ("train", "validation" or "test"), loss, accuracy (0 to 1),
+        learning_rate (or None). Only step and split are needed; a missing or NaN value is not drawn.
+      checkpoint_step: the step of the parameters shown.
+      checkpoint_rule: why that step, such as "best validation accuracy" or "last step".
+      evaluated: the split that images, labels and probabilities come from.
+      images: uint8 [N, height, width, channels], stored pixels.
+      labels: int [N], 0 to K - 1.
+      probabilities: float [N, K], rows summing to 1.
+      class_names: K names.
+      layers: the layer table, input to output.
+      filters: float [height, width, input channels, filters], the first convolution's kernels.
+      example: uint8 [height, width, channels], the image the stages follow.
+      example_label: its class.
+      stages: the convolutions, input to output.
+      records: one run record per start of the program, oldest first; every key may be missing.
+      seconds: wall time of the training, None if unknown.
+
+    Raises:
+      ValueError: there are no images, or the arrays do not fit each other.
+    """
+
+    title: str
+    description: str
+    command: str
+    config: dict
+    metrics: list[dict]
+    checkpoint_step: int
+    checkpoint_rule: str
+    evaluated: str
+    images: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    class_names: tuple[str, ...]
+    layers: list[LayerRow]
+    filters: np.ndarray
+    example: np.ndarray
+    example_label: int
+    stages: list[Stage]
+    records: list[dict]
+    seconds: float | None
+
+    def __post_init__(self):
+        count, classes = len(self.labels), len(self.class_names)
+        if count == 0:
+            raise ValueError("labels is empty: a report needs at least one image")
+        if len(self.images) != count or self.probabilities.shape != (count, classes):
+            raise ValueError(
+                f"images {self.images.shape} and probabilities {self.probabilities.shape} must belong to "
+                f"{count} labels and {classes} class_names"
+            )
+        if self.labels.min() < 0 or self.labels.max() >= classes:
+            raise ValueError(f"labels run from {self.labels.min()} to {self.labels.max()}, with {classes} class_names")
+
+    @functools.cached_property
+    def predictions(self) -> np.ndarray:
+        """int [N], the most probable class; the first of equals."""
+        return np.argmax(self.probabilities, axis=1)
+
+    @functools.cached_property
+    def confidence(self) -> np.ndarray:
+        """float [N], the probability of the prediction; 0 where a diverged network gives NaN."""
+        return np.nan_to_num(np.take_along_axis(self.probabilities, self.predictions[:, None], axis=1)[:, 0])
+
+    @functools.cached_property
+    def correct(self) -> np.ndarray:
+        """bool [N], whether the prediction is the label."""
+        return self.predictions == self.labels
+
+    @property
+    def errors(self) -> int:
+        """Images classified wrongly."""
+        return int(np.sum(~self.correct))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images classified correctly, 0 to 1."""
+        return float(np.mean(self.correct))
+
+    @functools.cached_property
+    def confusion(self) -> np.ndarray:
+        """int [K, K], images of the row's class that were given the column's class."""
+        classes = len(self.class_names)
+        return np.bincount(self.labels * classes + self.predictions, minlength=classes**2).reshape(classes, classes)
+
+    def mistakes(self, most: int) -> np.ndarray:
+        """Indices of up to `most` wrong answers, the surest first."""
+        wrong = np.flatnonzero(~self.correct)
+        return wrong[np.argsort(-self.confidence[wrong], kind="stable")][:most]
+
+    def doubtful(self, most: int) -> np.ndarray:
+        """Indices of up to `most` right answers, the least sure first."""
+        right = np.flatnonzero(self.correct)
+        return right[np.argsort(self.confidence[right], kind="stable")][:most]
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """95 % score interval of a proportion (E. B. Wilson, 1927).
+
+    Args:
+      successes: 0 to trials.
+      trials: at least 1.
+
+    Returns:
+      The interval's ends, within 0 to 1.
+    """
+    share = successes / trials
+    centre = share + Z95**2 / (2 * trials)
+    spread = Z95 * math.sqrt(share * (1 - share) / trials + Z95**2 / (4 * trials**2))
+    scale = 1 + Z95**2 / trials
+    # Without rounding, the interval of none ends at 0, that of all at 1.
+    low = (centre - spread) / scale if successes else 0.0
+    return low, (centre + spread) / scale if successes < trials else 1.0
+
+
+def recall_precision(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Per-class recall and precision.
+
+    Args:
+      confusion: int [K, K], rows true, columns predicted.
+
+    Returns:
+      Two float [K] arrays, 0 to 1; NaN for a class that never occurs (recall) or is never predicted (precision).
+    """
+    hits = np.diag(confusion).astype(float)
+    occurring, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    nothing = np.full(len(hits), np.nan)
+    return (
+        np.divide(hits, occurring, out=nothing.copy(), where=occurring > 0),
+        np.divide(hits, predicted, out=nothing.copy(), where=predicted > 0),
+    )
+
+
+def top_confusions(confusion: np.ndarray, most: int) -> list[tuple[int, int, int]]:
+    """Up to `most` (true class, predicted class, count), the most frequent mistakes first."""
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    pairs = [(*map(int, np.unravel_index(index, wrong.shape)), int(wrong.flat[index])) for index in order]
+    return [pair for pair in pairs if pair[2]]
+
+
+def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int) -> tuple[list[Bin], float]:
+    """How far the network's probabilities can be taken at their word.
+
+    Expected calibration error over equal-width bins of the top class's probability (Guo et al., 2017, eq. 3).
+
+    Args:
+      confidence: float [N], 0 to 1, probability of the answer given.
+      correct: bool [N].
+      bins: number of bins; the upper edge belongs to a bin, as in the paper.
+
+    Returns:
+      The bins, low confidence to high, and the expected calibration error, 0 to 1.
+    """
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(index, minlength=bins)
+    hits = np.bincount(index, weights=correct, minlength=bins)
+    sums = np.bincount(index, weights=confidence, minlength=bins)
+    found = [Bin(int(n), int(h), float(s / n) if n else math.nan) for n, h, s in zip(counts, hits, sums)]
+    return found, float(np.abs(hits - sums).sum() / len(confidence))
+
+
+def settings(config: dict) -> list[tuple[str, object, object]]:
+    """All settings of a run beside what they would be by default.
+
+    Args:
+      config: nested dict, as `config.to_dict` gives it.
+
+    Returns:
+      (dotted name, value, default) in the config's order; the default is the value itself where none is known.
+    """
+    defaults = settings_module.to_dict(settings_module.Config())
+    model = config.get("model")
+    if isinstance(model, dict) and model.get("name") in settings_module.MODELS:
+        defaults["model"] = dataclasses.asdict(settings_module.MODELS[model["name"]]())
+        defaults["model"]["name"] = settings_module.Config().model.name  # which model it is counts as a choice
+    known = dict(_flatten(defaults))
+    return [(name, value, known.get(name, value)) for name, value in _flatten(config)]
+
+
+def _flatten(group, prefix=""):
+    for name, value in group.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", tuple(value) if isinstance(value, list) else value

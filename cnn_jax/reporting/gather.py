@@ -1,0 +1,89 @@
+"""Collects from a finished run what its report shows."""
+
+import jax
+import numpy as np
+
+from cnn_jax import config, registry, workdir
+from cnn_jax.data import source
+from cnn_jax.models import outline
+from cnn_jax.models.summary import summarise
+from cnn_jax.reporting.contents import Contents, LayerRow, Stage
+from cnn_jax.run import Result, Session
+from cnn_jax.training.metrics import read_rows, read_timing
+from cnn_jax.training.step import forward, prepare_images
+
+
+def gather(settings: config.Config, folder, result: Result) -> Contents:
+    """The contents of the report on the run in a folder.
+
+    Args:
+      settings: the run's config.
+      folder: its workdir.
+      result: the chosen parameters, measured on the test split.
+    """
+    session = Session(settings)
+    dataset = session.load("test")
+    checkpoints = session.checkpoints(folder)
+    params = checkpoints.restore_params(result.step, session.params_like())
+    checkpoints.close()
+    model = outline(session.settings.model, session.image_shape, session.classes)
+    chosen = int(np.flatnonzero(result.outcome.probabilities.argmax(-1) == dataset.labels)[:1].sum())
+    see = lambda params, images: forward(session.settings, session.network, params, prepare_images(session.settings, images))
+    _, maps = jax.jit(see)(params, dataset.images[chosen : chosen + 1])
+    starts = workdir.starts(folder)
+    first = model.parts()[0].name
+    return Contents(
+        title=settings.experiment,
+        description=registry.docstring(settings.experiment),
+        command=starts[0]["command"] if starts else "",
+        config=config.to_dict(settings),
+        metrics=read_rows(folder),
+        checkpoint_step=result.step,
+        checkpoint_rule=result.rule,
+        evaluated=dataset.split,
+        images=dataset.images,
+        labels=dataset.labels,
+        probabilities=result.outcome.probabilities,
+        class_names=dataset.class_names,
+        layers=_layers(model),
+        filters=np.asarray(params[first]["kernel"], np.float32),
+        example=dataset.images[chosen],
+        example_label=int(dataset.labels[chosen]),
+        stages=_stages(model, {name: np.asarray(value[0], np.float32) for name, value in maps.items()}),
+        records=starts,
+        seconds=_seconds(folder),
+    )
+
+
+def _layers(model):
+    return [
+        LayerRow(
+            name=row.name,
+            kind=f"{row.kind}, {layer.describe()}" if hasattr(layer, "describe") else row.kind,
+            output=row.output,
+            parameters=row.parameters,
+            multiply_adds=row.multiply_adds,
+        )
+        for row, layer in zip(summarise(model), model.parts())
+    ]
+
+
+def _stages(model, maps):
+    """Each convolution with the pooling that follows it."""
+    parts = [layer for layer in model.parts() if layer.name in maps]
+    stages = []
+    for before, after in zip(parts[::2], parts[1::2]):
+        height, width = after.geometry.window
+        pooling = f"{type(after).__name__} {height}x{width}, stride {after.geometry.stride[0]}"
+        stages.append(Stage(name=before.name, maps=maps[before.name], pooling=pooling, pooled=maps[after.name]))
+    return stages
+
+
+def _seconds(folder):
+    """Training time over all starts of the run: the clock of timing.jsonl begins anew at each."""
+    total = last = 0.0
+    for row in read_timing(folder):
+        if row["seconds"] < last:
+            total += last
+        last = row["seconds"]
+    return total + last or None

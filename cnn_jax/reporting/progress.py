@@ -1,0 +1,119 @@
+"""What a person sees of a run: one moving line in a terminal, plain log lines everywhere else."""
+
+import sys
+import time
+
+
+class Clock:
+    """Where the time of a run goes.
+
+    Attributes:
+      examples_per_second: over the last dispatch of steps.
+      waiting: share of the time since the start spent waiting for data, 0 to 1.
+      seconds: since the start.
+    """
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self._start = time.perf_counter()
+        self._busy = self._waited = 0.0
+        self.examples_per_second = 0.0
+
+    def note(self, steps: int, seconds: float, waited: float) -> None:
+        """Adds a dispatch: its steps, its time, and how much of that was waiting for data."""
+        self._busy += seconds
+        self._waited += waited
+        self.examples_per_second = steps * self._batch_size / max(seconds, 1e-9)
+
+    @property
+    def waiting(self) -> float:
+        return self._waited / self._busy if self._busy else 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+
+class Lines:
+    """Plain lines on standard error: evaluations, and training rows at most every few seconds."""
+
+    EVERY = 10.0  # seconds between lines of training
+
+    def __init__(self, total: int):
+        self._total = total
+        self._shown = 0.0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        print(text, file=sys.stderr, flush=True)
+
+    def row(self, row: dict) -> None:
+        """A row of the metric files."""
+        if row["split"] != "train":
+            self.say(describe(row, self._total))
+
+    def step(self, step: int, loss: float, accuracy: float, clock: Clock) -> None:
+        """The state after a dispatch: its last step, and means since the last training row."""
+        now = time.perf_counter()
+        if now - self._shown >= self.EVERY:
+            self._shown = now
+            self.say(f"step {step:,}/{self._total:,}  {_figures(loss, accuracy, clock)}")
+
+
+class Bar(Lines):
+    """A progress bar on a terminal, with lines above it."""
+
+    def __init__(self, total: int, start: int):
+        super().__init__(total)
+        # Here: a run without a terminal does not need it.
+        from rich import progress
+        from rich.console import Console
+
+        self._bar = progress.Progress(
+            progress.TextColumn("step {task.completed:,}/{task.total:,}"),
+            progress.BarColumn(bar_width=24),
+            progress.TextColumn("{task.fields[figures]}"),
+            progress.TextColumn("ETA"),
+            progress.TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task("train", total=total, completed=start, figures="starting")
+
+    def __enter__(self):
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_):
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def step(self, step: int, loss: float, accuracy: float, clock: Clock) -> None:
+        self._bar.update(self._task, completed=step, figures=_figures(loss, accuracy, clock))
+
+
+def make_progress(total: int, start: int) -> Lines:
+    """A bar if standard error is a terminal, else plain lines."""
+    return Bar(total, start) if sys.stderr.isatty() else Lines(total)
+
+
+def describe(row: dict, total: int) -> str:
+    """A row of the metric files as a sentence."""
+    return (
+        f"step {row['step']:,}/{total:,}  epoch {row['epoch']:.2f}  "
+        f"{row['split']} loss {row['loss']:.4f}  accuracy {100 * row['accuracy']:.2f} %"
+    )
+
+
+def _figures(loss, accuracy, clock):
+    return (
+        f"loss {loss:.4f}  accuracy {100 * accuracy:.2f} %  "
+        f"{clock.examples_per_second:,.0f} examples/s  waiting for data {100 * clock.waiting:.1f} %"
+    )

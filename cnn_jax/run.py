@@ -1,0 +1,232 @@
+"""One training run, from its settings to its final measurement."""
+
+import dataclasses
+import functools
+import os
+import sys
+import time
+from pathlib import Path
+
+import jax
+
+from cnn_jax import config, workdir
+from cnn_jax.data import catalog, source
+from cnn_jax.data.feed import make_feed
+from cnn_jax.data.plan import IndexPlan
+from cnn_jax.errors import UsageError, UserError
+from cnn_jax.models import resolve_layout
+from cnn_jax.parallel import Parallel
+from cnn_jax.reporting.progress import make_progress
+from cnn_jax.training import loop
+from cnn_jax.training import state as states
+from cnn_jax.training.checkpoints import Checkpoints
+from cnn_jax.training.evaluation import Evaluator, Outcome
+from cnn_jax.training.metrics import MetricFiles
+from cnn_jax.training.optimizer import make_optimizer, make_schedule
+from cnn_jax.training.step import make_run, make_train_step
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal; standard output is kept for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Session:
+    """What every mode needs of a config: devices, network, evaluation.
+
+    Attributes:
+      settings: the config, with the layout resolved.
+      parallel: the devices.
+      image_shape: what the network is given.
+      classes: number of classes.
+      network: the model without parameters.
+
+    Args:
+      settings: the config.
+
+    Raises:
+      UsageError: the batch does not divide over the devices, or a layer does not fit its input.
+    """
+
+    def __init__(self, settings: config.Config):
+        layout = resolve_layout(settings.model.layout, jax.default_backend())
+        self.settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, layout=layout))
+        self.parallel = Parallel(settings.parallel, settings.train.batch_size)
+        self.image_shape = config.image_shape(settings)
+        self.classes = catalog.DATASETS[settings.data.name].classes
+        self.network = states.make_network(self.settings, self.image_shape, self.classes)
+
+    @functools.cached_property
+    def evaluator(self) -> Evaluator:
+        """The compiled evaluation."""
+        return Evaluator(self.settings, self.network, self.parallel)
+
+    def load(self, split: str) -> source.Dataset:
+        """One split of the data, which is fetched and prepared first where it has to be."""
+        return source.load(self.settings.data, split, self.settings.experiment)
+
+    def params_like(self):
+        """Shapes and placement of the parameters, to restore into."""
+        initial = functools.partial(states.initial_params, self.settings, self.image_shape, self.classes)
+        return self.placed(jax.eval_shape(initial, 0))
+
+    def placed(self, abstract):
+        """Shapes with the placement of a state: in full on every device."""
+        everywhere = self.parallel.replicated
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), abstract)
+
+    def checkpoints(self, folder: Path) -> Checkpoints:
+        """The run's checkpoints: the latest, and the best where a validation split can tell."""
+        return Checkpoints(folder, self.settings.checkpoint.keep, best=self.settings.data.validation > 0)
+
+    def chosen(self, checkpoints: Checkpoints) -> tuple[int, str]:
+        """The step whose parameters stand for the run, and the rule that chose it.
+
+        Raises:
+          UserError: nothing is saved yet.
+        """
+        step = checkpoints.best()
+        if step is None:
+            raise UserError(f"there is no checkpoint in {checkpoints.folder}: train first, with --mode=train")
+        return step, "best validation accuracy" if self.settings.data.validation else "last step"
+
+
+def enable_compilation_cache() -> str:
+    """Keeps compiled programs in the user's cache folder, so that the next start need not compile; says where."""
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if folder is None:
+        folder = str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnn_jax" / "xla")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"off ({folder}: {error.strerror})"
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The end of a run.
+
+    Attributes:
+      outcome: on the test split.
+      step: of the parameters measured.
+      rule: why that step.
+    """
+
+    outcome: Outcome
+    step: int
+    rule: str
+
+
+def train(settings: config.Config, folder: Path, started: float, resume: bool = True, init_from: str = "") -> Result:
+    """Trains, or continues, the run in a folder, and measures the result on the test split.
+
+    Args:
+      settings: the config.
+      folder: the workdir, claimed by the caller.
+      started: `time.perf_counter()` when the process began.
+      resume: continue the run in the folder; else the folder must hold none.
+      init_from: workdir of a run to take the initial parameters from; "" for random ones.
+
+    Raises:
+      UserError: see the message.
+    """
+    _check_same_run(settings, folder, resume)
+    session = Session(settings)
+    settings = session.settings
+    dataset = session.load("train")
+    watched = session.load("validation" if settings.data.validation else "test")
+    plan = IndexPlan(len(dataset.labels), settings.train.batch_size, settings.seed)
+    total = config.duration_steps(settings.train.duration, plan.examples, plan.batch_size)
+    if total < 1:
+        raise UsageError(f"train.duration = {settings.train.duration!r} is less than one step of {plan.batch_size} examples")
+    rate = settings.optimizer.learning_rate
+    schedule = make_schedule(settings.schedule, rate, total, plan.examples, plan.batch_size)
+    optimizer = make_optimizer(settings.optimizer)
+    feed, placement = make_feed(settings.data.placement, dataset, plan, session.parallel)
+    step_function = make_train_step(settings, session.network, schedule, optimizer)
+    checkpoints = session.checkpoints(folder)
+    state = _first_state(session, optimizer, checkpoints, init_from)
+    step = int(state.step)
+    workdir.store_config(folder, settings)
+    workdir.record_start(
+        folder,
+        settings,
+        devices=[str(device) for device in session.parallel.devices],
+        parallel=str(session.parallel),
+        placement=placement,
+        step=step,
+    )
+    say(f"{settings.experiment}: {plan.examples:,} training images, {total:,} steps of {plan.batch_size}, in {folder}")
+    say(f"parallel: {session.parallel}; data: {placement}; layout {settings.model.layout}")
+    if step:
+        say(f"continuing from step {step:,}")
+    parts = loop.Parts(
+        settings=settings,
+        plan=plan,
+        feed=feed,
+        run=session.parallel.compile_run(make_run(step_function, feed.pick), feed.axes),
+        schedule=schedule,
+        parallel=session.parallel,
+        evaluator=session.evaluator,
+        watched=watched,
+        checkpoints=checkpoints,
+        files=MetricFiles(folder, step, settings.log.tensorboard),
+        progress=make_progress(total, step),
+        total=total,
+    )
+    try:
+        loop.train(parts, state, started)
+    finally:
+        parts.files.close()
+        checkpoints.wait()  # a save under way is finished also when the run ends in an error
+    result = measure(session, checkpoints, session.load("test"))
+    checkpoints.close()
+    return result
+
+
+def measure(session: Session, checkpoints: Checkpoints, dataset: source.Dataset) -> Result:
+    """The chosen parameters of a run on a split."""
+    step, rule = session.chosen(checkpoints)
+    params = checkpoints.restore_params(step, session.params_like())
+    return Result(session.evaluator(params, dataset), step, rule)
+
+
+def _check_same_run(settings, folder, resume):
+    stored = workdir.stored_config(folder)
+    if stored is None:
+        return
+    if not resume:
+        raise UsageError(f"--noresume: {folder} already holds a run; choose another --workdir, or delete that folder")
+    changed = config.differences(settings, stored)
+    if changed:
+        raise UsageError(
+            f"{folder} holds a run with other settings (there -> here):\n  "
+            + "\n  ".join(changed)
+            + "\nuse those settings to continue it, or another --workdir to start anew"
+        )
+
+
+def _first_state(session, optimizer, checkpoints, init_from):
+    """The state to start from: the last checkpoint, or fresh, with the parameters of another run if asked."""
+    initial = functools.partial(states.initial_state, session.settings, session.image_shape, session.classes, optimizer)
+    latest = checkpoints.latest()
+    if latest is not None:
+        return checkpoints.restore(latest, session.placed(jax.eval_shape(initial, session.settings.seed)))
+    state = session.parallel.replicate(jax.jit(initial)(session.settings.seed))
+    if not init_from:
+        return state
+    folder = workdir.locate(init_from)
+    if not (folder / "checkpoints").is_dir():
+        raise UsageError(f"--init_from={init_from}: there is no folder {folder / 'checkpoints'}; name the workdir of a run")
+    others = Checkpoints(folder, best=True)
+    step = others.best()
+    if step is None:
+        raise UsageError(f"--init_from={init_from}: there is no checkpoint in {others.folder}")
+    params = others.restore_params(step, state.params)
+    others.close()
+    say(f"initial parameters from {others.folder / str(step)}")
+    return state._replace(params=params, ema=None if state.ema is None else jax.tree.map(lambda x: x.copy(), params))

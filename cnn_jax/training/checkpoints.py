@@ -1,0 +1,169 @@
+"""Checkpoints: the whole state by name, with the config and the metrics, kept by Orbax.
+
+A checkpoint holds a flat dict from dotted paths ("params.conv1.kernel") to arrays; what is missing, unexpected or of
+another shape is then a list of names.
+"""
+
+import contextlib
+import logging
+import math
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from cnn_jax import config
+from cnn_jax.errors import UserError
+from cnn_jax.training.state import named_leaves
+
+SCORE = "score"  # what "best" goes by: the higher the better; -inf where nothing was measured
+
+
+class Checkpoints:
+    """The checkpoints of a run: the latest few and the best one.
+
+    Args:
+      workdir: the run's folder, or a gs:// address; checkpoints go to its subfolder `checkpoints`.
+      keep: how many of the latest to keep.
+      best: also keep the one with the highest score.
+    """
+
+    def __init__(self, workdir: Path, keep: int = 1, best: bool = False):
+        # Orbax announces every folder it makes; what matters is logged here.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self.folder = workdir / "checkpoints"
+        kept = [policies.LatestN(keep)]
+        score = lambda metrics: metrics[SCORE]
+        if best:
+            kept.append(policies.BestN(get_metric_fn=score, n=1))
+        options = ocp.CheckpointManagerOptions(
+            best_fn=score,
+            best_mode="max",
+            preservation_policy=policies.AnyPreservationPolicy(kept),
+            enable_async_checkpointing=True,
+        )
+        self._best = best
+        with _said(self.folder, "open"):
+            handlers = {"state": ocp.PyTreeCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
+            self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options, item_handlers=handlers)
+
+    def latest(self) -> int | None:
+        """The last step saved, or None."""
+        return self._manager.latest_step()
+
+    def best(self) -> int | None:
+        """The step with the highest score if the run keeps one, else the last step; None where nothing is saved."""
+        if not self._best:
+            return self.latest()
+        scored = [step for step in self._manager.all_steps() if math.isfinite(self._manager.metrics(step)[SCORE])]
+        return self._manager.best_step() if scored else self.latest()
+
+    def save(self, step: int, state, settings: config.Config, score: float | None) -> None:
+        """Saves in the background; `wait` tells when it is on the disk.
+
+        Raises:
+          UserError: the folder cannot be written.
+        """
+        items = ocp.args.Composite(
+            state=ocp.args.PyTreeSave(named_leaves(state)),
+            config=ocp.args.JsonSave(config.to_dict(settings)),
+        )
+        with _said(self.folder, "save"):
+            self._manager.save(step, args=items, metrics={SCORE: -math.inf if score is None else score}, force=True)
+
+    def restore(self, step: int, like):
+        """The state saved at a step.
+
+        Args:
+          step: one of the steps saved.
+          like: a state of the same structure; leaves have shapes, types and placement (arrays or ShapeDtypeStruct).
+
+        Raises:
+          UserError: the checkpoint is damaged, or holds other arrays.
+        """
+        wanted = named_leaves(like)
+        stored = self._stored(step)
+        _check_names(self.folder / str(step), stored, wanted)
+        return self._load(step, like, wanted)
+
+    def restore_params(self, step: int, like: dict) -> dict:
+        """The parameters that evaluation uses, of the state saved at a step: the averaged ones where there are any.
+
+        Args:
+          step: one of the steps saved.
+          like: parameters of the same structure.
+
+        Raises:
+          UserError: the checkpoint is damaged, or its parameters are others.
+        """
+        stored = self._stored(step)
+        part = "ema" if any(name.startswith("ema.") for name in stored) else "params"
+        wanted = {f"{part}.{name}": leaf for name, leaf in named_leaves(like).items()}
+        only = {name: shape for name, shape in stored.items() if name.startswith(f"{part}.")}
+        _check_names(self.folder / str(step), only, wanted)
+        return self._load(step, like, wanted)
+
+    def _stored(self, step):
+        with _said(self.folder / str(step), "read"):
+            return self._manager.item_metadata(step)["state"].tree
+
+    def _load(self, step, like, wanted):
+        abstract = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for name, x in wanted.items()}
+        with _said(self.folder / str(step), "read"):
+            arrays = ocp.checkpoint_utils.construct_restore_args(abstract)
+            restore = ocp.args.PyTreeRestore(abstract, restore_args=arrays, partial_restore=True)
+            loaded = self._manager.restore(step, args=ocp.args.Composite(state=restore))["state"]
+        return jax.tree.unflatten(jax.tree.structure(like), [loaded[name] for name in wanted])
+
+    def settings(self, step: int) -> dict:
+        """The config saved with a step, as a dict."""
+        with _said(self.folder / str(step), "read"):
+            return self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
+
+    def wait(self) -> None:
+        """Returns when every save is on the disk.
+
+        Raises:
+          UserError: one of them failed.
+        """
+        with _said(self.folder, "save"):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and releases the folder."""
+        self.wait()
+        self._manager.close()
+
+
+def _check_names(folder, stored, wanted):
+    missing = sorted(wanted.keys() - stored.keys())
+    unexpected = sorted(stored.keys() - wanted.keys())
+    shapes = [
+        f"{name}: saved {tuple(stored[name].shape)}, here {tuple(wanted[name].shape)}"
+        for name in sorted(wanted.keys() & stored.keys())
+        if tuple(stored[name].shape) != tuple(wanted[name].shape)
+    ]
+    found = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
+    lines = [f"  {what} ({len(names)}): {_some(names)}" for what, names in found if names]
+    if lines:
+        raise UserError(f"the checkpoint {folder} does not fit this network:\n" + "\n".join(lines))
+
+
+def _some(names, most=12):
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+@contextlib.contextmanager
+def _said(folder, doing):
+    """Turns what Orbax raises over files into one message that names the folder."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, FileNotFoundError) as error:
+        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+        hint = {
+            "open": "check that the folder can be written",
+            "save": "check the free space and the permissions; the checkpoints before it are whole",
+            "read": "it may be damaged: delete this folder to go on from the checkpoint before it",
+        }[doing]
+        raise UserError(f"cannot {doing} {folder}: {reason}\n{hint}") from error

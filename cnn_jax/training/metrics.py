@@ -1,0 +1,107 @@
+"""Metric files: JSONL, CSV and TensorBoard.
+
+A row is one split at one step. JSONL and CSV hold nothing that depends on the clock or the machine, so a run that was
+killed and resumed leaves the same bytes as one that was not. Times go to timing.jsonl.
+"""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+COLUMNS = ("step", "epoch", "split", "loss", "accuracy", "learning_rate", "gradient_norm")
+
+
+def read_rows(workdir: Path) -> list[dict]:
+    """The rows of metrics.jsonl that are whole; a line cut short by a crash is left out."""
+    return _whole_rows(workdir / "metrics.jsonl")
+
+
+def read_timing(workdir: Path) -> list[dict]:
+    """The rows of timing.jsonl that are whole."""
+    return _whole_rows(workdir / "timing.jsonl")
+
+
+def _whole_rows(path):
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue  # only the last line of a killed run can be torn
+    return rows
+
+
+class MetricFiles:
+    """The metric files of a run.
+
+    Args:
+      workdir: the run's folder.
+      step: the step the run continues from; rows after it, written by a run that was killed, are dropped.
+      tensorboard: also write event files.
+    """
+
+    def __init__(self, workdir: Path, step: int, tensorboard: bool):
+        kept = [row for row in read_rows(workdir) if row["step"] <= step]
+        self._jsonl = _rewrite(workdir / "metrics.jsonl", "".join(map(_json_line, kept)))
+        self._csv = _rewrite(workdir / "metrics.csv", _csv_line(COLUMNS) + "".join(map(_csv_row, kept)))
+        self._timing = (workdir / "timing.jsonl").open("a", encoding="utf-8")
+        self._board = _board(workdir / "tensorboard", step) if tensorboard else None
+
+    def write(self, row: dict) -> None:
+        """Adds a row with the keys of `COLUMNS`; None where a column does not apply."""
+        self._jsonl.write(_json_line(row))
+        self._csv.write(_csv_row(row))
+        if self._board:
+            for name in COLUMNS[3:]:
+                if row[name] is not None:
+                    self._board.add_scalar(f"{row['split']}/{name}", row[name], row["step"])
+
+    def write_timing(self, row: dict) -> None:
+        """Adds a row to timing.jsonl."""
+        self._timing.write(_json_line(row))
+
+    def flush(self) -> None:
+        """Puts every row on the disk: a checkpoint must never be ahead of its metrics."""
+        for file in (self._jsonl, self._csv, self._timing):
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Flushes and closes."""
+        self.flush()
+        for file in (self._jsonl, self._csv, self._timing):
+            file.close()
+        if self._board:
+            self._board.close()
+
+
+def _json_line(row):
+    return json.dumps(row) + "\n"
+
+
+def _csv_line(cells):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def _csv_row(row):
+    return _csv_line(["" if row[name] is None else row[name] for name in COLUMNS])
+
+
+def _rewrite(path, text):
+    """Replaces a file's text in one move and opens it for appending."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text, encoding="utf-8")
+    os.replace(fresh, path)
+    return path.open("a", encoding="utf-8")
+
+
+def _board(folder, step):
+    import tensorboardX  # here: it takes a fifth of a second, and is not always wanted
+
+    return tensorboardX.SummaryWriter(str(folder), purge_step=step + 1 if step else None)

@@ -1,0 +1,104 @@
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from cnn_jax import registry
+from cnn_jax.config import Config, problems
+from cnn_jax.errors import EXIT_USAGE, UsageError
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SOUND = '''"""A small recipe.
+
+Expected: little.
+"""
+
+from cnn_jax.config import Config
+
+
+def config():
+    return Config(seed=5)
+'''
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An experiments folder with one sound file, to add others to."""
+    monkeypatch.setattr(registry, "FOLDER", tmp_path)
+    (tmp_path / "small.py").write_text(SOUND)
+    return tmp_path
+
+
+def test_every_experiment_loads_sound_and_with_a_summary():
+    cards = dict(registry.summaries())
+    assert {"lenet_digits", "lenet_mnist"} <= cards.keys()
+    for name in registry.names():
+        config = registry.load(name)
+        assert config.experiment == name
+        assert problems(config) == [], name
+        assert cards[name], f"experiments/{name}.py has no docstring"
+
+
+def test_names_are_the_files_without_helpers(folder):
+    (folder / "_shared.py").write_text("")
+    (folder / "another.py").write_text("")
+    (folder / "notes.txt").write_text("")
+    assert registry.names() == ["another", "small"]
+
+
+def test_names_do_not_depend_on_the_current_directory(tmp_path, monkeypatch):
+    before = registry.names()
+    monkeypatch.chdir(tmp_path)
+    assert registry.names() == before
+
+
+def test_recipe_cards_are_read_without_running_the_file(folder):
+    (folder / "broken.py").write_text('"""Runs into a wall.\n\nAt once.\n"""\nraise RuntimeError\n')
+    (folder / "bare.py").write_text("x = 1\n")
+    assert registry.summaries() == [("bare", ""), ("broken", "Runs into a wall."), ("small", "A small recipe.")]
+    assert registry.docstring("broken") == "Runs into a wall.\n\nAt once."
+
+
+def test_loading_sets_the_name_and_keeps_the_settings(folder):
+    (folder / "broken.py").write_text("raise RuntimeError\n")  # the others are not run
+    assert registry.load("small") == Config(experiment="small", seed=5)
+
+
+@pytest.mark.parametrize("ask", [registry.load, registry.docstring])
+@pytest.mark.parametrize("name, answer", [("smal", "mean small?"), ("../small", "are small"), ("", "are small")])
+def test_an_unknown_experiment_is_answered_with_the_names(folder, ask, name, answer):
+    with pytest.raises(UsageError, match="no experiment") as caught:
+        ask(name)
+    assert answer in str(caught.value) and caught.value.exit_code == EXIT_USAGE
+
+
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        ("x = 1\n", "no function config"),
+        ("def config():\n    return 3\n", "type int, not a Config"),
+        ("def config(:\n", "line 1: "),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_refused(folder, source, message):
+    (folder / "odd.py").write_text(source)
+    with pytest.raises(UsageError, match=message) as caught:
+        registry.load("odd")
+    assert "experiments/odd.py" in str(caught.value)
+
+
+def test_choosing_an_experiment_does_not_import_jax(tmp_path):
+    program = (
+        "import sys\n"
+        "from cnn_jax import overrides, registry\n"
+        "for name in registry.names():\n"
+        "    overrides.apply(registry.load(name), ['seed=3'])\n"
+        "print(sorted({'jax', 'flax', 'numpy', 'tensorflow'} & sys.modules.keys()))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
