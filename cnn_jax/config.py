@@ -116,9 +116,9 @@ class Optimizer:
     learning_rate: float = setting(1e-3, low=0.0)  # peak value; the schedule scales it
     momentum: float = setting(0.9, low=0.0, high=1.0)  # sgd, lars
     nesterov: bool = False  # sgd, lars
-    beta1: float = setting(0.9, low=0.0, high=1.0)  # adam, adamw
-    beta2: float = setting(0.999, low=0.0, high=1.0)  # adam, adamw
-    epsilon: float = setting(1e-7, low=0.0)  # adam, adamw; Keras's default, PyTorch's is 1e-8
+    beta1: float = setting(0.9, low=0.0, high=0.99999)  # adam, adamw
+    beta2: float = setting(0.999, low=0.0, high=0.99999)  # adam, adamw
+    epsilon: float = setting(1e-7, low=1e-12)  # adam, adamw; Keras's default, PyTorch's is 1e-8
     weight_decay: float = setting(0.0, low=0.0)  # adamw: decoupled; the others: added to the gradient (L2)
     decay_biases: bool = False  # also decay parameters with one axis: biases, scales
     trust: float = setting(0.001, low=0.0)  # lars: the local rate's coefficient
@@ -266,19 +266,21 @@ def _cross_checks(config):
         yield f"data.size = {config.data.size} must be 0 or at least the stored side, {max(stored[:2])}: images are centred on a larger canvas, never cut"
     if config.data.low == config.data.high:
         yield f"data.low and data.high are both {config.data.low}: every image would be blank"
-    if config.train.batch_size % config.optimizer.accumulate:
+    if config.optimizer.accumulate > 0 and config.train.batch_size % config.optimizer.accumulate:
         yield f"train.batch_size = {config.train.batch_size} must be a multiple of optimizer.accumulate = {config.optimizer.accumulate}"
     if config.schedule.name == "step" and not config.schedule.drops:
         yield "schedule.name = 'step' needs schedule.drops, such as --set schedule.drops='6 epochs,8 epochs'"
     if config.schedule.name != "step" and config.schedule.drops:
         yield f"schedule.drops = {config.schedule.drops} only apply to schedule.name = 'step', not {config.schedule.name!r}"
+    if config.optimizer.nesterov and not config.optimizer.momentum:
+        yield "optimizer.nesterov needs optimizer.momentum above 0"
     if config.schedule.name == "plateau" and not config.data.validation:
         yield "schedule.name = 'plateau' follows the validation loss: set data.validation to a number of examples to hold out"
     if getattr(config.model, "output", "") == "rbf":
         if config.train.label_smoothing:
             yield "train.label_smoothing does not apply to model.output = 'rbf', whose loss has its own background term"
         classes = catalog.DATASETS[config.data.name].classes if config.data.name in catalog.DATASETS else 10
-        if len(catalog.DATASETS) and classes != 10:
+        if classes != 10:
             yield f"model.output = 'rbf' has bitmaps of the ten digits, and {config.data.name} has {classes} classes"
 
 
