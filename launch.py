@@ -1,5 +1,6 @@
 """Trains and studies LeNet-5 and AlexNet: python launch.py --experiment=NAME (see --list, --help)."""
 
+import dataclasses
 import sys
 import time
 
@@ -14,7 +15,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("experiment", None, "name of the experiment, see --list")
 flags.DEFINE_bool("list", False, "print the experiments and leave")
 flags.DEFINE_enum("mode", "train", cli.MODES, "what to do with the experiment")
-flags.DEFINE_multi_string("set", [], "replace a setting: --set optimizer.learning_rate=0.002; repeatable", short_name=None)
+flags.DEFINE_multi_string("set", [], "replace a setting, such as optimizer.learning_rate=0.002; repeatable")
 flags.DEFINE_string("workdir", None, "folder of the run; default: runs/NAME")
 flags.DEFINE_integer("seed", None, "seed of every random choice; default: the experiment's", lower_bound=0)
 flags.DEFINE_enum("parallel", None, ["auto", "jit", "mesh", "pmap"], "one device, a device mesh, or pmap; default: auto")
@@ -32,11 +33,10 @@ def main() -> int:
         print(f"error: {error}. See --help", file=sys.stderr)
         return EXIT_USAGE
     if FLAGS.help:
-        print(f"{__doc__}\n\n{FLAGS.module_help(sys.argv[0]) if False else FLAGS.main_module_help()}")
+        print(f"{__doc__}\n\n{FLAGS.main_module_help()}")
         return 0
-    values = {name: FLAGS[name].value for name in ("experiment", "list", "mode", "set", "workdir", "seed", "parallel")}
-    values |= {name: FLAGS[name].value for name in ("resume", "init_from", "report", "images")}
-    return cli.main(cli.Wish(rest=rest, started=STARTED, **values))
+    names = {field.name for field in dataclasses.fields(cli.Wish)} - {"rest", "started"}
+    return cli.main(cli.Wish(rest=rest, started=STARTED, **{name: FLAGS[name].value for name in names}))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,11 @@ class Session:
 
     def load(self, split: str) -> source.Dataset:
         """One split of the data, which is fetched and prepared first where it has to be."""
-        return source.load(self.settings.data, split, self.settings.experiment)
+        data = self.settings.data
+        if not source.is_prepared(data):
+            say(f"{data.name} is not prepared in {source.data_root(data)}: getting it ready, once")
+            say(source.prepare(data, experiment=self.settings.experiment))
+        return source.load(data, split, self.settings.experiment)
 
     def params_like(self):
         """Shapes and placement of the parameters, to restore into."""

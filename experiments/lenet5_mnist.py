@@ -2,9 +2,12 @@
 
 Images 32x32 in -0.1 .. 1.175, squashing 1.7159 tanh(2x/3), the criterion of eq. 9. In place of the stochastic diagonal
 Levenberg-Marquardt method it uses AdamW with a cosine schedule.
+
 Source: LeCun, Bottou, Bengio and Haffner 1998, sections II and III, appendix A. Published test error: 0.95 %, and 0.8 %
 with distorted images.
+
 Command: python launch.py --experiment=lenet5_mnist
+
 Protocol: all 60,000 images train; the test images are measured after every epoch for the curve, and choose nothing.
 """
 

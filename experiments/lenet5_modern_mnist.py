@@ -2,8 +2,11 @@
 
 Three convolutions, two average poolings, two dense layers on 32x32 images. The connection table, the trainable
 subsampling and the radial basis output of 1998 are lenet5_mnist; the notebook's network is lenet_mnist.
+
 Source: the course's first lesson on LeNet-5; LeCun et al. 1998 for the sizes.
+
 Command: python launch.py --experiment=lenet5_modern_mnist
+
 Protocol: all 60,000 images train; the test images are measured after every epoch for the curve, and choose nothing.
 """
 

@@ -1,8 +1,11 @@
 """The notebook's LeNet on Fashion-MNIST: ten kinds of clothing in the format of MNIST.
 
 The network and recipe of lenet_mnist on a harder set.
+
 Source: Xiao, Rasul and Vollgraf 2017 for the data.
+
 Command: python launch.py --experiment=lenet_fashion_mnist
+
 Protocol: 55,000 images train, 5,000 held-out ones choose the checkpoint, the test images are looked at once.
 """
 

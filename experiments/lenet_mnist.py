@@ -2,8 +2,11 @@
 
 Two convolutions, two max poolings, three dense layers on 28x28 images: the notebook's code. Its prose, and the course,
 describe average pooling and three convolutions: that network is lenet5_modern_mnist.
+
 Source: the notebook: Glorot uniform, Adam 1e-3 (epsilon 1e-7), batch 32, pixels / 255.
+
 Command: python launch.py --experiment=lenet_mnist
+
 Protocol: as the notebook, all 60,000 images train and the test images are measured after every epoch, for the curve
 only; nothing is chosen by them: the result is that of the last step. To choose by held-out images instead, add
 --set data.validation=5000 (a fixed 55,000/5,000 split).

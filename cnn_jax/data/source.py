@@ -57,7 +57,7 @@ def load(data: config.Data, split: str, experiment: str = "") -> Dataset:
         raise ValueError(f"split = {split!r} must be one of {', '.join(SPLITS)}")
     if split == "validation" and not data.validation:
         raise UsageError("there is no validation split: hold out training examples with --set data.validation=NUMBER")
-    if not _prepared(data):
+    if not is_prepared(data):
         if catalog.DATASETS[data.name].files:
             raise UserError(_not_prepared(data, experiment))
         _build(data, download=False, experiment=experiment)
@@ -95,11 +95,16 @@ def prepare(data: config.Data, download: bool = True, experiment: str = "") -> s
     Raises:
       UserError: files are missing, damaged or not the published ones, or the folder cannot be written.
     """
-    state = "already prepared" if _prepared(data) else "prepared"
+    state = "already prepared" if is_prepared(data) else "prepared"
     if state == "prepared":
         _build(data, download, experiment)
     counts = [f"{len(_read(data, split)[1]):,} {split}" for split in catalog.DATASETS[data.name].splits]
     return f"{data.name} is {state} in {_folder(data)}: {' and '.join(counts)} examples"
+
+
+def is_prepared(data: config.Data) -> bool:
+    """Whether the dataset lies ready in the data folder."""
+    return (_folder(data) / "dataset_info.json").is_file()
 
 
 def data_root(data: config.Data) -> Path:
@@ -116,10 +121,6 @@ def data_root(data: config.Data) -> Path:
 
 def _folder(data):
     return data_root(data) / data.name / catalog.DATASETS[data.name].version
-
-
-def _prepared(data):
-    return (_folder(data) / "dataset_info.json").is_file()
 
 
 def _read(data, split):

@@ -81,6 +81,14 @@ class Convolution(nnx.Module):
         height, width, _ = self.output_shape
         return int(np.prod(self.kernel.shape)) * height * width
 
+    def describe(self) -> str:
+        """What the layer does, in words."""
+        words = [f"convolution {self.geometry.describe()}"]
+        words += [f"{self.fill} fill"] * (self.geometry.is_padded and self.fill != "zero")
+        words += [f"{self.groups} groups"] * (self.groups > 1)
+        words += [f"{self.kernel.shape[2]} connections"] * (self.connections is not None)
+        return ", ".join(words)
+
     def __call__(self, x):
         """Maps of `input_shape` to maps of `output_shape`, both in the layer's layout."""
         kernel = self.kernel[...]

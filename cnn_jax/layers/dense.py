@@ -34,6 +34,10 @@ class Dense(nnx.Module):
         """Of one image, bias not counted."""
         return self.input_shape[0] * self.output_shape[0]
 
+    def describe(self) -> str:
+        """What the layer does, in words."""
+        return "dense"
+
     def __call__(self, x):
         """[N, inputs] to [N, units]."""
         return x @ self.kernel[...] + self.bias[...]
@@ -93,6 +97,10 @@ class RadialBasis(nnx.Module):
         self.input_shape = (84,)
         self.output_shape = (10,)
         self.multiply_adds = 840
+
+    def describe(self) -> str:
+        """What the layer does, in words."""
+        return "radial basis, fixed"
 
     def __call__(self, x):
         """[N, 84] to [N, 10]."""

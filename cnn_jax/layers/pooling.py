@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from cnn_jax import config
 from cnn_jax.errors import UsageError
@@ -51,11 +52,16 @@ class _Common:
         self.input_shape = placed.input_shape
         self.output_shape = (*placed.output_size, placed.input_shape[2])
 
+    def describe(self) -> str:
+        """What the layer does, in words."""
+        return f"{self.title} {self.geometry.describe()}"
+
 
 class MaxPool(_Common, nnx.Module):
     """The largest value of each window; padding never wins."""
 
     before_activation = True
+    title = "max pooling"
 
     def __init__(self, name: str, placed: Geometry, settings: config.Pool):
         del settings
@@ -69,6 +75,7 @@ class MinPool(_Common, nnx.Module):
     """The smallest value of each window; padding never wins."""
 
     before_activation = True
+    title = "min pooling"
 
     def __init__(self, name: str, placed: Geometry, settings: config.Pool):
         del settings
@@ -80,6 +87,8 @@ class MinPool(_Common, nnx.Module):
 
 class AveragePool(_Common, nnx.Module):
     """The mean of each window, over all its pixels or only over those inside the map."""
+
+    title = "average pooling"
 
     def __init__(self, name: str, placed: Geometry, settings: config.Pool):
         self._place(name, placed)
@@ -96,6 +105,7 @@ class Subsample(_Common, nnx.Module):
     """
 
     squashed = True
+    title = "subsampling"
 
     def __init__(self, name: str, placed: Geometry, settings: config.Pool):
         del settings
@@ -160,7 +170,8 @@ def _max_along_forward(x, span):
 
 
 def _max_along_backward(span, winner, gradient):
-    return (span.scatter([jnp.where(winner == position, gradient, 0) for position in range(span.window)]),)
+    nothing = jnp.zeros_like(gradient)  # lax.select: XLA compiles jnp.where with a scalar 0 to code half as fast
+    return (span.scatter([lax.select(winner == position, gradient, nothing) for position in range(span.window)]),)
 
 
 _max_along.defvjp(_max_along_forward, _max_along_backward)

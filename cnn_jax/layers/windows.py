@@ -5,6 +5,7 @@ slice of a window is then one long contiguous run. `Geometry` is the only place 
 """
 
 import dataclasses
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -97,6 +98,16 @@ class Geometry:
     def is_padded(self) -> bool:
         return any(map(any, self.pads))
 
+    def describe(self) -> str:
+        """Such as "5x5, stride 2, padding 1"; a stride of 1 and no padding go without saying."""
+        words = [_by(self.window)]
+        if self.stride != (1, 1):
+            words.append(f"stride {_by(self.stride) if self.stride[0] != self.stride[1] else self.stride[0]}")
+        if self.is_padded:
+            sides = {side for pads in self.pads for side in pads}
+            words.append(f"padding {sides.pop() if len(sides) == 1 else self.pads}")
+        return ", ".join(words)
+
     def pad(self, x, fill: str = "zero", value=0):
         """Pads height and width; `value` is what "zero" fills with."""
         if not self.is_padded:
@@ -149,15 +160,19 @@ class Span(NamedTuple):
         CPU; adding up slices dilated with zeros it does not.
         """
         rows = -(-self.size // self.stride)
-        phases = [jnp.zeros(())] * self.stride
-        for position, piece in enumerate(slices):
-            before, phase = divmod(position, self.stride)
-            widths = [(0, 0, 0)] * piece.ndim
+        zero = jnp.zeros((), slices[0].dtype)
+
+        def place(position):
+            before = position // self.stride
+            widths = [(0, 0, 0)] * slices[0].ndim
             widths[self.axis] = (before, rows - self.count - before, 0)
-            phases[phase] += lax.pad(piece, jnp.zeros((), piece.dtype), widths)
-        total = jnp.stack(jnp.broadcast_arrays(*phases), self.axis + 1)
+            return lax.pad(slices[position], zero, widths)
+
+        phases = [list(map(place, range(phase, self.window, self.stride))) for phase in range(self.stride)]
+        sums = jnp.broadcast_arrays(*(functools.reduce(jnp.add, phase or [zero]) for phase in phases))
         shape = [self.stride * rows if axis == self.axis else side for axis, side in enumerate(slices[0].shape)]
-        return lax.slice_in_dim(total.reshape(shape), 0, self.size, axis=self.axis)
+        total = jnp.stack(sums, self.axis + 1).reshape(shape)
+        return lax.slice_in_dim(total, 0, self.size, axis=self.axis)
 
 
 def geometry(

@@ -13,7 +13,7 @@ class Row:
 
     Attributes:
       name: the layer's name.
-      kind: its class.
+      kind: what it does, in words.
       output: height, width, channels, or (units,).
       parameters: trainable numbers.
       multiply_adds: of one image; bias, pooling and activation not counted.
@@ -31,7 +31,7 @@ def summarise(model: nnx.Module) -> list[Row]:
     return [
         Row(
             name=layer.name,
-            kind=type(layer).__name__,
+            kind=layer.describe(),
             output=tuple(layer.output_shape),
             parameters=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(layer, nnx.Param))),
             multiply_adds=layer.multiply_adds,

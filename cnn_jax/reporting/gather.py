@@ -1,5 +1,7 @@
 """Collects from a finished run what its report shows."""
 
+import dataclasses
+
 import jax
 import numpy as np
 
@@ -45,7 +47,7 @@ def gather(settings: config.Config, folder, result: Result) -> Contents:
         labels=dataset.labels,
         probabilities=result.outcome.probabilities,
         class_names=dataset.class_names,
-        layers=_layers(model),
+        layers=[LayerRow(**dataclasses.asdict(row)) for row in summarise(model)],
         filters=np.asarray(params[first]["kernel"], np.float32),
         example=dataset.images[chosen],
         example_label=int(dataset.labels[chosen]),
@@ -55,27 +57,14 @@ def gather(settings: config.Config, folder, result: Result) -> Contents:
     )
 
 
-def _layers(model):
-    return [
-        LayerRow(
-            name=row.name,
-            kind=f"{row.kind}, {layer.describe()}" if hasattr(layer, "describe") else row.kind,
-            output=row.output,
-            parameters=row.parameters,
-            multiply_adds=row.multiply_adds,
-        )
-        for row, layer in zip(summarise(model), model.parts())
-    ]
-
-
 def _stages(model, maps):
     """Each convolution with the pooling that follows it."""
     parts = [layer for layer in model.parts() if layer.name in maps]
     stages = []
     for before, after in zip(parts[::2], parts[1::2]):
-        height, width = after.geometry.window
-        pooling = f"{type(after).__name__} {height}x{width}, stride {after.geometry.stride[0]}"
-        stages.append(Stage(name=before.name, maps=maps[before.name], pooling=pooling, pooled=maps[after.name]))
+        stages.append(
+            Stage(name=before.name, maps=maps[before.name], pooling=after.describe(), pooled=maps[after.name])
+        )
     return stages
 
 

@@ -112,7 +112,7 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
         rate = schedule(state.step) * state.plateau.factor
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params, learning_rate=rate)
         params = optax.apply_updates(state.params, updates)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         ema = None if state.ema is None else ema_update(state.ema, params, settings.optimizer.ema, state.step)
         seen = state.totals
         totals = Totals(seen.steps + 1, seen.examples + examples, seen.loss + loss, seen.correct + correct, norm)
