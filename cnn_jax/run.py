@@ -49,9 +49,9 @@ class Session:
     """
 
     def __init__(self, settings: config.Config):
-        layout = resolve_layout(settings.model.layout, jax.default_backend())
-        self.settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, layout=layout))
         self.parallel = Parallel(settings.parallel, settings.train.batch_size)
+        layout = resolve_layout(settings.model.layout, jax.default_backend(), self.parallel.mode == "mesh")
+        self.settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, layout=layout))
         self.image_shape = config.image_shape(settings)
         self.classes = catalog.DATASETS[settings.data.name].classes
         self.network = states.make_network(self.settings, self.image_shape, self.classes)

@@ -115,15 +115,16 @@ def convolve(x, kernel, geometry: Geometry, fill: str = "zero", groups: int = 1)
 
 def _convolve_by_windows(padded, kernel, geometry, groups):
     height, width, depth, features = kernel.shape
-    rows, columns = geometry.output_size
-    patches = jnp.stack(geometry.windows(padded))  # [height * width, channels, rows, columns, batch]
-    # The batch stays an axis of its own, so that it may be spread over devices.
-    patches = patches.reshape(height * width, groups, depth, rows, columns, -1)
+    # One axis at a time: the gradient then adds the slices of a row before it adds the rows.
+    down, across = geometry.spans
+    patches = jnp.stack([patch for row in down.windows(padded) for patch in across.windows(row)])
     if groups == 1:
-        return jnp.tensordot(kernel.reshape(-1, features).T, patches.reshape(-1, rows, columns, patches.shape[-1]), 1)
-    split = kernel.reshape(height * width, depth, groups, features // groups)
-    y = jnp.einsum("wgdrcn,wdgf->gfrcn", patches, split)
-    return y.reshape(features, rows, columns, -1)
+        y = kernel.reshape(-1, features).T @ patches.reshape(height * width * depth, -1)
+    else:
+        patches = patches.reshape(height * width, groups, depth, -1)
+        split = kernel.reshape(height * width, depth, groups, features // groups)
+        y = jnp.einsum("wgdp,wdgf->gfp", patches, split)
+    return y.reshape(features, *geometry.output_size, -1)
 
 
 def _dense_kernel(kernel, connections, channels):

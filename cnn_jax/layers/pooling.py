@@ -9,7 +9,7 @@ from jax import lax
 
 from cnn_jax import config
 from cnn_jax.errors import UsageError
-from cnn_jax.layers.windows import Geometry, Span, geometry, per_channel
+from cnn_jax.layers.windows import Geometry, geometry, per_channel
 
 
 def make_pool(name: str, input_shape: tuple[int, int, int], settings: config.Pool, layout: str = "NHWC") -> nnx.Module:
@@ -124,7 +124,7 @@ POOLS = {"max": MaxPool, "average": AveragePool, "min": MinPool, "subsample": Su
 
 def sum_pool(x, geometry: Geometry):
     """The sum of each window; padding counts as 0."""
-    return functools.reduce(jnp.add, geometry.windows(geometry.pad(x)))
+    return _reduce_windows(jnp.add, geometry.pad(x), geometry)
 
 
 def average_pool(x, geometry: Geometry, count_padding: bool = False):
@@ -148,30 +148,21 @@ def max_pool(x, geometry: Geometry):
     The gradient goes to the first largest element of each window, row by row, as in lax.reduce_window; that one's
     own gradient is slow on CPU and, on GPU, adds in no fixed order (benchmarks/max_pool_gradient.py).
     """
-    x = geometry.pad(x, value=-jnp.inf)
-    for span in reversed(geometry.spans):  # the first column of each row, then the first row
-        x = _max_along(x, span)
-    return x
+    return _reduce_windows(_larger, geometry.pad(x, value=-jnp.inf), geometry)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _max_along(x, span: Span):
-    return functools.reduce(jnp.maximum, span.windows(x))
+def _reduce_windows(operation, padded, geometry):
+    for span in reversed(geometry.spans):  # along each row, then down the columns: the first of equals is kept row by row
+        padded = functools.reduce(operation, span.windows(padded))
+    return padded
 
 
-def _max_along_forward(x, span):
-    largest, *rest = span.windows(x)
-    kind = jnp.int8 if span.window <= 128 else jnp.int32
-    winner = jnp.zeros(largest.shape, kind)
-    for position, candidate in enumerate(rest, start=1):
-        winner = jnp.where(candidate > largest, kind(position), winner)
-        largest = jnp.maximum(largest, candidate)
-    return largest, winner
+@jax.custom_jvp
+def _larger(first, second):
+    return jnp.maximum(first, second)
 
 
-def _max_along_backward(span, winner, gradient):
-    nothing = jnp.zeros_like(gradient)  # lax.select: XLA compiles jnp.where with a scalar 0 to code half as fast
-    return (span.scatter([lax.select(winner == position, gradient, nothing) for position in range(span.window)]),)
-
-
-_max_along.defvjp(_max_along_forward, _max_along_backward)
+@_larger.defjvp
+def _larger_jvp(values, tangents):
+    first, second = values
+    return jnp.maximum(first, second), lax.select(second > first, tangents[1], tangents[0])  # first wins a tie

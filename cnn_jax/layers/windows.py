@@ -9,6 +9,7 @@ import functools
 import itertools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -148,16 +149,20 @@ class Span(NamedTuple):
     stride: int
     count: int
 
-    def windows(self, padded) -> list:
+    def windows(self, padded) -> tuple:
         """One array per window position i: element i of every window, `count` long along the axis."""
-        reach = self.stride * (self.count - 1) + 1
-        return [lax.slice_in_dim(padded, i, i + reach, self.stride, self.axis) for i in range(self.window)]
+        return _overlapping_windows(padded, self) if self.window > self.stride else self.cut(padded)
 
-    def scatter(self, slices: list):
+    def cut(self, padded) -> tuple:
+        """`windows`, with the gradient that JAX derives: the sum of the slices, each dilated with zeros."""
+        reach = self.stride * (self.count - 1) + 1
+        return tuple(lax.slice_in_dim(padded, i, i + reach, self.stride, self.axis) for i in range(self.window))
+
+    def scatter(self, slices: tuple):
         """The transpose of `windows`: adds the slices back to where they were cut from.
 
-        Pixels `stride` apart are summed together and interleaved at the end, which XLA compiles to straight loops on
-        CPU; adding up slices dilated with zeros it does not.
+        Pixels `stride` apart are summed together and interleaved at the end. Where windows overlap, XLA on CPU makes
+        code of this that is three times as fast as that of the derived gradient.
         """
         rows = -(-self.size // self.stride)
         zero = jnp.zeros((), slices[0].dtype)
@@ -173,6 +178,16 @@ class Span(NamedTuple):
         shape = [self.stride * rows if axis == self.axis else side for axis, side in enumerate(slices[0].shape)]
         total = jnp.stack(sums, self.axis + 1).reshape(shape)
         return lax.slice_in_dim(total, 0, self.size, axis=self.axis)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _overlapping_windows(padded, span: Span):
+    return span.cut(padded)
+
+
+_overlapping_windows.defvjp(
+    lambda padded, span: (span.cut(padded), None), lambda span, _, gradients: (span.scatter(gradients),)
+)
 
 
 def geometry(

@@ -39,8 +39,14 @@ def outline(settings, image_shape: tuple[int, int, int], classes: int) -> nnx.Mo
     return nnx.eval_shape(functools.partial(make_model, settings, image_shape, classes), jax.random.key(0))
 
 
-def resolve_layout(layout: str, platform: str) -> str:
-    """The order of axes inside the network: "auto" is CHWN on CPU, NHWC elsewhere."""
+def resolve_layout(layout: str, platform: str, spread: bool) -> str:
+    """The order of axes inside the network.
+
+    Args:
+      layout: "NHWC", "CHWN" or "auto": CHWN on a CPU, else NHWC.
+      platform: where the network runs, as JAX calls it: "cpu", "gpu" or "tpu".
+      spread: whether one program is spread over several devices. CHWN would then gather the batch at every layer.
+    """
     if layout != "auto":
         return layout
-    return "CHWN" if platform == "cpu" else "NHWC"
+    return "CHWN" if platform == "cpu" and not spread else "NHWC"

@@ -1,13 +1,17 @@
 """Image files as a network was trained to see them."""
 
 import dataclasses
+import struct
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from cnn_jax.errors import UserError
 
 DIGIT = 20 / 28  # MNIST: a digit fills 20 of 28 pixels; LeCun et al. 1998, section III-A
+
+# What Pillow raises over files that are no images, cut short or damaged.
+DAMAGED = (OSError, SyntaxError, ValueError, IndexError, struct.error, Image.DecompressionBombError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +30,9 @@ class Picture:
 def read_picture(path: str, shape: tuple[int, int, int]) -> Picture:
     """Reads a picture as a greyscale image with bright ink on black, as the digits are stored.
 
-    Dark ink on a bright ground is inverted. A picture of another size is cut to what is drawn on it, resized to 20/28
-    of the target and centred by its centre of mass, as MNIST was made; one of the right size is taken as it is.
+    Ink darker than its ground, which the border shows, is inverted. A picture of another size is cut to what is drawn
+    on it, resized to 20/28 of the target and centred by its centre of mass, as MNIST was made; one of the right size
+    is taken as it is.
 
     Args:
       path: an image file of any format that Pillow reads.
@@ -40,46 +45,60 @@ def read_picture(path: str, shape: tuple[int, int, int]) -> Picture:
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except DAMAGED as error:
         raise UserError(f"--images: {path} cannot be read as an image: {error}") from error
-    changes = []
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        ground = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(ground, picture.convert("RGBA"))
-        changes.append("laid on white")
-    if picture.mode != "L":
-        changes.append("made greyscale")
-    pixels = np.asarray(picture.convert("L"), np.uint8)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    if np.median(border) > 127:
+    pixels, changes = _greyscale(picture)
+    if pixels.size == 0 or pixels.max() == pixels.min():
+        raise UserError(f"--images: {path} is blank: there is nothing drawn on it")
+    ground = np.median(_border(pixels))
+    if ground - pixels.min() > pixels.max() - ground:
         pixels = 255 - pixels
         changes.append("dark on bright: inverted")
     else:
         changes.append("bright on dark: as it is")
-    if pixels.max() == pixels.min():
-        raise UserError(f"--images: {path} is blank: all its pixels are {picture.convert('L').getpixel((0, 0))}")
     if pixels.shape != shape[:2]:
         changes.append(f"{pixels.shape[1]}x{pixels.shape[0]} resized to {shape[1]}x{shape[0]}")
         pixels = _centred(pixels, shape[:2])
     return Picture(pixels[..., None], ", ".join(changes))
 
 
+def _greyscale(picture):
+    """uint8 [height, width], and what was done for it."""
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        layers = picture.convert("RGBA")
+        for ground in ("white", "black"):  # white ink shows on black only
+            laid = Image.alpha_composite(Image.new("RGBA", layers.size, ground), layers).convert("L")
+            if laid.getextrema() != (255, 255):
+                break
+        return np.asarray(laid, np.uint8), [f"laid on {ground}", "made greyscale"]
+    if picture.mode.startswith(("I", "F")):
+        # 16 or 32 bits to a pixel, of which Pillow's conversion would keep no more than the first 255 levels.
+        values = np.asarray(picture, np.float64)
+        stretched = (values - values.min()) * (255 / max(np.ptp(values), 1e-9))
+        return stretched.astype(np.uint8), [f"{picture.mode} stretched to 8 bits"]
+    return np.asarray(picture.convert("L"), np.uint8), [] if picture.mode == "L" else ["made greyscale"]
+
+
+def _border(pixels):
+    return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+
+
 def _centred(pixels, size):
     """What is drawn, resized to 20/28 of the size and centred by its centre of mass."""
-    ground = np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]))
-    ink = np.clip(pixels.astype(np.float32) - ground, 0, None)
+    ink = np.clip(pixels.astype(np.float32) - np.median(_border(pixels)), 0, None)
     drawn = ink > 0.25 * ink.max()
     rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
-    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] * (255 / ink.max())
+    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     factor = DIGIT * min(size[0] / ink.shape[0], size[1] / ink.shape[1])
     target = [max(1, round(side * factor)) for side in ink.shape]
-    small = Image.fromarray(ink.astype(np.uint8)).resize((target[1], target[0]), Image.Resampling.LANCZOS)
-    small = np.asarray(small, np.uint8)
+    small = np.asarray(Image.fromarray(ink).resize((target[1], target[0]), Image.Resampling.LANCZOS))
+    # Thin strokes fade when they shrink: the brightest ink of a stored digit is white.
+    small = np.clip(small, 0, None) * (255 / small.max())
     weight = small.astype(np.float64) / small.sum()
     canvas = np.zeros(size, np.uint8)
     place = []
     for axis, (side, part) in enumerate(zip(size, small.shape)):
         mass = float((weight.sum(1 - axis) * np.arange(part)).sum())
         place.append(int(np.clip(round((side - 1) / 2 - mass), 0, side - part)))
-    canvas[place[0] : place[0] + small.shape[0], place[1] : place[1] + small.shape[1]] = small
+    canvas[place[0] : place[0] + small.shape[0], place[1] : place[1] + small.shape[1]] = np.round(small)
     return canvas

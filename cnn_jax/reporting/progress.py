@@ -67,36 +67,37 @@ class Lines:
 
 
 class Bar(Lines):
-    """A progress bar on a terminal, with lines above it."""
+    """A progress bar on a terminal, the figures on a line below it, and other lines above."""
 
     def __init__(self, total: int, start: int):
         super().__init__(total)
         # Here: a run without a terminal does not need it.
-        from rich import progress
-        from rich.console import Console
+        from rich import console, live, progress, text
 
         self._bar = progress.Progress(
             progress.TextColumn("step {task.completed:,}/{task.total:,}"),
             progress.BarColumn(bar_width=24),
-            progress.TextColumn("{task.fields[figures]}"),
             progress.TextColumn("ETA"),
             progress.TimeRemainingColumn(compact=True),
-            console=Console(stderr=True),
         )
-        self._task = self._bar.add_task("train", total=total, completed=start, figures="starting")
+        self._task = self._bar.add_task("train", total=total, completed=start)
+        # A line of their own: beside the bar they would not fit into 80 columns.
+        self._figures = text.Text("starting", no_wrap=True, overflow="ellipsis")
+        self._live = live.Live(console.Group(self._bar, self._figures), console=console.Console(stderr=True))
 
     def __enter__(self):
-        self._bar.start()
+        self._live.start()
         return self
 
     def __exit__(self, *_):
-        self._bar.stop()
+        self._live.stop()
 
     def say(self, text: str) -> None:
-        self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def step(self, step: int, loss: float, accuracy: float, clock: Clock) -> None:
-        self._bar.update(self._task, completed=step, figures=_figures(loss, accuracy, clock))
+        self._figures.plain = _figures(loss, accuracy, clock)
+        self._bar.update(self._task, completed=step)
 
 
 def make_progress(total: int, start: int) -> Lines:
