@@ -1,5 +1,7 @@
 """LeNet: the Keras notebook's network, and LeNet-5 as published in 1998 with its modern reading."""
 
+import functools
+
 import jax
 from flax import nnx
 
@@ -36,16 +38,10 @@ class LeNet(nnx.Module):
         self.activation = settings.activation
         self.dropout = settings.dropout
         self.layout = settings.layout
-        conv = {
-            "padding": settings.padding.mode,
-            "fill": settings.padding.fill,
-            "init": settings.init,
-            "layout": settings.layout,
-            "key": key,
-        }
-        self.conv1 = Convolution("conv1", image_shape, 6, 5, **conv)
+        convolution = _convolution(settings, key)
+        self.conv1 = convolution("conv1", image_shape, 6, 5)
         self.pool1 = make_pool("pool1", self.conv1.output_shape, settings.pool, settings.layout)
-        self.conv2 = Convolution("conv2", self.pool1.output_shape, 16, 5, **conv)
+        self.conv2 = convolution("conv2", self.pool1.output_shape, 16, 5)
         self.pool2 = make_pool("pool2", self.conv2.output_shape, settings.pool, settings.layout)
         height, width, channels = self.pool2.output_shape
         self.dense1 = Dense("dense1", height * width * channels, 120, init=settings.init, key=key)
@@ -86,19 +82,13 @@ class LeNet5(nnx.Module):
         self.activation = settings.activation
         self.dropout = settings.dropout
         self.layout = settings.layout
-        conv = {
-            "padding": settings.padding.mode,
-            "fill": settings.padding.fill,
-            "init": settings.init,
-            "layout": settings.layout,
-            "key": key,
-        }
+        convolution = _convolution(settings, key)
         table = C3_TABLE if settings.connections == "table" else None
-        self.c1 = Convolution("c1", image_shape, 6, 5, **conv)
+        self.c1 = convolution("c1", image_shape, 6, 5)
         self.s2 = make_pool("s2", self.c1.output_shape, settings.pool, settings.layout)
-        self.c3 = Convolution("c3", self.s2.output_shape, 16, 5, connections=table, **conv)
+        self.c3 = convolution("c3", self.s2.output_shape, 16, 5, connections=table)
         self.s4 = make_pool("s4", self.c3.output_shape, settings.pool, settings.layout)
-        self.c5 = Convolution("c5", self.s4.output_shape, 120, 5, **conv)
+        self.c5 = convolution("c5", self.s4.output_shape, 120, 5)
         height, width, channels = self.c5.output_shape
         self.f6 = Dense("f6", height * width * channels, 84, init=settings.init, key=key)
         if settings.output == "rbf":
@@ -123,6 +113,18 @@ class LeNet5(nnx.Module):
         x = dropout(x, self.dropout, keys, 1)
         x = dropout(activate(self.f6(x)), self.dropout, keys, 2)
         return self.output(x), maps
+
+
+def _convolution(settings, key):
+    """The constructor of a convolution with what all of a network's convolutions have in common."""
+    return functools.partial(
+        Convolution,
+        padding=settings.padding.mode,
+        fill=settings.padding.fill,
+        init=settings.init,
+        layout=settings.layout,
+        key=key,
+    )
 
 
 def _conv_pool(x, conv, pool, activate, maps):
