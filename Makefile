@@ -11,7 +11,7 @@ demo: $(VENV)/installed
 	$(BIN)/python launch.py --experiment=lenet_digits
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The lock covers Python 3.11 to 3.13; its ranges are in pyproject.toml.
 $(VENV)/installed: requirements.txt

@@ -18,7 +18,9 @@ flags.DEFINE_enum("mode", "train", cli.MODES, "what to do with the experiment")
 flags.DEFINE_multi_string("set", [], "replace a setting, such as optimizer.learning_rate=0.002; repeatable")
 flags.DEFINE_string("workdir", None, "folder of the run; default: runs/NAME")
 flags.DEFINE_integer("seed", None, "seed of every random choice; default: the experiment's", lower_bound=0)
-flags.DEFINE_enum("parallel", None, ["auto", "jit", "mesh", "pmap"], "one device, a device mesh, or pmap; default: auto")
+flags.DEFINE_enum(
+    "parallel", None, ["auto", "jit", "mesh", "pmap"], "one device, a device mesh, or pmap; default: auto"
+)
 flags.DEFINE_bool("resume", True, "continue the run in the workdir; --noresume demands a workdir without one")
 flags.DEFINE_string("init_from", None, "workdir of a run whose parameters training starts from")
 flags.DEFINE_bool("report", True, "write report.html after training")

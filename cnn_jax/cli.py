@@ -53,7 +53,8 @@ def main(wish: Wish) -> int:
         return error.exit_code
     except OSError as error:
         # A full disk or a folder that vanished can surface anywhere; the state on disk is whole at all times.
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
@@ -85,6 +86,8 @@ def check(wish: Wish) -> tuple[config.Config, Path]:
                 f"--mode={wish.mode} works on the run in {folder} as it was trained (there -> asked):\n  "
                 + "\n  ".join(changed)
             )
+    if wish.mode == "train":
+        workdir.check_same_run(folder, asked, wish.resume)
     _check_flags(wish)
     return asked, folder
 
@@ -92,7 +95,9 @@ def check(wish: Wish) -> tuple[config.Config, Path]:
 def _stored(settings, folder, mode):
     stored = workdir.stored_config(folder)
     if stored is None:
-        raise UsageError(f"--mode={mode} needs a trained run, and there is none in {folder}: train first, or name its --workdir")
+        raise UsageError(
+            f"--mode={mode} needs a trained run, and there is none in {folder}: train first, or name its --workdir"
+        )
     if stored.experiment != settings.experiment:
         raise UsageError(f"{folder} holds a run of {stored.experiment}, not of {settings.experiment}")
     return stored
@@ -107,5 +112,9 @@ def _check_flags(wish):
             raise UsageError(f"--images: no such file: {', '.join(missing)}")
     elif wish.images:
         raise UsageError(f"--images goes with --mode=predict, not --mode={wish.mode}")
-    if wish.init_from and wish.mode != "train":
-        raise UsageError(f"--init_from goes with --mode=train, not --mode={wish.mode}")
+    if wish.init_from:
+        if wish.mode != "train":
+            raise UsageError(f"--init_from goes with --mode=train, not --mode={wish.mode}")
+        saved = workdir.locate(wish.init_from) / "checkpoints"
+        if not saved.is_dir():
+            raise UsageError(f"--init_from={wish.init_from}: there is no folder {saved}; name the workdir of a run")

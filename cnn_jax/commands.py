@@ -1,14 +1,10 @@
 """The modes of launch.py. Results go to standard output, everything else to standard error."""
 
-import datetime
-import sys
-
 import jax
 import numpy as np
 
-from cnn_jax import cli, config, registry, run, workdir
+from cnn_jax import cli, config, run, workdir
 from cnn_jax.data import catalog, source
-from cnn_jax.errors import UserError
 from cnn_jax.models import outline
 from cnn_jax.models.summary import summarise, table
 from cnn_jax.reporting.gather import gather
@@ -21,7 +17,7 @@ def train(wish: cli.Wish, settings, folder) -> None:
     """Trains or continues, measures the test split, writes results.json and report.html."""
     with workdir.claimed(folder):
         say(f"compilation cache: {run.enable_compilation_cache()}")
-        result = run.train(settings, folder, wish.started, wish.resume, wish.init_from or "")
+        result = run.train(settings, folder, wish.started, wish.init_from or "")
         outcome = result.outcome
         count, wrong = len(outcome.labels), round((1 - outcome.accuracy) * len(outcome.labels))
         results = {
@@ -32,7 +28,10 @@ def train(wish: cli.Wish, settings, folder) -> None:
             "rule": result.rule,
         }
         workdir.write_json(folder / "results.json", results)
-        print(f"test accuracy {100 * outcome.accuracy:.2f} % ({wrong} of {count:,} wrong; {result.rule}, step {result.step:,})")
+        print(
+            f"test accuracy {100 * outcome.accuracy:.2f} % "
+            f"({wrong} of {count:,} wrong; {result.rule}, step {result.step:,})"
+        )
         if wish.report:
             print(f"report {_write_report(settings, folder, result)}")
 
@@ -64,7 +63,9 @@ def predict(wish: cli.Wish, settings, folder) -> None:
     params = checkpoints.restore_params(step, session.params_like())
     checkpoints.close()
     images = np.stack([picture.pixels for picture in pictures])
-    outputs = jax.jit(lambda params, x: forward(session.settings, session.network, params, prepare_images(session.settings, x))[0])
+    outputs = jax.jit(
+        lambda params, x: forward(session.settings, session.network, params, prepare_images(session.settings, x))[0]
+    )
     probabilities = np.asarray(jax.nn.softmax(outputs(params, images).astype(np.float32)))
     say(f"checkpoint: {rule}, step {step:,}")
     for name, picture, row in zip(wish.images, pictures, probabilities):

@@ -11,7 +11,6 @@ import dataclasses
 import math
 import re
 from dataclasses import field
-from typing import Literal
 
 from cnn_jax.data import catalog
 
@@ -36,7 +35,9 @@ def setting(default, *, identity: bool = True, choices: tuple | None = None, low
 class Padding:
     """How a convolution sees beyond the edge of its input."""
 
-    mode: str = "valid"  # valid | same | full, or pixels: "2" (all sides), "2,1" (rows, columns), "0,3,0,3" (top, bottom, left, right)
+    mode: str = (
+        "valid"  # valid, same, full, or pixels: "2", "2,1" (rows, columns), "0,3,0,3" (top, bottom, left, right)
+    )
     fill: str = setting("zero", choices=("zero", "reflect", "replicate", "circular", "symmetric"))
 
 
@@ -61,7 +62,9 @@ class LeNet:
     pool: Pool = Pool()
     dropout: float = setting(0.0, low=0.0, high=0.95)  # fraction of hidden dense units dropped
     init: str = setting("glorot_uniform", choices=("glorot_uniform", "lecun_1998"))
-    layout: str = setting("auto", identity=False, choices=("auto", "NHWC", "CHWN"))  # order of axes inside; auto: CHWN on CPU
+    layout: str = setting(
+        "auto", identity=False, choices=("auto", "NHWC", "CHWN")
+    )  # order of axes inside; auto: CHWN on CPU
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,8 +75,13 @@ class LeNet5:
     activation: str = setting("scaled_tanh", choices=("tanh", "scaled_tanh", "relu", "sigmoid"))
     padding: Padding = Padding()
     pool: Pool = Pool(kind="subsample")
-    connections: str = setting("table", choices=("table", "dense"))  # which S2 maps a C3 map reads (1998, table I), or all
-    output: str = setting("rbf", choices=("rbf", "softmax"))  # Euclidean distance to fixed 7x12 bitmaps, or a dense layer
+    connections: str = setting(
+        "table", choices=("table", "dense")
+    )  # which S2 maps a C3 map reads (1998, table I), or all
+    output: str = setting(
+        "rbf", choices=("rbf", "softmax")
+    )  # Euclidean distance to fixed 7x12 bitmaps, or a dense layer
+    background: float = setting(3.0, low=0.0)  # rbf: distance of the background class, j of eq. 9 (1998 gives no value)
     dropout: float = setting(0.0, low=0.0, high=0.95)  # fraction of C5's and F6's units dropped
     init: str = setting("lecun_1998", choices=("glorot_uniform", "lecun_1998"))
     layout: str = setting("auto", identity=False, choices=("auto", "NHWC", "CHWN"))
@@ -101,7 +109,9 @@ class Data:
 class Augment:
     """Random changes of each training image, drawn anew at every step. All off by default."""
 
-    shift: int = setting(0, low=0)  # whole pixels along each axis, uniform in [-shift, shift]; the edge fills with black
+    shift: int = setting(
+        0, low=0
+    )  # whole pixels along each axis, uniform in [-shift, shift]; the edge fills with black
     flip: bool = False  # mirror left-right with probability 1/2
     rotation: float = setting(0.0, low=0.0, high=180.0)  # degrees, uniform in [-rotation, rotation]
     scale: float = setting(0.0, low=0.0, high=0.9)  # factor, uniform in [1 - scale, 1 + scale]
@@ -123,7 +133,9 @@ class Optimizer:
     decay_biases: bool = False  # also decay parameters with one axis: biases, scales
     trust: float = setting(0.001, low=0.0)  # lars: the local rate's coefficient
     clip_norm: float = setting(0.0, low=0.0)  # rescale gradients to at most this global norm; 0: off
-    accumulate: int = setting(1, low=1)  # split each batch into this many parts, one after the other; same result, less memory
+    accumulate: int = setting(
+        1, low=1
+    )  # split each batch into this many parts, one after the other; same result, less memory
     ema: float = setting(0.0, low=0.0, high=0.99999)  # decay of the averaged parameters that evaluation uses; 0: off
 
 
@@ -155,7 +167,7 @@ class Evaluation:
     """When and how the network is measured."""
 
     every: str = "1 epochs"
-    batch_size: int = setting(500, identity=False, low=1)  # examples per step; changes no result
+    batch_size: int = setting(500, identity=False, low=1)  # examples per step; moves at most the last digits of a loss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -205,7 +217,10 @@ def duration_steps(duration: str, examples: int, batch_size: int) -> int:
     """
     match = DURATION.fullmatch(duration.strip())
     if not match:
-        raise ValueError(f"{duration!r} is not a duration; write a number and a unit, such as '10 epochs', '500 steps' or '64000 examples'")
+        raise ValueError(
+            f"{duration!r} is not a duration; write a number and a unit, "
+            "such as '10 epochs', '500 steps' or '64000 examples'"
+        )
     amount, unit = float(match[1]), match[2].rstrip("s")
     per_unit = {"step": 1.0, "epoch": examples / batch_size, "example": 1 / batch_size}[unit]
     return math.floor(amount * per_unit + 0.5)
@@ -263,19 +278,24 @@ def _check(path, value, rule):
 def _cross_checks(config):
     stored = catalog.DATASETS[config.data.name].shape if config.data.name in catalog.DATASETS else (0, 0, 0)
     if config.data.size and config.data.size < max(stored[:2]):
-        yield f"data.size = {config.data.size} must be 0 or at least the stored side, {max(stored[:2])}: images are centred on a larger canvas, never cut"
+        yield (
+            f"data.size = {config.data.size} must be 0 or at least the stored side, {max(stored[:2])}: "
+            "images are centred on a larger canvas, never cut"
+        )
     if config.data.low == config.data.high:
         yield f"data.low and data.high are both {config.data.low}: every image would be blank"
     if config.optimizer.accumulate > 0 and config.train.batch_size % config.optimizer.accumulate:
-        yield f"train.batch_size = {config.train.batch_size} must be a multiple of optimizer.accumulate = {config.optimizer.accumulate}"
+        parts = config.optimizer.accumulate
+        yield f"train.batch_size = {config.train.batch_size} must be a multiple of optimizer.accumulate = {parts}"
     if config.schedule.name == "step" and not config.schedule.drops:
         yield "schedule.name = 'step' needs schedule.drops, such as --set schedule.drops='6 epochs,8 epochs'"
     if config.schedule.name != "step" and config.schedule.drops:
-        yield f"schedule.drops = {config.schedule.drops} only apply to schedule.name = 'step', not {config.schedule.name!r}"
+        name = config.schedule.name
+        yield f"schedule.drops = {config.schedule.drops} only apply to schedule.name = 'step', not {name!r}"
     if config.optimizer.nesterov and not config.optimizer.momentum:
         yield "optimizer.nesterov needs optimizer.momentum above 0"
     if config.schedule.name == "plateau" and not config.data.validation:
-        yield "schedule.name = 'plateau' follows the validation loss: set data.validation to a number of examples to hold out"
+        yield "schedule.name = 'plateau' follows the validation loss: hold out examples with data.validation"
     if getattr(config.model, "output", "") == "rbf":
         if config.train.label_smoothing:
             yield "train.label_smoothing does not apply to model.output = 'rbf', whose loss has its own background term"

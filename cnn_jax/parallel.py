@@ -23,14 +23,15 @@ class Parallel:
 
     Args:
       mode: "auto", "jit", "mesh" or "pmap". auto: jit on one device, mesh on several.
-      batch_size: examples per step over all devices.
+      batch_size: examples per step over all devices, which must share them evenly; None: nothing is trained.
       devices: default: all of the process.
+      accumulate: parts that each device takes its share of a batch in.
 
     Raises:
-      UsageError: the batch does not divide over the devices.
+      UsageError: the batch does not divide over the devices and parts.
     """
 
-    def __init__(self, mode: str, batch_size: int, devices=None):
+    def __init__(self, mode: str, batch_size: int | None = None, devices=None, accumulate: int = 1):
         devices = list(jax.devices() if devices is None else devices)
         if mode == "auto":
             mode = "jit" if len(devices) == 1 else "mesh"
@@ -38,13 +39,14 @@ class Parallel:
             devices = devices[:1]
         self.mode = mode
         self.devices = devices
-        count = len(devices)
-        if batch_size % count:
-            below, above = batch_size // count * count, -(-batch_size // count) * count
+        unit = len(devices) * accumulate
+        if batch_size is not None and batch_size % unit:
+            below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
             near = " or ".join(f"--set train.batch_size={size}" for size in (below, above) if size)
+            parts = f" in optimizer.accumulate = {accumulate} parts each" * (accumulate > 1)
             raise UsageError(
-                f"train.batch_size = {batch_size} does not divide over {count} devices under --parallel={mode}: "
-                f"use {near}, or --parallel=jit for one device"
+                f"train.batch_size = {batch_size} does not divide over {len(devices)} devices{parts} "
+                f"under --parallel={mode}: use {near}, or --parallel=jit for one device"
             )
         mesh = Mesh(np.array(devices), (AXIS,))
         self.replicated = NamedSharding(mesh, PartitionSpec())
@@ -86,12 +88,14 @@ class Parallel:
         def stacked(state, data, steps):
             # pmap wants an axis as long as the devices are many: [..., batch, ...] becomes [..., devices, part, ...].
             cut = lambda leaf, axis: leaf.reshape(*leaf.shape[:axis], count, -1, *leaf.shape[axis + 1 :])
-            parts = {name: leaf if data_axes[name] is None else cut(leaf, data_axes[name]) for name, leaf in data.items()}
+            parts = {
+                name: leaf if data_axes[name] is None else cut(leaf, data_axes[name]) for name, leaf in data.items()
+            }
             return mapped(state, parts, steps)
 
         return stacked
 
     def compile_evaluation(self, function):
-        """`function(params, images, labels)` compiled: examples split over the devices, each result left where it is."""
+        """`function(params, images, labels)` compiled: examples split over the devices, results left there."""
         examples = self._sharded(0)
         return jax.jit(function, in_shardings=(self.replicated, examples, examples), out_shardings=examples)

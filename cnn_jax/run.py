@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import os
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -43,13 +42,15 @@ class Session:
 
     Args:
       settings: the config.
+      training: whether its batches must divide over the devices.
 
     Raises:
-      UsageError: the batch does not divide over the devices, or a layer does not fit its input.
+      UsageError: they do not, or a layer does not fit its input.
     """
 
-    def __init__(self, settings: config.Config):
-        self.parallel = Parallel(settings.parallel, settings.train.batch_size)
+    def __init__(self, settings: config.Config, training: bool = False):
+        batch_size = settings.train.batch_size if training else None
+        self.parallel = Parallel(settings.parallel, batch_size, accumulate=settings.optimizer.accumulate)
         layout = resolve_layout(settings.model.layout, jax.default_backend(), self.parallel.mode == "mesh")
         self.settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, layout=layout))
         self.image_shape = config.image_shape(settings)
@@ -125,28 +126,28 @@ class Result:
     rule: str
 
 
-def train(settings: config.Config, folder: Path, started: float, resume: bool = True, init_from: str = "") -> Result:
+def train(settings: config.Config, folder: Path, started: float, init_from: str = "") -> Result:
     """Trains, or continues, the run in a folder, and measures the result on the test split.
 
     Args:
       settings: the config.
       folder: the workdir, claimed by the caller.
       started: `time.perf_counter()` when the process began.
-      resume: continue the run in the folder; else the folder must hold none.
       init_from: workdir of a run to take the initial parameters from; "" for random ones.
 
     Raises:
       UserError: see the message.
     """
-    _check_same_run(settings, folder, resume)
-    session = Session(settings)
-    settings = session.settings
+    session = Session(settings, training=True)
+    asked, settings = settings, session.settings
     dataset = session.load("train")
     watched = session.load("validation" if settings.data.validation else "test")
     plan = IndexPlan(len(dataset.labels), settings.train.batch_size, settings.seed)
     total = config.duration_steps(settings.train.duration, plan.examples, plan.batch_size)
     if total < 1:
-        raise UsageError(f"train.duration = {settings.train.duration!r} is less than one step of {plan.batch_size} examples")
+        raise UsageError(
+            f"train.duration = {settings.train.duration!r} is less than one step of {plan.batch_size} examples"
+        )
     rate = settings.optimizer.learning_rate
     schedule = make_schedule(settings.schedule, rate, total, plan.examples, plan.batch_size)
     optimizer = make_optimizer(settings.optimizer)
@@ -155,10 +156,10 @@ def train(settings: config.Config, folder: Path, started: float, resume: bool = 
     checkpoints = session.checkpoints(folder)
     state = _first_state(session, optimizer, checkpoints, init_from)
     step = int(state.step)
-    workdir.store_config(folder, settings)
+    workdir.store_config(folder, asked)
     workdir.record_start(
         folder,
-        settings,
+        asked,
         devices=[str(device) for device in session.parallel.devices],
         parallel=str(session.parallel),
         placement=placement,
@@ -166,7 +167,9 @@ def train(settings: config.Config, folder: Path, started: float, resume: bool = 
     )
     say(f"{settings.experiment}: {plan.examples:,} training images, {total:,} steps of {plan.batch_size}, in {folder}")
     say(f"parallel: {session.parallel}; data: {placement}; layout {settings.model.layout}")
-    if step:
+    if step == total:
+        say(f"already at its last step, {step:,}: nothing left to train")
+    elif step:
         say(f"continuing from step {step:,}")
     parts = loop.Parts(
         settings=settings,
@@ -185,8 +188,10 @@ def train(settings: config.Config, folder: Path, started: float, resume: bool = 
     try:
         loop.train(parts, state, started)
     finally:
-        parts.files.close()
-        checkpoints.wait()  # a save under way is finished also when the run ends in an error
+        try:
+            parts.files.close()
+        finally:
+            checkpoints.wait()  # a save under way is finished also when the run ends in an error
     result = measure(session, checkpoints, session.load("test"))
     checkpoints.close()
     return result
@@ -199,34 +204,18 @@ def measure(session: Session, checkpoints: Checkpoints, dataset: source.Dataset)
     return Result(session.evaluator(params, dataset), step, rule)
 
 
-def _check_same_run(settings, folder, resume):
-    stored = workdir.stored_config(folder)
-    if stored is None:
-        return
-    if not resume:
-        raise UsageError(f"--noresume: {folder} already holds a run; choose another --workdir, or delete that folder")
-    changed = config.differences(settings, stored)
-    if changed:
-        raise UsageError(
-            f"{folder} holds a run with other settings (there -> here):\n  "
-            + "\n  ".join(changed)
-            + "\nuse those settings to continue it, or another --workdir to start anew"
-        )
-
-
 def _first_state(session, optimizer, checkpoints, init_from):
     """The state to start from: the last checkpoint, or fresh, with the parameters of another run if asked."""
     initial = functools.partial(states.initial_state, session.settings, session.image_shape, session.classes, optimizer)
     latest = checkpoints.latest()
     if latest is not None:
         return checkpoints.restore(latest, session.placed(jax.eval_shape(initial, session.settings.seed)))
-    state = session.parallel.replicate(jax.jit(initial)(session.settings.seed))
+    # Run once, so compiled quickly: optimising it would take longer than all it does.
+    quick = jax.jit(initial, compiler_options={"xla_backend_optimization_level": 0})
+    state = session.parallel.replicate(quick(session.settings.seed))
     if not init_from:
         return state
-    folder = workdir.locate(init_from)
-    if not (folder / "checkpoints").is_dir():
-        raise UsageError(f"--init_from={init_from}: there is no folder {folder / 'checkpoints'}; name the workdir of a run")
-    others = Checkpoints(folder, best=True)
+    others = Checkpoints(workdir.locate(init_from), best=True)
     step = others.best()
     if step is None:
         raise UsageError(f"--init_from={init_from}: there is no checkpoint in {others.folder}")

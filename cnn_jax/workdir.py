@@ -1,11 +1,11 @@
 """The folder of a run: its config, and a record of every start.
 
-  config.json     the settings; a run continues only under the same ones
-  starts.jsonl    one record per start: command, settings, code, versions, devices
-  metrics.jsonl, metrics.csv, timing.jsonl, tensorboard/   (training/metrics.py)
-  checkpoints/    (training/checkpoints.py)
-  results.json    the final measurement
-  report.html
+config.json     the settings; a run continues only under the same ones
+starts.jsonl    one record per start: command, settings, code, versions, devices
+metrics.jsonl, metrics.csv, timing.jsonl, tensorboard/   (training/metrics.py)
+checkpoints/    (training/checkpoints.py)
+results.json    the final measurement
+report.html
 """
 
 import contextlib
@@ -49,13 +49,22 @@ def claimed(folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as error:
-        raise UserError(f"cannot write to the workdir {folder}: {error.strerror}; choose another with --workdir=FOLDER") from error
+        raise UserError(
+            f"cannot write to the workdir {folder}: {error.strerror}; choose another with --workdir=FOLDER"
+        ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"another process is running in {folder}: wait for it, or choose another --workdir") from None
-        yield
+            raise UserError(
+                f"another process is running in {folder}: wait for it, or choose another --workdir"
+            ) from None
+        try:
+            yield
+        finally:
+            if list(folder.iterdir()) == [folder / ".lock"]:  # nothing came of it: leave no empty folder behind
+                (folder / ".lock").unlink()
+                folder.rmdir()
 
 
 def stored_config(folder: Path) -> config.Config | None:
@@ -69,8 +78,28 @@ def stored_config(folder: Path) -> config.Config | None:
         return None
     try:
         return config.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read: {error}; start in another --workdir, or restore that file") from error
+
+
+def check_same_run(folder: Path, settings: config.Config, resume: bool) -> None:
+    """Lets training go on in a folder that holds no run or, if it may be resumed, the same one.
+
+    Raises:
+      UsageError: it holds a run, and may not be resumed or has other settings.
+    """
+    stored = stored_config(folder)
+    if stored is None:
+        return
+    if not resume:
+        raise UsageError(f"--noresume: {folder} already holds a run; choose another --workdir, or delete that folder")
+    changed = config.differences(settings, stored)
+    if changed:
+        raise UsageError(
+            f"{folder} holds a run with other settings (there -> here):\n  "
+            + "\n  ".join(changed)
+            + "\nuse those settings to continue it, or another --workdir to start anew"
+        )
 
 
 def store_config(folder: Path, settings: config.Config) -> None:
@@ -80,14 +109,27 @@ def store_config(folder: Path, settings: config.Config) -> None:
 
 def write_json(path: Path, values) -> None:
     """Writes a JSON file in one move."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in one move: whoever reads it sees the old text or the new."""
     fresh = path.with_name(path.name + ".new")
-    fresh.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    fresh.write_text(text, encoding="utf-8")
     os.replace(fresh, path)
 
 
-def read_json(path: Path) -> dict | None:
-    """A JSON file, or None where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def read_lines(path: Path) -> list[dict]:
+    """The records of a JSONL file; none where there is no file. A line cut short by a crash is left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue  # only the last line of a killed process can be torn
+    return records
 
 
 def record_start(folder: Path, settings: config.Config, **facts) -> None:
@@ -101,14 +143,12 @@ def record_start(folder: Path, settings: config.Config, **facts) -> None:
         "host": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
         **facts,
     }
-    with (folder / "starts.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    write_text(folder / "starts.jsonl", "".join(json.dumps(each) + "\n" for each in [*starts(folder), record]))
 
 
 def starts(folder: Path) -> list[dict]:
     """All records of starts, oldest first."""
-    path = folder / "starts.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return read_lines(folder / "starts.jsonl")
 
 
 def _version(name):
@@ -122,7 +162,9 @@ def _git():
     root = Path(__file__).resolve().parent.parent
 
     def ask(*words):
-        return subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, timeout=10, check=True).stdout
+        return subprocess.run(
+            ["git", "-C", root, *words], capture_output=True, text=True, timeout=10, check=True
+        ).stdout
 
     try:
         diff = ask("diff", "HEAD")

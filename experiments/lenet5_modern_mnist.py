@@ -16,7 +16,9 @@ from cnn_jax.config import Config, Data, LeNet5, Optimizer, Pool, Schedule, Trai
 def config() -> Config:
     """The settings."""
     return Config(
-        model=LeNet5(activation="tanh", pool=Pool(kind="average"), connections="dense", output="softmax", init="glorot_uniform"),
+        model=LeNet5(
+            activation="tanh", pool=Pool(kind="average"), connections="dense", output="softmax", init="glorot_uniform"
+        ),
         data=Data(name="mnist", size=32, low=-0.1, high=1.175),
         optimizer=Optimizer(name="adamw", learning_rate=1e-3, weight_decay=0.05, ema=0.999),
         schedule=Schedule(name="cosine", warmup="500 steps"),

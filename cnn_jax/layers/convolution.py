@@ -53,7 +53,7 @@ class Convolution(nnx.Module):
     ):
         channels = input_shape[2]
         if channels % groups or features % groups:
-            raise UsageError(f"{name}: groups = {groups} must divide both {channels} input channels and {features} features")
+            raise UsageError(f"{name}: groups = {groups} must divide {channels} input channels and {features} features")
         if connections is not None:
             _check_table(name, connections, channels, features, groups)
         self.name = name
@@ -67,11 +67,12 @@ class Convolution(nnx.Module):
         area = height * width
         if connections is None:
             shape, fan_in = (height, width, channels // groups, features), area * channels // groups
+            units = [fan_in] * features
         else:
             counts = [len(read) for read in connections]
-            shape = (height, width, sum(counts))
-            fan_in = area * np.repeat(counts, counts)  # of the unit each kernel belongs to
-        kernel, bias = weights_and_bias(init, layer_key(key, name), shape, fan_in, area * features, features)
+            units = area * np.array(counts)
+            shape, fan_in = (height, width, sum(counts)), np.repeat(units, counts)  # of the unit each kernel belongs to
+        kernel, bias = weights_and_bias(init, layer_key(key, name), shape, fan_in, area * features, units)
         self.kernel = nnx.Param(kernel)
         self.bias = nnx.Param(bias)
 
@@ -146,4 +147,4 @@ def _check_table(name, connections, channels, features, groups):
         raise UsageError(f"{name}: the connection table has {len(connections)} rows, and there are {features} features")
     for feature, read in enumerate(connections):
         if not read or len(set(read)) != len(read) or not set(read) <= set(range(channels)):
-            raise UsageError(f"{name}: connections of feature {feature}, {read}, must be distinct channels below {channels}")
+            raise UsageError(f"{name}: feature {feature} reads {read}; it must read distinct channels below {channels}")

@@ -25,7 +25,7 @@ class Dense(nnx.Module):
         self.name = name
         self.input_shape = (inputs,)
         self.output_shape = (units,)
-        kernel, bias = weights_and_bias(init, layer_key(key, name), (inputs, units), inputs, units, units)
+        kernel, bias = weights_and_bias(init, layer_key(key, name), (inputs, units), inputs, units, [inputs] * units)
         self.kernel = nnx.Param(kernel)
         self.bias = nnx.Param(bias)
 

@@ -1,10 +1,10 @@
 """Initial weights. Keys come from the layer's name, so that adding a layer leaves the others as they were."""
 
-import math
 import zlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def layer_key(key: jax.Array, name: str) -> jax.Array:
@@ -14,12 +14,12 @@ def layer_key(key: jax.Array, name: str) -> jax.Array:
 
 def glorot_uniform(key, shape, fan_in, fan_out) -> jax.Array:
     """U[-a, a] with a = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010); Keras's default."""
-    bound = math.sqrt(6 / (fan_in + fan_out))
+    bound = np.sqrt(6 / (fan_in + fan_out))  # a number, or one per last-axis entry
     return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
 def lecun_1998(key, shape, fan_in) -> jax.Array:
-    """U[-2.4/F, 2.4/F] with F the inputs of the unit (LeCun et al. 1998, section appendix A).
+    """U[-2.4/F, 2.4/F] with F the inputs of the unit (LeCun et al. 1998, appendix A).
 
     Args:
       key: a PRNG key.
@@ -29,18 +29,18 @@ def lecun_1998(key, shape, fan_in) -> jax.Array:
     return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0) * (2.4 / jnp.asarray(fan_in, jnp.float32))
 
 
-def weights_and_bias(init: str, key, shape, fan_in, fan_out, outputs: int) -> tuple[jax.Array, jax.Array]:
+def weights_and_bias(init: str, key, shape, fan_in, fan_out, units) -> tuple[jax.Array, jax.Array]:
     """Kernel and bias of a layer.
 
     Args:
       init: "glorot_uniform" (bias 0) or "lecun_1998" (bias drawn like the weights).
       key: a PRNG key.
       shape: of the kernel.
-      fan_in: inputs of a unit; a number, or one per last-axis entry of the kernel for lecun_1998.
+      fan_in: inputs of the unit that a weight belongs to; a number, or one per last-axis entry of the kernel.
       fan_out: outputs that an input feeds.
-      outputs: length of the bias.
+      units: inputs of each unit [outputs]; the bias has their length.
     """
     kernel_key, bias_key = jax.random.split(key)
     if init == "glorot_uniform":
-        return glorot_uniform(kernel_key, shape, fan_in, fan_out), jnp.zeros(outputs)
-    return lecun_1998(kernel_key, shape, fan_in), lecun_1998(bias_key, (outputs,), jnp.mean(jnp.asarray(fan_in)))
+        return glorot_uniform(kernel_key, shape, fan_in, fan_out), jnp.zeros(len(units))
+    return lecun_1998(kernel_key, shape, fan_in), lecun_1998(bias_key, (len(units),), units)

@@ -35,7 +35,7 @@ def make_pool(name: str, input_shape: tuple[int, int, int], settings: config.Poo
     )
     for sides, window in zip(placed.pads, placed.window):
         if max(sides) >= window:
-            raise UsageError(f"{name}: padding {placed.pads} must be smaller than the window {placed.window}: a window of padding alone has no value")
+            raise UsageError(f"{name}: {placed.describe()}: the padding must be smaller than the window")
     return POOLS[settings.kind](name, placed, settings)
 
 
@@ -116,7 +116,8 @@ class Subsample(_Common, nnx.Module):
 
     def __call__(self, x):
         layout = self.geometry.layout
-        return sum_pool(x, self.geometry) * per_channel(self.coefficient[...], layout) + per_channel(self.bias[...], layout)
+        coefficient, bias = (per_channel(values[...], layout) for values in (self.coefficient, self.bias))
+        return sum_pool(x, self.geometry) * coefficient + bias
 
 
 POOLS = {"max": MaxPool, "average": AveragePool, "min": MinPool, "subsample": Subsample}
@@ -152,7 +153,7 @@ def max_pool(x, geometry: Geometry):
 
 
 def _reduce_windows(operation, padded, geometry):
-    for span in reversed(geometry.spans):  # along each row, then down the columns: the first of equals is kept row by row
+    for span in reversed(geometry.spans):  # along each row, then down: of equals the first is kept, row by row
         padded = functools.reduce(operation, span.windows(padded))
     return padded
 

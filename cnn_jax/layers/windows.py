@@ -135,7 +135,7 @@ class Geometry:
 
     @property
     def spans(self) -> tuple["Span", "Span"]:
-        """The windows along the height and along the width of the padded map, for what can be done one axis at a time."""
+        """The windows along the height and along the width of the padded map: for work on one axis at a time."""
         sizes = [size + sum(pads) for size, pads in zip(self.input_shape, self.pads)]
         return tuple(map(Span, self.axes, sizes, self.window, self.stride, self.output_size))
 
@@ -219,17 +219,19 @@ def geometry(
     if fill not in FILLS:
         raise UsageError(f"{name}: padding fill {fill!r} must be one of {', '.join(FILLS)}")
     try:
-        pads = parse_padding(str(padding), input_shape[:2], window, stride) if isinstance(padding, str | int) else padding
+        if isinstance(padding, str | int):
+            padding = parse_padding(str(padding), input_shape[:2], window, stride)
     except ValueError as error:
         raise UsageError(f"{name}: {error}") from None
-    made = Geometry(tuple(input_shape), window, stride, pads, layout)
-    described = f"{name}: input {_by(input_shape)}, window {_by(window)}, stride {_by(stride)}, padding {pads}"
+    made = Geometry(tuple(input_shape), window, stride, padding, layout)
+    described = f"{name}: input {_by(input_shape)}, window {_by(window)}, stride {_by(stride)}, padding {padding}"
     if min(made.output_size) < 1:
         raise UsageError(f"{described}: the window does not fit, the output would be {_by(made.output_size)}")
     room = {"reflect": 1, "circular": 0, "symmetric": 0}
-    for size, sides in zip(input_shape, pads):
+    for size, sides in zip(input_shape, padding):
         if fill in room and max(sides) > size - room[fill]:
-            raise UsageError(f"{described}: fill {fill!r} can add at most {size - room[fill]} pixels to a side of {size}")
+            most = size - room[fill]
+            raise UsageError(f"{described}: fill {fill!r} can add at most {most} pixels to a side of {size}")
     return made
 
 

@@ -5,7 +5,6 @@ import functools
 import jax
 from flax import nnx
 
-from cnn_jax import config
 from cnn_jax.models.lenet import LeNet, LeNet5
 
 MODELS = {"lenet": LeNet, "lenet5": LeNet5}

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 
 from cnn_jax import config, registry, workdir
-from cnn_jax.data import source
 from cnn_jax.models import outline
 from cnn_jax.models.summary import summarise
 from cnn_jax.reporting.contents import Contents, LayerRow, Stage
@@ -30,9 +29,11 @@ def gather(settings: config.Config, folder, result: Result) -> Contents:
     checkpoints.close()
     model = outline(session.settings.model, session.image_shape, session.classes)
     chosen = int(np.flatnonzero(result.outcome.probabilities.argmax(-1) == dataset.labels)[:1].sum())
-    see = lambda params, images: forward(session.settings, session.network, params, prepare_images(session.settings, images))
+    see = lambda params, images: forward(
+        session.settings, session.network, params, prepare_images(session.settings, images)
+    )
     _, maps = jax.jit(see)(params, dataset.images[chosen : chosen + 1])
-    starts = workdir.starts(folder)
+    starts, times = workdir.starts(folder), read_timing(folder)
     first = model.parts()[0].name
     return Contents(
         title=settings.experiment,
@@ -53,7 +54,7 @@ def gather(settings: config.Config, folder, result: Result) -> Contents:
         example_label=int(dataset.labels[chosen]),
         stages=_stages(model, {name: np.asarray(value[0], np.float32) for name, value in maps.items()}),
         records=starts,
-        seconds=_seconds(folder),
+        seconds=times[-1]["seconds"] if times else None,
     )
 
 
@@ -66,13 +67,3 @@ def _stages(model, maps):
             Stage(name=before.name, maps=maps[before.name], pooling=after.describe(), pooled=maps[after.name])
         )
     return stages
-
-
-def _seconds(folder):
-    """Training time over all starts of the run: the clock of timing.jsonl begins anew at each."""
-    total = last = 0.0
-    for row in read_timing(folder):
-        if row["seconds"] < last:
-            total += last
-        last = row["seconds"]
-    return total + last or None

@@ -10,12 +10,16 @@ class Clock:
     Attributes:
       examples_per_second: over the last dispatch of steps.
       waiting: share of the time since the start spent waiting for data, 0 to 1.
-      seconds: since the start.
+      seconds: of training, those before this start included.
+
+    Args:
+      batch_size: examples per step.
+      before: seconds of training before this start.
     """
 
-    def __init__(self, batch_size: int):
+    def __init__(self, batch_size: int, before: float = 0.0):
         self._batch_size = batch_size
-        self._start = time.perf_counter()
+        self._start = time.perf_counter() - before
         self._busy = self._waited = 0.0
         self.examples_per_second = 0.0
 

@@ -5,8 +5,10 @@ another shape is then a list of names.
 """
 
 import contextlib
+import json
 import logging
 import math
+import shutil
 from pathlib import Path
 
 import jax
@@ -31,7 +33,8 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, keep: int = 1, best: bool = False):
         # Orbax announces every folder it makes; what matters is logged here.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self.folder = workdir / "checkpoints"
         kept = [policies.LatestN(keep)]
         score = lambda metrics: metrics[SCORE]
@@ -44,6 +47,7 @@ class Checkpoints:
             enable_async_checkpointing=True,
         )
         self._best = best
+        _check_scores(self.folder)
         with _said(self.folder, "open"):
             handlers = {"state": ocp.PyTreeCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
             self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options, item_handlers=handlers)
@@ -63,8 +67,9 @@ class Checkpoints:
         """Saves in the background; `wait` tells when it is on the disk.
 
         Raises:
-          UserError: the folder cannot be written.
+          UserError: the folder cannot be written, or the disk is full.
         """
+        _check_space(self.folder, state)
         items = ocp.args.Composite(
             state=ocp.args.PyTreeSave(named_leaves(state)),
             config=ocp.args.JsonSave(config.to_dict(settings)),
@@ -106,7 +111,10 @@ class Checkpoints:
 
     def _stored(self, step):
         with _said(self.folder / str(step), "read"):
-            return self._manager.item_metadata(step)["state"].tree
+            metadata = self._manager.item_metadata(step)["state"]
+            if metadata is None:
+                raise FileNotFoundError("the list of its arrays is missing")
+            return metadata.tree
 
     def _load(self, step, like, wanted):
         abstract = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for name, x in wanted.items()}
@@ -136,6 +144,24 @@ class Checkpoints:
         self._manager.close()
 
 
+def _check_space(folder, state):
+    """Refuses a save that cannot fit: a disk that runs full in the middle of one shows as dozens of errors."""
+    needed = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + 2**20
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"cannot save {folder}: the disk has {free / 2**20:.1f} MiB left, and a checkpoint may take "
+            f"{needed / 2**20:.1f}; make room and start again: the checkpoints before it are whole"
+        )
+
+
+def _check_scores(folder):
+    """Opening the folder reads the score of every checkpoint; a damaged one is named here."""
+    for path in sorted(folder.glob("*/metrics/metrics")):
+        with _said(path.parent.parent, "read"):
+            json.loads(path.read_text(encoding="utf-8"))
+
+
 def _check_names(folder, stored, wanted):
     missing = sorted(wanted.keys() - stored.keys())
     unexpected = sorted(stored.keys() - wanted.keys())
@@ -160,7 +186,8 @@ def _said(folder, doing):
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, FileNotFoundError) as error:
-        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+        text = " ".join(str(error).split()) or type(error).__name__
+        reason = text if len(text) <= 400 else f"{text[:150]} ... {text[-200:]}"  # the cause often stands at the end
         hint = {
             "open": "check that the folder can be written",
             "save": "check the free space and the permissions; the checkpoints before it are whole",

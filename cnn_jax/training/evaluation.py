@@ -40,8 +40,6 @@ class Outcome:
         return float(np.mean(self.probabilities.argmax(-1) == self.labels, dtype=np.float64))
 
 
-
-
 class Evaluator:
     """A compiled evaluation.
 
@@ -71,5 +69,7 @@ class Evaluator:
             results.append(self._outputs(params, *batch))
             if len(results) % MOST_QUEUED == 0:
                 jax.block_until_ready(results[-1])
-        losses, probabilities = (np.concatenate([np.asarray(part) for part in parts])[:total] for parts in zip(*results))
+        losses, probabilities = (
+            np.concatenate([np.asarray(part) for part in parts])[:total] for parts in zip(*results)
+        )
         return Outcome(losses, probabilities, dataset.labels)

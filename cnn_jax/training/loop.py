@@ -45,9 +45,10 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number, _frame):
+    def _note(self, _number, _frame):
         self.asked = True
-        signal.signal(number, signal.SIG_DFL)
+        for number in self._before:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,7 @@ def train(parts: Parts, state: TrainState, started: float) -> TrainState:
     rows, evaluations, saves = (times(part.every) for part in (settings.log, settings.evaluation, settings.checkpoint))
     step = int(state.step)
     fresh = True  # nothing has been stepped yet, so nothing is due
-    pace, clock = _Pace(parts.feed.most_steps), Clock(settings.train.batch_size)
+    pace, clock = _Pace(parts.feed.most_steps), Clock(settings.train.batch_size, parts.files.seconds)
 
     def stretch(start):
         ends = [table.after(start) for table in (rows, evaluations, saves)]
@@ -213,13 +214,16 @@ def _evaluate(parts, state, step):
 def _save(parts, state, step, score):
     bad = _first_bad_leaf(state)
     if bad:
-        raise UserError(f"not saved at step {step}: {bad} holds numbers that are not finite; lower optimizer.learning_rate")
+        raise UserError(
+            f"not saved at step {step}: {bad} holds numbers that are not finite; lower optimizer.learning_rate"
+        )
     parts.files.flush()
     parts.checkpoints.save(step, state, parts.settings, score)
 
 
 def _first_bad_leaf(state):
-    for name, leaf in named_leaves(jax.device_get((state.params, state.optimizer, state.ema))).items():
+    # The plateau's best loss is infinite until the first evaluation; totals were written as a row.
+    for name, leaf in named_leaves(jax.device_get(state._replace(plateau=None, totals=None))).items():
         if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf).all():
             return name
     return None
@@ -228,8 +232,12 @@ def _first_bad_leaf(state):
 def _not_finite(parts, state):
     step = int(state.step) - 1
     rate = float(parts.schedule(step)) * float(state.plateau.factor)
-    largest = max(float(np.abs(leaf[np.isfinite(leaf)]).max(initial=0)) for leaf in jax.tree.leaves(jax.device_get(state.params)))
-    bad = {name: leaf for name, leaf in named_leaves(jax.device_get(state.params)).items() if not np.isfinite(leaf).all()}
+    largest = max(
+        float(np.abs(leaf[np.isfinite(leaf)]).max(initial=0)) for leaf in jax.tree.leaves(jax.device_get(state.params))
+    )
+    bad = {
+        name: leaf for name, leaf in named_leaves(jax.device_get(state.params)).items() if not np.isfinite(leaf).all()
+    }
     latest = parts.checkpoints.latest()
     return UserError(
         f"the loss or its gradient is not a finite number at step {step}: learning rate {rate:.3g}, "

@@ -10,29 +10,19 @@ import json
 import os
 from pathlib import Path
 
+from cnn_jax.workdir import read_lines, write_text
+
 COLUMNS = ("step", "epoch", "split", "loss", "accuracy", "learning_rate", "gradient_norm")
 
 
 def read_rows(workdir: Path) -> list[dict]:
     """The rows of metrics.jsonl that are whole; a line cut short by a crash is left out."""
-    return _whole_rows(workdir / "metrics.jsonl")
+    return read_lines(workdir / "metrics.jsonl")
 
 
 def read_timing(workdir: Path) -> list[dict]:
     """The rows of timing.jsonl that are whole."""
-    return _whole_rows(workdir / "timing.jsonl")
-
-
-def _whole_rows(path):
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue  # only the last line of a killed run can be torn
-    return rows
+    return read_lines(workdir / "timing.jsonl")
 
 
 class MetricFiles:
@@ -42,13 +32,18 @@ class MetricFiles:
       workdir: the run's folder.
       step: the step the run continues from; rows after it, written by a run that was killed, are dropped.
       tensorboard: also write event files.
+
+    Attributes:
+      seconds: of training before this start, those of a killed run included.
     """
 
     def __init__(self, workdir: Path, step: int, tensorboard: bool):
         kept = [row for row in read_rows(workdir) if row["step"] <= step]
         self._jsonl = _rewrite(workdir / "metrics.jsonl", "".join(map(_json_line, kept)))
         self._csv = _rewrite(workdir / "metrics.csv", _csv_line(COLUMNS) + "".join(map(_csv_row, kept)))
-        self._timing = (workdir / "timing.jsonl").open("a", encoding="utf-8")
+        times = read_timing(workdir)
+        self.seconds = times[-1]["seconds"] if times else 0.0
+        self._timing = _rewrite(workdir / "timing.jsonl", "".join(map(_json_line, times)))
         self._board = _board(workdir / "tensorboard", step) if tensorboard else None
 
     def write(self, row: dict) -> None:
@@ -94,10 +89,8 @@ def _csv_row(row):
 
 
 def _rewrite(path, text):
-    """Replaces a file's text in one move and opens it for appending."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text, encoding="utf-8")
-    os.replace(fresh, path)
+    """Replaces a file's text and opens it for appending."""
+    write_text(path, text)
     return path.open("a", encoding="utf-8")
 
 

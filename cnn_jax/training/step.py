@@ -13,10 +13,6 @@ from cnn_jax.training import state as states
 from cnn_jax.training.optimizer import ema_update
 from cnn_jax.training.state import Network, Totals, TrainState
 
-# LeCun et al. 1998, eq. 9: e^-j is the weight of a background class that keeps the distances to wrong classes from
-# growing without bound. The paper gives no value; larger pushes wrong classes further away.
-BACKGROUND_DISTANCE = 20.0
-
 
 def example_losses(settings: config.Config, logits, labels, smoothing: float = 0.0):
     """Loss of each example, float32 [N].
@@ -33,7 +29,7 @@ def example_losses(settings: config.Config, logits, labels, smoothing: float = 0
     logits = logits.astype(jnp.float32)
     classes = logits.shape[-1]
     if getattr(settings.model, "output", "") == "rbf":
-        background = jnp.full((*logits.shape[:-1], 1), -BACKGROUND_DISTANCE)
+        background = jnp.full((*logits.shape[:-1], 1), -settings.model.background)
         logits = jnp.concatenate([logits, background], axis=-1)
     log_probabilities = jax.nn.log_softmax(logits)
     target = jax.nn.one_hot(labels, classes)

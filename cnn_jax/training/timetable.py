@@ -9,7 +9,8 @@ from cnn_jax import config
 class Timetable:
     """The steps of a repeated event: round(k * interval) for k = 1, 2, ..., and always the last step.
 
-    An interval of one epoch need not be a whole number of steps; the event then falls on the nearest one.
+    An interval of one epoch need not be a whole number of steps; the event then falls on the nearest one. An interval
+    shorter than a step is one step.
 
     Args:
       every: the interval, as a duration.
@@ -21,9 +22,8 @@ class Timetable:
     def __init__(self, every: str, total: int, examples: int, batch_size: int):
         # Steps in a million intervals: what one interval is, without rounding it to a whole step.
         amount, unit = config.DURATION.fullmatch(every.strip()).groups()
-        interval = config.duration_steps(f"{float(amount) * 1e6:f} {unit}", examples, batch_size) / 1e6
-        count = math.ceil(total / max(interval, 1))
-        steps = {min(max(round(k * interval), 1), total) for k in range(1, count + 1)}
+        interval = max(1.0, config.duration_steps(f"{float(amount) * 1e6:f} {unit}", examples, batch_size) / 1e6)
+        steps = {min(round(k * interval), total) for k in range(1, math.ceil(total / interval) + 1)}
         self._steps = sorted(steps | {total})
 
     def __contains__(self, step: int) -> bool:

@@ -1,0 +1,114 @@
+"""Dense layers, dropout and the radial basis output against NumPy."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn_jax.layers.activations import ACTIVATIONS, scaled_tanh
+from cnn_jax.layers.dense import Dense, RadialBasis, digit_bitmaps, dropout
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+KEY = jax.random.key(5)
+
+
+def drawn(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def test_dense_is_a_matrix_product_and_so_is_its_gradient():
+    layer, x, cotangent = Dense("d", 7, 4, key=KEY, init="lecun_1998"), drawn(3, 7), drawn(3, 4, seed=1)
+    y, pull = jax.vjp(lambda layer, x: layer(x), layer, x)
+    kernel, bias = np.asarray(layer.kernel[...]), np.asarray(layer.bias[...])
+    expected = [[sum(x[n, i] * kernel[i, u] for i in range(7)) + bias[u] for u in range(4)] for n in range(3)]
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    of_layer, of_x = pull(cotangent)
+    np.testing.assert_allclose(of_layer.kernel[...], x.T @ cotangent, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(of_layer.bias[...], cotangent.sum(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(of_x, cotangent @ kernel.T, rtol=1e-5, atol=1e-6)
+    assert layer.multiply_adds == 7 * 4
+
+
+def test_dense_glorot_bound():
+    kernel = np.abs(Dense("d", 60, 90, key=KEY, init="glorot_uniform").kernel[...])
+    assert 0.99 < kernel.max() / np.sqrt(6 / 150) <= 1
+
+
+@functools.cache
+def dropped(rate=0.3, purpose=1):
+    keys = jax.random.split(KEY, 64)
+    return np.asarray(dropout(jnp.full((64, 500), 2.0), rate, keys, purpose))
+
+
+def test_dropout_zeroes_its_share_and_scales_the_rest():
+    """32,000 units: the share is within five standard deviations, 0.013."""
+    assert set(np.unique(dropped())) == {np.float32(0), np.float32(2 / 0.7)}
+    assert abs(np.mean(dropped() == 0) - 0.3) < 0.013
+    assert abs(dropped().mean() - 2) < 0.04
+    share_of_example = np.mean(dropped() == 0, axis=1)
+    assert share_of_example.min() > 0.18 and share_of_example.max() < 0.42
+
+
+def test_dropout_of_an_example_depends_on_its_own_key_alone():
+    keys = jax.random.split(KEY, 64)
+    some = dropout(jnp.full((3, 500), 2.0), 0.3, keys[jnp.array([5, 9, 5])], 1)
+    np.testing.assert_array_equal(some, dropped()[[5, 9, 5]])
+    assert np.any(dropped()[0] != dropped()[1])
+
+
+def test_dropout_of_another_layer_is_another_draw():
+    both = np.mean((dropped(purpose=1) == 0) & (dropped(purpose=2) == 0))
+    assert abs(both - 0.09) < 0.013  # 0.3 x 0.3: independent
+
+
+def test_dropout_gradient_is_its_mask():
+    keys = jax.random.split(KEY, 64)
+    gradient = jax.grad(lambda x: dropout(x, 0.3, keys, 1).sum())(jnp.full((64, 500), 2.0))
+    np.testing.assert_allclose(gradient, dropped() / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rate, keys", [(0.3, None), (0.0, jax.random.split(KEY, 2))])
+def test_dropout_switched_off(rate, keys):
+    np.testing.assert_array_equal(dropout(jnp.asarray(drawn(2, 9)), rate, keys, 1), drawn(2, 9))
+
+
+def test_bitmaps_are_ten_different_digits_of_ink_and_paper():
+    bitmaps = digit_bitmaps()
+    assert bitmaps.shape == (10, 84) and set(np.unique(bitmaps)) == {-1, 1}
+    apart = np.sum(bitmaps[:, None] != bitmaps, axis=-1)  # pixels
+    assert apart[~np.eye(10, dtype=bool)].min() >= 5
+    one = bitmaps[1].reshape(12, 7)
+    assert np.all(one[:, 3] == 1)  # a vertical stroke in the middle
+    with pytest.raises(ValueError, match="read-only"):
+        bitmaps[0, 0] = 0
+
+
+def test_radial_basis_is_the_negated_squared_distance():
+    layer, x = RadialBasis("output"), drawn(4, 84)
+    expected = [[-sum((x[n, j] - digit_bitmaps()[i, j]) ** 2 for j in range(84)) for i in range(10)] for n in range(4)]
+    np.testing.assert_allclose(layer(jnp.asarray(x)), expected, rtol=1e-5)
+    assert layer.output_shape == (10,) and layer.multiply_adds == 840
+
+
+def test_radial_basis_answers_with_the_nearest_bitmap():
+    near = digit_bitmaps() + 0.3 * drawn(10, 84)
+    logits = RadialBasis("output")(jnp.asarray(near))
+    np.testing.assert_array_equal(logits.argmax(1), np.arange(10))
+    np.testing.assert_array_equal(RadialBasis("output")(jnp.asarray(digit_bitmaps())).max(1), np.zeros(10))
+
+
+def test_scaled_tanh_maps_one_to_one_where_its_curvature_is_largest():
+    np.testing.assert_allclose(scaled_tanh(jnp.array([-1.0, 0.0, 1.0])), [-1, 0, 1], atol=1e-5)
+    at = np.linspace(0, 3, 3001)
+    curvature = np.abs(np.diff(1.7159 * np.tanh(at * 2 / 3), 2))
+    np.testing.assert_allclose(at[1:-1][curvature.argmax()], 1, atol=0.02)
+    np.testing.assert_allclose(scaled_tanh(jnp.float32(at)), 1.7159 * np.tanh(at * 2 / 3), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_rise_everywhere(name):
+    """As pooling before the activation requires."""
+    y = ACTIVATIONS[name](jnp.linspace(-4, 4, 100))
+    assert np.all(np.diff(y) >= 0) and y[-1] > y[0]

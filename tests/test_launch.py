@@ -1,0 +1,194 @@
+"""Every experiment and every mode of launch.py, end to end."""
+
+import csv
+import functools
+import json
+import os
+import pty
+import re
+import subprocess
+import termios
+
+import numpy as np
+import pytest
+from launching import QUICK, command, environment, launch, settings, shared_folder, snapshot
+from PIL import Image
+from tiny_data import tiny_arrays, write_tiny
+
+from cnn_jax import registry
+
+FILES = {
+    "metrics.jsonl", "metrics.csv", "timing.jsonl", "tensorboard", "checkpoints", "config.json", "starts.jsonl",
+    "results.json", "report.html",
+}  # fmt: skip
+TEST_EXAMPLES = {"lenet_digits": 64}  # of 360, by data.limit; the others have the 32 that write_tiny writes
+HELD_OUT = ("lenet_digits", "lenet_fashion_mnist")  # experiments with a validation split
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory):
+    return environment(shared_folder(tmp_path_factory, "cache"), **QUICK)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_tiny("mnist", folder)
+    write_tiny("fashion_mnist", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(env, data, tmp_path_factory):
+    """A function from the name of an experiment to its workdir and what its few steps of training printed."""
+
+    @functools.cache
+    def train(name):
+        folder = tmp_path_factory.mktemp(name) / "run"
+        asked = settings(data__data_dir=data, data__limit=64, train__duration="3 steps", schedule__warmup="1 steps")
+        asked += settings(train__batch_size=8, log__every="2 steps")
+        asked += settings(data__validation=16) if name in HELD_OUT else []
+        return folder, launch(env, f"--experiment={name}", f"--workdir={folder}", *asked)
+
+    return train
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_experiment(trained, name):
+    folder, done = trained(name)
+    assert {path.name for path in folder.iterdir()} >= FILES
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["split"]) for row in rows if row["split"] == "train"] == [(2, "train"), (3, "train")]
+    assert {row["split"] for row in rows} == {"train", "validation" if name in HELD_OUT else "test"}
+    with (folder / "metrics.csv").open() as file:
+        for text, row in zip(csv.DictReader(file), rows, strict=True):
+            assert {key: value for key, value in text.items() if value} == {
+                key: str(value) for key, value in row.items() if value is not None
+            }
+    results = json.loads((folder / "results.json").read_text())
+    assert results["step"] == 3
+    assert results["test_examples"] == TEST_EXAMPLES.get(name, 32)
+    assert results["rule"] == ("best validation accuracy" if name in HELD_OUT else "last step")
+    assert f"test accuracy {100 * results['test_accuracy']:.2f} %" in done.stdout
+    assert f"report {folder / 'report.html'}\n" in done.stdout
+    assert name in (folder / "report.html").read_text()
+    assert list((folder / "tensorboard").glob("events.*"))
+    assert (folder / "checkpoints" / "3").is_dir()
+    start = json.loads((folder / "starts.jsonl").read_text())
+    assert start["command"].startswith("python ") and f"--experiment={name}" in start["command"]
+
+
+def test_plain_lines_without_a_terminal(trained):
+    _, done = trained("lenet_mnist")
+    assert "\x1b" not in done.stderr and "\r" not in done.stderr
+    assert re.search(r"first step done \d+\.\d s after the start", done.stderr)
+    assert re.search(r"step 3/3  epoch 0\.38  test loss \d+\.\d{4}  accuracy \d+\.\d\d %", done.stderr)
+
+
+def test_a_bar_on_a_terminal(trained, env, data, tmp_path):
+    """Through a pseudo-terminal of 80 columns; results still go to standard output alone."""
+    trained("lenet_mnist")  # so that its programs are compiled
+    main, secondary = pty.openpty()
+    termios.tcsetwinsize(secondary, (24, 80))
+    asked = settings(data__data_dir=data, data__limit=64, train__duration="60 steps", train__batch_size=8)
+    asked += settings(evaluation__every="60 steps", log__every="5 steps", checkpoint__every="60 steps")
+    words = command("--experiment=lenet_mnist", f"--workdir={tmp_path / 'run'}", "--noreport", *asked)
+    with subprocess.Popen(words, env=env | {"TERM": "xterm"}, stdout=subprocess.PIPE, stderr=secondary) as process:
+        os.close(secondary)
+        seen = bytearray()
+        try:
+            while part := os.read(main, 65536):
+                seen += part
+        except OSError:  # how Linux says that the other side is closed
+            pass
+        assert process.wait(60) == 0
+        assert process.stdout.read().startswith(b"test accuracy ")
+    os.close(main)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+    assert re.search(r"step 60/60 \S+ ETA \d+:\d\d", text), text
+    assert re.search(
+        r"loss \d\.\d{4}  accuracy \d+\.\d\d %  [\d,]+ examples/s  waiting for data \d+\.\d %", text
+    ), text
+    assert "test loss" in text
+
+
+TOTALS = {"lenet_mnist": "44,426", "lenet5_mnist": "60,000", "lenet5_modern_mnist": "61,706"}
+
+
+@pytest.mark.parametrize("name, total", TOTALS.items())
+def test_summary(env, tmp_path, name, total):
+    done = launch(env, f"--experiment={name}", "--mode=summary", cwd=tmp_path)
+    assert re.search(rf"^total +{total} ", done.stdout, re.MULTILINE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_eval_measures_and_leaves_the_run_alone(env, trained):
+    folder, _ = trained("lenet_digits")
+    before = snapshot(folder)
+    done = launch(env, "--experiment=lenet_digits", f"--workdir={folder}", "--mode=eval")
+    assert snapshot(folder) == before
+    results = json.loads((folder / "results.json").read_text())
+    accuracy, loss = 100 * results["test_accuracy"], results["test_loss"]
+    expected = f"test: accuracy {accuracy:.2f} %  loss {loss:.4f}  n = 64  (best validation accuracy, step 3)"
+    validation, test = done.stdout.splitlines()
+    assert test == expected
+    assert validation.startswith("validation: ") and "n = 16 " in validation
+
+
+def test_report_is_rebuilt_to_the_byte(env, trained):
+    folder, _ = trained("lenet_digits")
+    report = folder / "report.html"
+    before = report.read_bytes()
+    report.unlink()
+    done = launch(env, "--experiment=lenet_digits", f"--workdir={folder}", "--mode=report")
+    assert report.read_bytes() == before
+    assert done.stdout == f"report {report}\n"
+
+
+def test_predict(env, trained, tmp_path):
+    """The same digit in four files has the same probabilities; a photograph has some."""
+    folder, _ = trained("lenet_digits")
+    digit = tiny_arrays()["test"][0][0, ..., 0]
+    clear = np.dstack([np.zeros((28, 28, 3), np.uint8), digit])  # black ink, transparent where there is none
+    photograph = Image.fromarray(255 - digit).resize((1200, 900)).convert("RGB")
+    names = [str(tmp_path / name) for name in ("stored.png", "scan.png", "clear.png", "photograph.jpg")]
+    for name, image in zip(names, (*map(Image.fromarray, (digit, 255 - digit, clear)), photograph)):
+        image.save(name)
+    words = ["--experiment=lenet_digits", f"--workdir={folder}", "--mode=predict", f"--images={','.join(names)}"]
+    done = launch(env, *words)
+    blocks = re.split(r"\n(?! )", done.stdout.rstrip("\n"))
+    heads, tables = zip(*(block.split("\n", 1) for block in blocks))
+    assert len(heads) == 4
+    expected = ("bright on dark: as it is", "inverted", "laid on white", "1200x900 resized to 28x28")
+    for name, head, said in zip(names, heads, expected):
+        assert head.startswith(f"{name}: ") and said in head
+    assert "inverted" in heads[3]
+    assert tables[0] == tables[1] == tables[2]
+    for head, table in zip(heads, tables):
+        rows = re.findall(r"^  (\S+) +(\d+\.\d\d) %$", table, re.MULTILINE)
+        shares = [float(share) for _, share in rows]
+        assert sorted(label for label, _ in rows) == list("0123456789")
+        assert shares == sorted(shares, reverse=True)
+        assert sum(shares) == pytest.approx(100, abs=0.06)  # ten numbers rounded to 0.01
+        assert f": {rows[0][0]} (" in head
+
+
+def test_prepare_twice(env, tmp_path):
+    asked = ["--experiment=lenet_digits", "--mode=prepare", *settings(data__data_dir=tmp_path / "data")]
+    first = launch(env, *asked, cwd=tmp_path)
+    assert first.stdout == f"digits is prepared in {tmp_path}/data/digits/1.0.0: 1,437 train and 360 test examples\n"
+    assert "already prepared" in launch(env, *asked, cwd=tmp_path).stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_list_and_help(env, tmp_path):
+    listed = launch(env, "--list", cwd=tmp_path).stdout
+    assert [line.split()[0] for line in listed.splitlines()] == registry.names()
+    assert all(len(line.split()) > 3 for line in listed.splitlines())
+    for flag in ("--help", "-h"):
+        shown = launch(env, flag, cwd=tmp_path).stdout
+        for name in ("experiment", "mode", "set", "workdir", "seed", "init_from", "images"):
+            assert re.search(rf"^ +--{name}:", shown, re.MULTILINE), shown
+        for name in ("list", "resume", "report"):
+            assert f"--[no]{name}" in shown
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,123 @@
+"""The folder of a run: one process at a time, its config, its record of starts."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from cnn_jax import config, workdir
+from cnn_jax.errors import UsageError, UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def claim_elsewhere(folder):
+    """What a second process gets when it claims the folder."""
+    code = "import pathlib, sys; from cnn_jax import workdir\nwith workdir.claimed(pathlib.Path(sys.argv[1])): pass"
+    done = subprocess.run([sys.executable, "-c", code, folder], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stderr
+
+
+def test_a_claimed_folder_keeps_other_processes_out(tmp_path):
+    folder = tmp_path / "deep" / "run"
+    with workdir.claimed(folder):
+        status, text = claim_elsewhere(folder)
+        assert status and f"another process is running in {folder}" in text
+    assert claim_elsewhere(folder)[0] == 0
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_message(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to the workdir .*file/run.*--workdir"):
+        with workdir.claimed(tmp_path / "file" / "run"):
+            pass
+
+
+def test_locate(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert workdir.locate("runs/a") == tmp_path / "runs" / "a"
+    assert workdir.locate("~/a") == tmp_path / "home" / "a"
+    with pytest.raises(UsageError, match="local folder"):
+        workdir.locate("s3://bucket/run")
+
+
+@pytest.mark.parametrize("model", [config.LeNet(dropout=0.25), config.LeNet5(padding=config.Padding(mode="2"))])
+def test_the_config_comes_back(tmp_path, model):
+    assert workdir.stored_config(tmp_path) is None
+    settings = config.Config(
+        experiment="x",
+        seed=7,
+        model=model,
+        schedule=config.Schedule(name="step", drops=("1 epochs", "2 epochs")),
+        optimizer=config.Optimizer(learning_rate=0.1 + 0.2),
+    )
+    workdir.store_config(tmp_path, settings)
+    assert workdir.stored_config(tmp_path) == settings
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+DAMAGED = ["", "{", "[]", "null", '{"colour": 1}', '{"model": {"name": "resnet"}}', '{"seed": {"a": 1}}']
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_config_is_a_clear_message(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match="config.json cannot be read: .*another --workdir"):
+        workdir.stored_config(tmp_path)
+
+
+def test_a_start_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["launch.py", "--experiment=a b"])
+    settings = config.Config(experiment="x")
+    workdir.record_start(tmp_path, settings, devices=["cpu:0"], step=0)
+    workdir.record_start(tmp_path, dataclasses.replace(settings, parallel="jit"), devices=["cpu:0"], step=5)
+    first, second = workdir.starts(tmp_path)
+    assert first["command"] == "python launch.py '--experiment=a b'"
+    assert config.from_dict(first["config"]) == settings and second["config"]["parallel"] == "jit"
+    assert first["versions"]["jax"] == jax.__version__ and first["versions"]["flax"]
+    assert first["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert (first["step"], second["step"], first["devices"]) == (0, 5, ["cpu:0"])
+    assert first["host"]["cores"] and first["time"] <= second["time"]
+
+
+def git(folder, *words):
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    command = ["git", "-C", folder, *identity, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_record_names_the_code(tmp_path, monkeypatch):
+    code, run = tmp_path / "code", tmp_path / "run"
+    (code / "cnn_jax").mkdir(parents=True), run.mkdir()
+    (code / "cnn_jax" / "workdir.py").write_text("a = 1\n")
+    monkeypatch.setattr(workdir, "__file__", str(code / "cnn_jax" / "workdir.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    workdir.record_start(run, config.Config())
+    git(code, "init", "-q"), git(code, "add", "."), git(code, "commit", "-q", "-m", "one")
+    workdir.record_start(run, config.Config())
+    (code / "cnn_jax" / "workdir.py").write_text("a = 2\n")
+    workdir.record_start(run, config.Config())
+    none, clean, dirty = [record["git"] for record in workdir.starts(run)]
+    assert none is None
+    assert clean == {"commit": git(code, "rev-parse", "HEAD"), "dirty": False, "diff": ""}
+    assert dirty["dirty"] and "+a = 2" in dirty["diff"]
+
+
+def test_starts_after_a_torn_line(tmp_path):
+    assert workdir.starts(tmp_path) == []
+    workdir.record_start(tmp_path, config.Config(seed=1))
+    with (tmp_path / "starts.jsonl").open("a") as file:
+        file.write('{"time": "2026-')
+    assert [record["config"]["seed"] for record in workdir.starts(tmp_path)] == [1]
+    workdir.record_start(tmp_path, config.Config(seed=2))
+    assert [record["config"]["seed"] for record in workdir.starts(tmp_path)] == [1, 2]
+
+
+def test_json_files(tmp_path):
+    workdir.write_json(tmp_path / "a.json", {"b": [1, 2.5]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"b": [1, 2.5]}

@@ -1,0 +1,122 @@
+"""A training run small enough for a test, with every random and stateful part switched on."""
+
+import functools
+
+import jax
+import numpy as np
+import tiny_data
+
+from cnn_jax import config, overrides
+from cnn_jax.data.feed import make_feed
+from cnn_jax.data.plan import IndexPlan
+from cnn_jax.data.source import Dataset
+from cnn_jax.parallel import Parallel
+from cnn_jax.training import state as states
+from cnn_jax.training.evaluation import Evaluator
+from cnn_jax.training.optimizer import make_optimizer, make_schedule, plateau_init
+from cnn_jax.training.step import make_run, make_train_step
+
+STEPS = 20
+EXAMPLES = 50  # no multiple of the batch: batches span epochs
+IMAGE_SHAPE, CLASSES = (28, 28, 1), 10
+
+RECIPE = config.Config(
+    seed=3,
+    model=config.LeNet(dropout=0.3, layout="CHWN"),
+    data=config.Data(placement="device"),
+    augment=config.Augment(shift=2, rotation=15.0),
+    optimizer=config.Optimizer(name="sgd", learning_rate=0.05, momentum=0.9, weight_decay=1e-3, clip_norm=1.0, ema=0.9),
+    schedule=config.Schedule(name="cosine", warmup="5 steps"),
+    train=config.Train(batch_size=16, duration=f"{STEPS} steps", label_smoothing=0.1),
+    evaluation=config.Evaluation(every="8 steps", batch_size=16),
+    checkpoint=config.Checkpoint(every="5 steps"),
+    log=config.Log(every="3 steps", tensorboard=False),
+    parallel="jit",
+)
+PLAIN = ("model.dropout=0", "augment.shift=0", "augment.rotation=0", "train.label_smoothing=0", "optimizer.ema=0")
+
+
+@functools.cache
+def dataset(split: str = "train", count: int = EXAMPLES) -> Dataset:
+    """A few digits; "validation" are some that "train" does not have."""
+    images, labels = tiny_data.tiny_arrays(train=1000, test=count)["test" if split == "validation" else "train"]
+    return Dataset(images[:count], labels[:count].astype(np.int32), tuple("0123456789"), "digits", split)
+
+
+@functools.cache
+def initial_weights(seed: int, layout: str):
+    """`state.initial_params` of the recipe."""
+    settings = overrides.apply(RECIPE, [f"model.layout={layout}"])
+    initial = functools.partial(states.initial_params, settings, IMAGE_SHAPE, CLASSES)
+    return jax.device_get(jax.jit(initial, compiler_options={"xla_backend_optimization_level": 0})(seed))
+
+
+class TinyRun:
+    """What `run.train` makes of a config, on a few digits.
+
+    Args:
+      changes: overrides of `RECIPE`, as on the command line.
+      devices: as for `Parallel`.
+    """
+
+    def __init__(self, *changes: str, devices=None):
+        self.settings = settings = overrides.apply(RECIPE, list(changes))
+        size = settings.train.batch_size
+        self.dataset = dataset()
+        self.parallel = Parallel(settings.parallel, size, devices)
+        self.network = states.make_network(settings, IMAGE_SHAPE, CLASSES)
+        self.plan = IndexPlan(EXAMPLES, size, settings.seed)
+        self.schedule = make_schedule(settings.schedule, settings.optimizer.learning_rate, STEPS, EXAMPLES, size)
+        self.optimizer = make_optimizer(settings.optimizer)
+        self.feed, _ = make_feed(settings.data.placement, self.dataset, self.plan, self.parallel)
+        self.feed.most_steps = STEPS
+        self.train_step = make_train_step(settings, self.network, self.schedule, self.optimizer)
+        self.run = self.parallel.compile_run(make_run(self.train_step, self.feed.pick), self.feed.axes)
+        self.evaluator = Evaluator(settings, self.network, self.parallel)
+        self._initial = functools.partial(states.initial_state, settings, IMAGE_SHAPE, CLASSES, self.optimizer)
+
+    def shapes(self):
+        """The state's shapes and placement, to restore into."""
+        place = self.parallel.replicated
+        abstract = jax.eval_shape(self._initial, 0)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), abstract)
+
+    @functools.cached_property
+    def _first(self):
+        # Weights drawn once for all runs of a test process; everything else of a first state is a copy or zero.
+        shapes = jax.eval_shape(self._initial, 0)
+        params = initial_weights(self.settings.seed, self.settings.model.layout)
+        zero = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+        return zero._replace(
+            seed=np.int32(self.settings.seed),
+            params=params,
+            ema=None if zero.ema is None else params,
+            plateau=jax.device_get(plateau_init()),
+        )
+
+    def first_state(self):
+        """The state before the first step; a copy, as the step takes its argument's memory."""
+        return self.parallel.replicate(jax.tree.map(np.copy, self._first))
+
+    def advance(self, state, steps: int):
+        """The state after one stretch of so many steps."""
+        start = int(state.step)
+        state, finite = self.run(state, self.feed.stretch(start, start + steps), np.int32(steps))
+        assert finite
+        return state
+
+    def losses(self, state=None, steps: int = STEPS):
+        """The loss of each step, float32 [steps], and the last state."""
+        state, losses = self.first_state() if state is None else state, []
+        for _ in range(steps):
+            state = self.advance(state._replace(totals=self.parallel.replicate(states.zero_totals())), 1)
+            losses.append(np.float32(state.totals.loss))
+        return np.array(losses), state
+
+
+def assert_same_bits(one, other):
+    """Every leaf of two states is equal to the bit."""
+    one, other = (states.named_leaves(jax.device_get(tree)) for tree in (one, other))
+    assert one.keys() == other.keys() and one
+    different = [name for name in one if np.asarray(one[name]).tobytes() != np.asarray(other[name]).tobytes()]
+    assert different == []

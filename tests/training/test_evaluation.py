@@ -1,0 +1,47 @@
+"""Evaluation on one device; tests/training/test_parallel.py has it on eight, at other batch sizes."""
+
+import jax
+import numpy as np
+import pytest
+from tiny_training import TinyRun, dataset
+
+from cnn_jax.training.evaluation import Evaluator, Outcome
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return TinyRun()
+
+
+def test_loss_and_accuracy_are_means_over_examples():
+    probabilities = np.float32([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    outcome = Outcome(np.float32([1, 2, 4]), probabilities, np.int32([0, 1, 1]))
+    assert outcome.loss == pytest.approx(7 / 3) and outcome.accuracy == pytest.approx(2 / 3)
+
+
+def test_dropout_augmentation_and_smoothing_are_for_training_only(tiny):
+    """The recipe has them all; the outcome is the plain network's."""
+    params, data = tiny.first_state().params, dataset("validation", 20)
+    outcome = tiny.evaluator(params, data)
+    logits = jax.jit(lambda params, images: tiny.network(params, images)[0])(params, np.float32(data.images) / 255)
+    probabilities = np.exp(np.float64(logits))
+    probabilities /= probabilities.sum(-1, keepdims=True)
+    np.testing.assert_allclose(outcome.probabilities, probabilities, rtol=2e-6)
+    np.testing.assert_allclose(outcome.losses, -np.log(probabilities[np.arange(20), data.labels]), rtol=1e-6)
+    assert outcome.accuracy == np.mean(probabilities.argmax(-1) == data.labels)
+
+
+def test_the_order_of_examples_is_the_datasets(tiny):
+    """20 examples in batches of 16: the second batch is filled up, and the filling does not count."""
+    params = tiny.first_state().params
+    twenty, thirty = tiny.evaluator(params, dataset("train", 20)), tiny.evaluator(params, dataset("train", 30))
+    assert len(twenty.losses) == 20 and len(thirty.losses) == 30
+    np.testing.assert_allclose(thirty.losses[:20], twenty.losses, rtol=1e-6)
+
+
+def test_many_batches(tiny, monkeypatch):
+    monkeypatch.setattr("cnn_jax.training.evaluation.MOST_QUEUED", 2)
+    outcome = Evaluator(tiny.settings, tiny.network, tiny.parallel)(tiny.first_state().params, dataset("train", 100))
+    assert len(set(outcome.losses.tolist())) == 100
