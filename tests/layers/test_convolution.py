@@ -19,17 +19,12 @@ KEY = jax.random.key(3)
 TABLE = ((0,), (2, 0), (1, 2, 3), (3, 1))  # of 4 channels; not sorted, on purpose
 # height, width, channels; features; window; the rest
 CASES = {
-    "plain": ((7, 6, 3), 4, 3, {}),
-    "one pixel": ((4, 5, 3), 2, 1, {}),
+    "plain": ((7, 6, 3), 4, 3, {"padding": "0,2,1,0"}),
     "stride": ((9, 8, 2), 3, (3, 2), {"stride": (2, 3)}),
-    "gaps": ((8, 8, 2), 3, 2, {"stride": 3}),
     "same": ((6, 7, 2), 3, 4, {"stride": 2, "padding": "same"}),
     "full": ((4, 3, 2), 3, (2, 3), {"padding": "full"}),
-    "pixels": ((5, 5, 1), 2, 3, {"padding": "0,2,1,0"}),
     "reflect": ((5, 6, 2), 2, 3, {"padding": 2, "fill": "reflect"}),
-    "replicate": ((5, 6, 2), 2, 3, {"padding": 3, "fill": "replicate"}),
     "circular": ((5, 6, 2), 2, 3, {"padding": "1,2", "fill": "circular", "stride": 2}),
-    "symmetric": ((5, 6, 2), 2, 3, {"padding": 2, "fill": "symmetric"}),
     "groups": ((6, 6, 4), 6, 3, {"groups": 2, "padding": 1}),
     "depthwise": ((6, 5, 3), 6, (2, 3), {"groups": 3, "stride": 2}),
     "table": ((6, 5, 4), 4, 3, {"connections": TABLE, "padding": 1, "fill": "reflect"}),
@@ -248,7 +243,7 @@ def test_bfloat16(layout):
 
 def test_pytorch_agrees():
     torch = pytest.importorskip("torch")
-    for case in ("plain", "stride", "gaps", "full", "groups", "depthwise"):
+    for case in ("stride", "full", "groups", "depthwise"):
         conv, (x, kernel, bias, cotangent) = layer(case, "CHWN"), drawn(case)
         tensors = [torch.tensor(value, requires_grad=True) for value in (x, kernel, bias)]
         y = torch.nn.functional.conv2d(

@@ -77,11 +77,12 @@ def loops(x, cotangent, layer, kind, count_padding=False):
     return y, gradient.reshape(x.shape)
 
 
-KINDS = [("max", {}), ("average", {"count_padding": False}), ("average", {"count_padding": True})]
+COUNTED = {"count_padding": True}
+KINDS = [(place, kind, {}) for place in PLACES for kind in ("max", "average")]
+KINDS += [(place, "average", COUNTED) for place in ("same", "dense", "one side")]
 
 
-@pytest.mark.parametrize("kind, settings", KINDS, ids=["max", "average", "average, padding counted"])
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place, kind, settings", KINDS)
 def test_values_and_gradients_are_those_of_loops(place, kind, settings):
     """On rounded maps, where many values of a window are equal."""
     for layout in LAYOUTS:
