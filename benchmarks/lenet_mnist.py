@@ -30,7 +30,14 @@ from cnn_jax.errors import UserError  # noqa: E402
 
 EXAMPLES, BATCH = 60_000, 32
 QUIET = 0.3  # load average, processes waiting or running, above which others share the cores
-TITLES = {"ours": "cnn_jax", "keras": "Keras", "torch": "PyTorch"}
+TITLES = {"ours": "cnn_jax", "keras": "Keras", "keras_tuned": "Keras, 25", "torch": "PyTorch"}
+# Each form of a peer: its script and what it is called with. The notebook's Keras dispatches every step by itself;
+# tuned, 25 steps at once (they divide an epoch's 1875).
+FORMS = {
+    "keras": ("keras", []),
+    "keras_tuned": ("keras", ["--steps_per_execution=25"]),
+    "torch": ("torch", []),
+}
 # What --make_env installs for a peer, and what a given interpreter must be able to import.
 PACKAGES = {"keras": ("keras==3.15.1", "tensorflow-cpu==2.21.0"), "torch": ("torch==2.13.0", "numpy==2.4.6")}
 MODULES = {"keras": ("keras", "tensorflow"), "torch": ("torch", "numpy")}
@@ -113,8 +120,9 @@ def run_ours(options, seed, folder):
 
 
 def run_peer(name, python, options, seed, data):
-    command = [python, ROOT / "benchmarks" / "peers" / f"lenet_{name}.py", f"--data={data}"]
-    command += [f"--epochs={options.epochs}", f"--seed={seed}"]
+    peer, form = FORMS[name]
+    command = [python, ROOT / "benchmarks" / "peers" / f"lenet_{peer}.py", f"--data={data}"]
+    command += [f"--epochs={options.epochs}", f"--seed={seed}", *form]
     if name == "torch":
         command.append(f"--threads={options.torch_threads}")
     output, seconds = timed(command)
@@ -174,7 +182,7 @@ def main():
     options = arguments()
     machine = hardware()
     pythons = {name: interpreter(name, getattr(options, f"{name}_python"), options.make_env) for name in PACKAGES}
-    runs = {"ours": []} | {name: [] for name, python in pythons.items() if python}
+    runs = {"ours": []} | {name: [] for name, (peer, _) in FORMS.items() if pythons[peer]}
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         try:
@@ -186,7 +194,7 @@ def main():
                 if name == "ours":
                     each.append(run_ours(options, seed, folder))
                 else:
-                    each.append(run_peer(name, pythons[name], options, seed, folder / "mnist.npz"))
+                    each.append(run_peer(name, pythons[FORMS[name][0]], options, seed, folder / "mnist.npz"))
                 print(f"{TITLES[name]}, seed {seed}: {each[-1]['process_seconds']:.1f} s", file=sys.stderr)
     result = {"hardware": machine, "epochs": options.epochs, "repeats": options.repeats, "seed": options.seed}
     result |= {"torch_threads": options.torch_threads} | summary(runs) | {"runs": runs}
