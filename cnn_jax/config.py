@@ -167,7 +167,7 @@ class Evaluation:
     """When and how the network is measured."""
 
     every: str = "1 epochs"
-    batch_size: int = setting(250, identity=False, low=1)  # examples per step; moves at most the last digits of a loss
+    batch_size: int = setting(50, identity=False, low=1)  # examples per step; moves at most the last digits of a loss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

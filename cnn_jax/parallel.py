@@ -96,6 +96,6 @@ class Parallel:
         return stacked
 
     def compile_evaluation(self, function):
-        """`function(params, images, labels)` compiled: examples split over the devices, results left there."""
-        examples = self._sharded(0)
-        return jax.jit(function, in_shardings=(self.replicated, examples, examples), out_shardings=examples)
+        """`function(params, batches)` compiled; arrays of [batches, examples, ...], examples split over the devices."""
+        examples = self._sharded(1)
+        return jax.jit(function, in_shardings=(self.replicated, examples), out_shardings=examples)

@@ -116,12 +116,16 @@ class Result:
     """The end of a run.
 
     Attributes:
-      outcome: on the test split.
-      step: of the parameters measured.
+      outcome: on the split.
+      dataset: the split, "test" unless asked otherwise.
+      params: the parameters measured.
+      step: of the parameters.
       rule: why that step.
     """
 
     outcome: Outcome
+    dataset: source.Dataset
+    params: dict
     step: int
     rule: str
 
@@ -201,7 +205,7 @@ def measure(session: Session, checkpoints: Checkpoints, dataset: source.Dataset)
     """The chosen parameters of a run on a split."""
     step, rule = session.chosen(checkpoints)
     params = checkpoints.restore_params(step, session.params_like())
-    return Result(session.evaluator(params, dataset), step, rule)
+    return Result(session.evaluator(params, dataset), dataset, params, step, rule)
 
 
 def _first_state(session, optimizer, checkpoints, init_from):

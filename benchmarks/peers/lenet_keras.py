@@ -17,6 +17,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from keras import layers  # noqa: E402
 
+
 class Report(keras.callbacks.Callback):
     """Prints an epoch's training time, which ends where the validation begins, and its test accuracy."""
 

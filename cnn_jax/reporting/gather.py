@@ -23,10 +23,7 @@ def gather(settings: config.Config, folder, result: Result) -> Contents:
       result: the chosen parameters, measured on the test split.
     """
     session = Session(settings)
-    dataset = session.load("test")
-    checkpoints = session.checkpoints(folder)
-    params = checkpoints.restore_params(result.step, session.params_like())
-    checkpoints.close()
+    dataset, params = result.dataset, result.params
     model = outline(session.settings.model, session.image_shape, session.classes)
     chosen = int(np.flatnonzero(result.outcome.probabilities.argmax(-1) == dataset.labels)[:1].sum())
     see = lambda params, images: forward(

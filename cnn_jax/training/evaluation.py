@@ -1,10 +1,12 @@
 """Measuring a network: every example exactly once, at any batch size and on any number of devices."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from cnn_jax import config
 from cnn_jax.data.source import Dataset
@@ -12,7 +14,9 @@ from cnn_jax.parallel import Parallel
 from cnn_jax.training.state import Network
 from cnn_jax.training.step import example_losses, forward, prepare_images
 
-MOST_QUEUED = 16  # batches in flight; virtual CPU devices stall on long queues
+MOST_BATCHES = 20  # in one dispatch
+DISPATCH_BYTES = 32 * 2**20  # of the images in one dispatch
+MOST_QUEUED = 8  # dispatches in flight; virtual CPU devices stall on long queues
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,22 +58,28 @@ class Evaluator:
         self._batch = -(-settings.evaluation.batch_size // devices) * devices
         self._parallel = parallel
 
-        def outputs(params, images, labels):
+        def outputs(params, batch):
+            images, labels = batch
             logits, _ = forward(settings, network, params, prepare_images(settings, images))
             return example_losses(settings, logits, labels), jax.nn.softmax(logits.astype(jnp.float32))
 
-        self._outputs = parallel.compile_evaluation(outputs)
+        every = lambda params, batches: lax.map(functools.partial(outputs, params), batches)
+        self._outputs = parallel.compile_evaluation(every)
 
     def __call__(self, params, dataset: Dataset) -> Outcome:
-        """The outcome on every example; the last batch is filled up with copies that do not count."""
-        total, results = len(dataset.labels), []
-        for start in range(0, total, self._batch):
-            index = np.minimum(np.arange(start, start + self._batch), total - 1)
-            batch = self._parallel.split((dataset.images[index], dataset.labels[index]), 0)
-            results.append(self._outputs(params, *batch))
+        """The outcome on every example; the last batches are filled up with copies that do not count."""
+        total = len(dataset.labels)
+        fitting = DISPATCH_BYTES // (self._batch * dataset.images[0].nbytes)
+        batches = max(1, min(MOST_BATCHES, fitting, -(-total // self._batch)))
+        size, results = batches * self._batch, []
+        for start in range(0, total, size):
+            index = np.minimum(np.arange(start, start + size), total - 1).reshape(batches, self._batch)
+            data = self._parallel.split((dataset.images[index], dataset.labels[index]), 1)
+            results.append(self._outputs(params, data))
             if len(results) % MOST_QUEUED == 0:
                 jax.block_until_ready(results[-1])
         losses, probabilities = (
-            np.concatenate([np.asarray(part) for part in parts])[:total] for parts in zip(*results)
+            np.concatenate([np.asarray(part).reshape(size, *part.shape[2:]) for part in parts])[:total]
+            for parts in zip(*results)
         )
         return Outcome(losses, probabilities, dataset.labels)

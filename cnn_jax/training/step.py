@@ -72,6 +72,7 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
       optimizer: optax transformation that takes `learning_rate` at each update.
     """
     augmenting = settings.augment != config.Augment()
+    merging = augmenting and settings.model.layout == "CHWN"
 
     def example_keys(purpose, state, batch):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(state.seed), purpose), state.step)
@@ -80,7 +81,8 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
     def loss_function(params, state, batch):
         augment_keys = example_keys(states.AUGMENTATION, state, batch) if augmenting else None
         dropout_keys = example_keys(states.DROPOUT, state, batch) if settings.model.dropout else None
-        images = prepare_images(settings, batch["images"], augment_keys)
+        prepare = functools.partial(prepare_images, settings, batch["images"], augment_keys)
+        images = _computed_once(prepare, state.step >= 0) if merging else prepare()
         logits, _ = forward(settings, network, params, images, dropout_keys)
         losses = example_losses(settings, logits, batch["labels"], settings.train.label_smoothing)
         correct = jnp.sum(jnp.argmax(logits, -1) == batch["labels"], dtype=jnp.int32)
@@ -116,6 +118,16 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
         return state, jnp.isfinite(loss) & jnp.isfinite(norm)
 
     return train_step
+
+
+def _computed_once(compute, certain):
+    """`compute()`, as a block that XLA does not merge into its users; `certain` is true, but XLA cannot know it.
+
+    A convolution made of windows has many slices of its input, and each would compute the augmented images anew: the
+    step would take three times as long. (XLA on CPU drops lax.optimization_barrier before it merges operations.)
+    """
+    shape = jax.eval_shape(compute)
+    return lax.cond(certain, compute, lambda: jnp.zeros(shape.shape, shape.dtype))
 
 
 def make_run(train_step, pick):
