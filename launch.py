@@ -21,9 +21,18 @@ flags.DEFINE_integer("seed", None, "seed of every random choice; default: the ex
 flags.DEFINE_enum(
     "parallel", None, ["auto", "jit", "mesh", "pmap"], "one device, a device mesh, or pmap; default: auto"
 )
+flags.DEFINE_enum(
+    "distributed", "auto", ["auto", "on", "off"], "several processes; auto: on Cloud TPU, under SLURM and Open MPI"
+)
+flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where a launcher does not say it")
+flags.DEFINE_integer("process_count", None, "number of processes, likewise", lower_bound=1)
+flags.DEFINE_integer("process_index", None, "which of them this is, from 0, likewise", lower_bound=0)
+flags.DEFINE_integer("coordinator_timeout", 300, "seconds to wait for all processes", lower_bound=1)
 flags.DEFINE_bool("resume", True, "continue the run in the workdir; --noresume demands a workdir without one")
-flags.DEFINE_string("init_from", None, "workdir of a run whose parameters training starts from")
+flags.DEFINE_string("init_from", None, "what to start from, or measure: a run's workdir, or PyTorch weights")
 flags.DEFINE_bool("report", True, "write report.html after training")
+flags.DEFINE_bool("profile", False, "train: write a trace of some steps to the workdir")
+flags.DEFINE_string("out", None, "export: the .safetensors file to write")
 flags.DEFINE_list("images", [], "predict: image files, separated by commas")
 flags.DEFINE_bool("help", False, "print this help and leave", short_name="h")
 

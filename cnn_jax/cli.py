@@ -4,11 +4,11 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from cnn_jax import config, overrides, registry, workdir
+from cnn_jax import config, meetings, overrides, registry, workdir
 from cnn_jax.errors import EXIT_FAILED, UsageError, UserError
 
-MODES = ["train", "eval", "predict", "summary", "report", "prepare"]
-STORED = ("eval", "predict", "report")  # modes that take the settings of the run in the workdir
+MODES = ["train", "eval", "predict", "summary", "report", "export", "prepare"]
+STORED = ("eval", "predict", "report", "export")  # modes that take the settings of the run in the workdir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,16 @@ class Wish:
     workdir: str | None
     seed: int | None
     parallel: str | None
+    distributed: str
+    coordinator: str | None
+    process_count: int | None
+    process_index: int | None
+    coordinator_timeout: int
     resume: bool
     init_from: str | None
     report: bool
+    profile: bool
+    out: str | None
     images: list[str]
     rest: list[str]
     started: float
@@ -44,21 +51,29 @@ def main(wish: Wish) -> int:
                 print(f"{name:<{width}}  {summary}")
             return 0
         settings, folder = check(wish)
-        from cnn_jax import commands  # imports jax, which takes a second
+        meeting = meetings.find(wish, settings)
+        from cnn_jax import commands, distributed  # import jax, which takes a second
 
-        commands.COMMANDS[wish.mode](wish, settings, folder)
+        with distributed.joined(meeting):
+            commands.COMMANDS[wish.mode](wish, settings, folder)
         return 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _failed(str(error), error.exit_code)
     except OSError as error:
         # A full disk or a folder that vanished can surface anywhere; the state on disk is whole at all times.
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        return EXIT_FAILED
+        return _failed(f"{where}{error.strerror or error}", EXIT_FAILED)
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
+        return _failed("interrupted", 130)
+
+
+def _failed(message, status):
+    print(f"error: {message}", file=sys.stderr)
+    if "jax" not in sys.modules:
+        return status
+    from cnn_jax import distributed
+
+    return distributed.leave(status)
 
 
 def check(wish: Wish) -> tuple[config.Config, Path]:
@@ -73,13 +88,14 @@ def check(wish: Wish) -> tuple[config.Config, Path]:
         raise UsageError("which experiment? Use --experiment=NAME; --list shows the names")
     settings = registry.load(wish.experiment)
     folder = workdir.locate(wish.workdir or f"runs/{wish.experiment}")
-    if wish.mode in STORED:
+    stored = wish.mode in STORED and not wish.init_from
+    if stored:
         settings = _stored(settings, folder, wish.mode)
     specs = list(wish.set)
     specs += [] if wish.seed is None else [f"seed={wish.seed}"]
     specs += [] if wish.parallel is None else [f"parallel={wish.parallel}"]
     asked = overrides.apply(settings, specs)
-    if wish.mode in STORED:
+    if stored:
         changed = config.differences(asked, settings)
         if changed:
             raise UsageError(
@@ -110,11 +126,21 @@ def _check_flags(wish):
         missing = [name for name in wish.images if not Path(name).expanduser().is_file()]
         if missing:
             raise UsageError(f"--images: no such file: {', '.join(missing)}")
-    elif wish.images:
+    if wish.images and wish.mode != "predict":
         raise UsageError(f"--images goes with --mode=predict, not --mode={wish.mode}")
+    if wish.mode == "export" and not (wish.out or "").endswith(".safetensors"):
+        raise UsageError("--mode=export needs --out=FILE.safetensors")
+    if wish.out and wish.mode != "export":
+        raise UsageError(f"--out goes with --mode=export, not --mode={wish.mode}")
+    if wish.profile and wish.mode != "train":
+        raise UsageError(f"--profile goes with --mode=train, not --mode={wish.mode}")
     if wish.init_from:
-        if wish.mode != "train":
-            raise UsageError(f"--init_from goes with --mode=train, not --mode={wish.mode}")
-        saved = workdir.locate(wish.init_from) / "checkpoints"
-        if not saved.is_dir():
-            raise UsageError(f"--init_from={wish.init_from}: there is no folder {saved}; name the workdir of a run")
+        if wish.mode not in ("train", "eval"):
+            raise UsageError(f"--init_from goes with --mode=train and --mode=eval, not --mode={wish.mode}")
+        source = workdir.locate(wish.init_from)
+        saved = source / "checkpoints"
+        if not source.is_file() and not saved.is_dir():
+            raise UsageError(
+                f"--init_from={wish.init_from}: there is no folder {saved}; "
+                "name the workdir of a run, or a state dict of PyTorch"
+            )

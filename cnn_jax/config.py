@@ -87,22 +87,108 @@ class LeNet5:
     layout: str = setting("auto", identity=False, choices=("auto", "NHWC", "CHWN"))
 
 
-MODELS = {"lenet": LeNet, "lenet5": LeNet5}
+LAYOUT = dict(identity=False, choices=("auto", "NHWC", "CHWN"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AlexNet:
+    """Krizhevsky, Sutskever and Hinton 2012: two groups, local response normalisation, overlapping pooling.
+
+    Where the paper and the code its authors released differ, the default is the paper's reading.
+    """
+
+    name: str = setting("alexnet", choices=("alexnet",))
+    activation: str = setting("relu", choices=("relu", "tanh"))
+    pool: Pool = Pool(window=3, stride=2)
+    norm: str = setting("lrn", choices=("lrn", "none"))  # after conv1 and conv2
+    norm_first: bool = False  # LRN before the ReLU, as the released code has it at conv1; the paper: after
+    alpha_divided: bool = False  # LRN's alpha divided by its window n = 5, as in the released code, Caffe and PyTorch
+    groups: int = setting(2, low=1)  # of conv2, conv4 and conv5: the two GPUs of 2012; 1: none
+    middle_std: float = setting(0.01, low=0.0)  # initial weights of conv3 to conv5; the released code has 0.03
+    dropout: float = setting(0.5, low=0.0, high=0.95)  # fraction of each hidden dense layer's units dropped
+    layout: str = setting("auto", **LAYOUT)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AlexNetOWT:
+    """Torchvision's AlexNet, after Krizhevsky 2014 ("One weird trick"): one column, no normalisation."""
+
+    name: str = setting("alexnet_owt", choices=("alexnet_owt",))
+    activation: str = setting("relu", choices=("relu", "tanh"))
+    pool: Pool = Pool(window=3, stride=2)
+    dropout: float = setting(0.5, low=0.0, high=0.95)  # before the first and the second dense layer
+    layout: str = setting("auto", **LAYOUT)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AlexNetBN:
+    """AlexNet of 2012 with batch normalisation before every hidden activation, in place of LRN; no groups."""
+
+    name: str = setting("alexnet_bn", choices=("alexnet_bn",))
+    activation: str = setting("relu", choices=("relu", "tanh"))
+    pool: Pool = Pool(window=3, stride=2)
+    groups: int = setting(1, low=1)
+    dropout: float = setting(0.5, low=0.0, high=0.95)
+    layout: str = setting("auto", **LAYOUT)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AlexNetNotebook:
+    """The Keras notebook's variant: 11x11 second convolution, 2x2 pools, batch normalisation, dropout 0.4."""
+
+    name: str = setting("alexnet_notebook", choices=("alexnet_notebook",))
+    activation: str = setting("relu", choices=("relu", "tanh"))
+    pool: Pool = Pool()
+    dropout: float = setting(0.4, low=0.0, high=0.95)
+    layout: str = setting("auto", **LAYOUT)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AlexNetSmall:
+    """AlexNet's plan for images of 24 to 64 pixels: five padded convolutions, three overlapping poolings."""
+
+    name: str = setting("alexnet_small", choices=("alexnet_small",))
+    activation: str = setting("relu", choices=("relu", "tanh"))
+    pool: Pool = Pool(window=3, stride=2)
+    norm: str = setting("none", choices=("lrn", "batch", "none"))  # after each convolution
+    width: int = setting(64, low=8)  # features of the first convolution; the others are multiples of it
+    dropout: float = setting(0.5, low=0.0, high=0.95)
+    layout: str = setting("auto", **LAYOUT)
+
+
+MODELS = {
+    "lenet": LeNet,
+    "lenet5": LeNet5,
+    "alexnet": AlexNet,
+    "alexnet_owt": AlexNetOWT,
+    "alexnet_bn": AlexNetBN,
+    "alexnet_notebook": AlexNetNotebook,
+    "alexnet_small": AlexNetSmall,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
     """Which images, where they lie, and what the network sees of them."""
 
-    name: str = setting("digits", choices=tuple(catalog.DATASETS))
+    name: str = setting("digits", choices=catalog.NAMES)
     data_dir: str = setting("", identity=False)  # prepared TFDS data; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets
     manual_dir: str = setting("", identity=False)  # folder of downloaded files, for --mode=prepare
     validation: int = setting(0, low=0)  # training examples held out for selection, by a fixed stratified split
     limit: int = setting(0, low=0)  # use at most this many examples of each split; 0: all
+    path: str = setting("", identity=False)  # folder: where the class folders lie
+    side: int = setting(256, low=8)  # imagenet2012, folder, fake: images are stored at this side, pixels
+    classes: int = setting(10, low=2)  # fake: number of classes
+    examples: int = setting(1000, low=1)  # fake: training examples; a fifth as many test it
     size: int = setting(0, low=0)  # side of the canvas an image is centred on, pixels; 0: as stored
+    crop: int = setting(0, low=0)  # side of the square cut from it, at random in training, else the centre; 0: all
     low: float = 0.0  # what black (0) becomes
     high: float = 1.0  # what white (255) becomes
-    placement: str = setting("auto", identity=False, choices=("auto", "device", "host"))  # where the decoded set lives
+    mean: tuple[float, ...] = ()  # then subtracted, one for each channel
+    std: tuple[float, ...] = ()  # then divided by, one for each channel
+    placement: str = setting("auto", identity=False, choices=("auto", "device", "host", "stream"))  # see data/feed.py
+    workers: int = setting(0, identity=False, low=0)  # threads that decode; 0: one for each core
+    corrupt: int = setting(10, low=0)  # images that cannot be decoded before a run refuses to go on
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,6 +202,15 @@ class Augment:
     rotation: float = setting(0.0, low=0.0, high=180.0)  # degrees, uniform in [-rotation, rotation]
     scale: float = setting(0.0, low=0.0, high=0.9)  # factor, uniform in [1 - scale, 1 + scale]
     shear: float = setting(0.0, low=0.0, high=1.0)  # horizontal shear, uniform in [-shear, shear] columns per row
+    area: float = setting(0.0, low=0.0, high=1.0)  # crop: of a random area, uniform in [area, 1] of the image; 0: off
+    aspect: float = setting(4 / 3, low=1.0, high=4.0)  # with area: width / height, log-uniform in [1 / aspect, aspect]
+    pca: float = setting(0.0, low=0.0)  # colour along ImageNet's principal components: standard deviation; 2012: 0.1
+    brightness: float = setting(0.0, low=0.0, high=1.0)  # factor, uniform in [1 - brightness, 1 + brightness]
+    contrast: float = setting(0.0, low=0.0, high=1.0)  # likewise, about the mean grey of the image
+    saturation: float = setting(0.0, low=0.0, high=1.0)  # likewise, between the image and its greyscale
+    hue: float = setting(0.0, low=0.0, high=0.5)  # turn of the hue circle, uniform in [-hue, hue] of a full turn
+    mixup: float = setting(0.0, low=0.0)  # blend pairs of images and labels; share from Beta(mixup, mixup)
+    cutmix: float = setting(0.0, low=0.0)  # paste a box of another image, labels by area from Beta(cutmix, cutmix)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,6 +263,7 @@ class Evaluation:
 
     every: str = "1 epochs"
     batch_size: int = setting(50, identity=False, low=1)  # examples per step; moves at most the last digits of a loss
+    crops: int = setting(1, identity=False, choices=(1, 10))  # 10: corners, centre, and their mirror images
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,6 +280,7 @@ class Log:
 
     every: str = "100 steps"  # training rows of the metrics files: means over this interval
     tensorboard: bool = setting(True, identity=False)
+    peak: float = setting(0.0, identity=False, low=0.0)  # TFLOP/s of all devices: the log then shows the share used
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,7 +290,7 @@ class Config:
     experiment: str = ""  # the name it was started under
     seed: int = setting(0, low=0, high=2**31 - 1)
     parallel: str = setting("auto", identity=False, choices=("auto", "jit", "mesh", "pmap"))
-    model: LeNet | LeNet5 = LeNet()
+    model: LeNet | LeNet5 | AlexNet | AlexNetOWT | AlexNetBN | AlexNetNotebook | AlexNetSmall = LeNet()
     data: Data = Data()
     augment: Augment = Augment()
     optimizer: Optimizer = Optimizer()
@@ -228,8 +325,9 @@ def duration_steps(duration: str, examples: int, batch_size: int) -> int:
 
 def image_shape(config: Config) -> tuple[int, int, int]:
     """Height, width and channels of what the network is given."""
-    height, width, channels = catalog.DATASETS[config.data.name].shape
-    return (config.data.size or height, config.data.size or width, channels)
+    *sides, channels = catalog.facts(config.data).shape
+    height, width = (config.data.crop or config.data.size or side for side in sides)
+    return (height, width, channels)
 
 
 def problems(config) -> list[str]:
@@ -276,17 +374,16 @@ def _check(path, value, rule):
 
 
 def _cross_checks(config):
-    stored = catalog.DATASETS[config.data.name].shape if config.data.name in catalog.DATASETS else (0, 0, 0)
-    if config.data.size and config.data.size < max(stored[:2]):
-        yield (
-            f"data.size = {config.data.size} must be 0 or at least the stored side, {max(stored[:2])}: "
-            "images are centred on a larger canvas, never cut"
-        )
+    if config.data.name in catalog.NAMES:
+        yield from _image_checks(config)
     if config.data.low == config.data.high:
         yield f"data.low and data.high are both {config.data.low}: every image would be blank"
     if config.optimizer.accumulate > 0 and config.train.batch_size % config.optimizer.accumulate:
         parts = config.optimizer.accumulate
         yield f"train.batch_size = {config.train.batch_size} must be a multiple of optimizer.accumulate = {parts}"
+    pairs = 2 * max(1, config.optimizer.accumulate)
+    if (config.augment.mixup or config.augment.cutmix) and config.train.batch_size % pairs:
+        yield f"augment.mixup and cutmix mix neighbours: train.batch_size must be a multiple of {pairs}"
     if config.schedule.name == "step" and not config.schedule.drops:
         yield "schedule.name = 'step' needs schedule.drops, such as --set schedule.drops='6 epochs,8 epochs'"
     if config.schedule.name != "step" and config.schedule.drops:
@@ -299,9 +396,32 @@ def _cross_checks(config):
     if getattr(config.model, "output", "") == "rbf":
         if config.train.label_smoothing:
             yield "train.label_smoothing does not apply to model.output = 'rbf', whose loss has its own background term"
-        classes = catalog.DATASETS[config.data.name].classes if config.data.name in catalog.DATASETS else 10
-        if classes != 10:
-            yield f"model.output = 'rbf' has bitmaps of the ten digits, and {config.data.name} has {classes} classes"
+
+
+def _image_checks(config):
+    data, facts = config.data, catalog.facts(config.data)
+    side, channels = max(facts.shape[:2]), facts.shape[2]
+    if data.size and data.size < side:
+        yield (
+            f"data.size = {data.size} must be 0 or at least the stored side, {side}: "
+            "images are centred on a larger canvas; data.crop cuts"
+        )
+    canvas = data.size or min(facts.shape[:2])
+    if data.crop > canvas:
+        yield f"data.crop = {data.crop} must be at most the side it is cut from, {canvas}"
+    for name in ("pca", "brightness", "contrast", "saturation", "hue"):
+        if getattr(config.augment, name) and channels != 3:
+            yield f"augment.{name} changes colours, and the images of {data.name} have {channels} channel"
+    for name in ("mean", "std"):
+        values = getattr(data, name)
+        if values and len(values) != channels:
+            yield f"data.{name} = {values} must have one number for each of the {channels} channels of {data.name}"
+    if any(value <= 0 for value in data.std):
+        yield f"data.std = {data.std} must be above 0"
+    if config.evaluation.crops == 10 and not data.crop:
+        yield "evaluation.crops = 10 needs data.crop, the side of a crop"
+    if getattr(config.model, "output", "") == "rbf" and facts.classes != 10:
+        yield f"model.output = 'rbf' has bitmaps of the ten digits, and {data.name} has {facts.classes} classes"
 
 
 def differences(ours, theirs) -> list[str]:

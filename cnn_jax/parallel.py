@@ -1,16 +1,19 @@
-"""The same step on one device or many: plain jit, jit over a device mesh, or pmap.
+"""The same step on one device or many, of one process or many: plain jit, jit over a device mesh, or pmap.
 
   jit   one device.
   mesh  jit over all devices along one axis: the arithmetic of one device on the global batch, spread by XLA.
   pmap  a replica on each device, gradients averaged, as in the classic Flax examples.
 
-The state is whole (never stacked) in all three, so checkpoints and evaluation do not know the difference.
+The state is whole (never stacked) in all three, so checkpoints and evaluation do not know the difference. Where several
+processes share the devices, every process holds the state in full, and feeds its own devices.
 """
 
+import collections
 import functools
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnn_jax.errors import UsageError
@@ -24,21 +27,26 @@ class Parallel:
     Args:
       mode: "auto", "jit", "mesh" or "pmap". auto: jit on one device, mesh on several.
       batch_size: examples per step over all devices, which must share them evenly; None: nothing is trained.
-      devices: default: all of the process.
+      devices: default: all, of all processes.
       accumulate: parts that each device takes its share of a batch in.
 
     Raises:
-      UsageError: the batch does not divide over the devices and parts.
+      UsageError: the batch does not divide over the devices and parts, or the processes are not alike.
     """
 
     def __init__(self, mode: str, batch_size: int | None = None, devices=None, accumulate: int = 1):
         devices = list(jax.devices() if devices is None else devices)
+        devices.sort(key=lambda device: device.process_index)  # so that the part of a process is one piece
+        counts = collections.Counter(device.process_index for device in devices)
+        if len(set(counts.values())) > 1:
+            raise UsageError(f"every process must have as many devices as the others; they have {dict(counts)}")
         if mode == "auto":
             mode = "jit" if len(devices) == 1 else "mesh"
         if mode == "jit":
             devices = devices[:1]
         self.mode = mode
         self.devices = devices
+        self.processes = len(counts)
         unit = len(devices) * accumulate
         if batch_size is not None and batch_size % unit:
             below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
@@ -48,21 +56,43 @@ class Parallel:
                 f"train.batch_size = {batch_size} does not divide over {len(devices)} devices{parts} "
                 f"under --parallel={mode}: use {near}, or --parallel=jit for one device"
             )
-        mesh = Mesh(np.array(devices), (AXIS,))
-        self.replicated = NamedSharding(mesh, PartitionSpec())
-        self._sharded = lambda axis: NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS))
+        self._mesh = Mesh(np.array(devices), (AXIS,))
+        self.replicated = self._sharded(None)
 
     def __str__(self):
         kinds = sorted({device.device_kind for device in self.devices})
-        return f"{self.mode} on {len(self.devices)} {' and '.join(kinds)} device{'s' * (len(self.devices) > 1)}"
+        devices = f"{len(self.devices)} {' and '.join(kinds)} device{'s' * (len(self.devices) > 1)}"
+        return f"{self.mode} on {devices}{f' of {self.processes} processes' * (self.processes > 1)}"
+
+    def _sharded(self, axis):
+        return NamedSharding(self._mesh, _spec(axis))
 
     def replicate(self, tree):
-        """Arrays in full on every device."""
-        return jax.device_put(tree, self.replicated)
+        """Arrays in full on every device; every process gives the same."""
+        if self.processes == 1:
+            return jax.device_put(tree, self.replicated)
+        put = lambda leaf: jax.make_array_from_process_local_data(self.replicated, np.asarray(leaf), np.shape(leaf))
+        return jax.tree.map(put, tree)
+
+    def part(self, size: int) -> slice:
+        """Which of so many examples, that the processes divide, this process gives to `split`."""
+        each = size // self.processes
+        start = jax.process_index() * each if self.processes > 1 else 0
+        return slice(start, start + each)
 
     def split(self, tree, axis: int):
-        """Arrays cut along an axis, whose length the devices divide, one part to each device."""
-        return jax.device_put(tree, self._sharded(axis))
+        """Arrays cut along an axis, whose length the devices divide, one piece to each device.
+
+        Args:
+          tree: each process gives its `part` of the axis.
+          axis: from 0.
+        """
+        sharding = self._sharded(axis)
+        if self.processes == 1:
+            return jax.device_put(tree, sharding)
+        whole = lambda shape: (*shape[:axis], shape[axis] * self.processes, *shape[axis + 1 :])
+        put = lambda leaf: jax.make_array_from_process_local_data(sharding, leaf, whole(leaf.shape))
+        return jax.tree.map(put, tree)
 
     def compile_run(self, run, data_axes: dict):
         """`run(state, data, count)` compiled for the devices; the state's buffers are reused.
@@ -72,7 +102,7 @@ class Parallel:
           data_axes: for each array of the data, the axis that is split over devices, or None.
         """
         if self.mode != "pmap":
-            axes = {name: self.replicated if axis is None else self._sharded(axis) for name, axis in data_axes.items()}
+            axes = {name: self._sharded(axis) for name, axis in data_axes.items()}
             shardings = (self.replicated, axes, self.replicated)
             return jax.jit(run, in_shardings=shardings, out_shardings=self.replicated, donate_argnums=0)
         mapped = jax.pmap(
@@ -83,19 +113,36 @@ class Parallel:
             donate_argnums=0,
             devices=self.devices,
         )
-        count = len(self.devices)
+        count = len(self.devices) // self.processes
 
         def stacked(state, data, steps):
+            if self.processes > 1:  # pmap takes and gives the arrays of one process; nothing is copied
+                axes = {name: _spec(axis) for name, axis in data_axes.items()}
+                state, data = multihost_utils.global_array_to_host_local_array(
+                    (state, data), self._mesh, (PartitionSpec(), axes)
+                )
             # pmap wants an axis as long as the devices are many: [..., batch, ...] becomes [..., devices, part, ...].
             cut = lambda leaf, axis: leaf.reshape(*leaf.shape[:axis], count, -1, *leaf.shape[axis + 1 :])
             parts = {
                 name: leaf if data_axes[name] is None else cut(leaf, data_axes[name]) for name, leaf in data.items()
             }
-            return mapped(state, parts, steps)
+            results = mapped(state, parts, steps)
+            if self.processes > 1:
+                results = multihost_utils.host_local_array_to_global_array(results, self._mesh, PartitionSpec())
+            return results
 
         return stacked
 
     def compile_evaluation(self, function):
-        """`function(params, batches)` compiled; arrays of [batches, examples, ...], examples split over the devices."""
+        """`function(variables, batches)` compiled; arrays of [batches, examples, ...], examples split over the devices.
+
+        Of several processes, each has all results.
+        """
         examples = self._sharded(1)
-        return jax.jit(function, in_shardings=(self.replicated, examples), out_shardings=examples)
+        results = examples if self.processes == 1 else self.replicated
+        return jax.jit(function, in_shardings=(self.replicated, examples), out_shardings=results)
+
+
+def _spec(axis):
+    """The placement of arrays that are split along an axis; None: not at all."""
+    return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, AXIS)

@@ -1,5 +1,6 @@
 """One training run, from its settings to its final measurement."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -8,26 +9,32 @@ from pathlib import Path
 
 import jax
 
-from cnn_jax import config, workdir
+from cnn_jax import config, distributed, interop, workdir
 from cnn_jax.data import catalog, source
 from cnn_jax.data.feed import make_feed
 from cnn_jax.data.plan import IndexPlan
 from cnn_jax.errors import UsageError, UserError
-from cnn_jax.models import resolve_layout
+from cnn_jax.models import outline, resolve_layout
+from cnn_jax.models.summary import summarise
 from cnn_jax.parallel import Parallel
-from cnn_jax.reporting.progress import make_progress
+from cnn_jax.reporting.progress import Clock, Silence, make_progress
 from cnn_jax.training import loop
 from cnn_jax.training import state as states
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.evaluation import Evaluator, Outcome
-from cnn_jax.training.metrics import MetricFiles
+from cnn_jax.training.metrics import MetricFiles, NoFiles
 from cnn_jax.training.optimizer import make_optimizer, make_schedule
+from cnn_jax.training.profile import Profile
 from cnn_jax.training.step import make_run, make_train_step
+
+# Operations of a training example for one multiply-add of the network: two forwards, and twice that backwards.
+FLOPS = 6
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal; standard output is kept for results."""
-    print(text, file=sys.stderr, flush=True)
+    """A line for the person at the terminal, said once; standard output is kept for results."""
+    if distributed.leads():
+        print(text, file=sys.stderr, flush=True)
 
 
 class Session:
@@ -54,7 +61,7 @@ class Session:
         layout = resolve_layout(settings.model.layout, jax.default_backend(), self.parallel.mode == "mesh")
         self.settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, layout=layout))
         self.image_shape = config.image_shape(settings)
-        self.classes = catalog.DATASETS[settings.data.name].classes
+        self.classes = catalog.facts(settings.data).classes
         self.network = states.make_network(self.settings, self.image_shape, self.classes)
 
     @functools.cached_property
@@ -64,15 +71,18 @@ class Session:
 
     def load(self, split: str) -> source.Dataset:
         """One split of the data, which is fetched and prepared first where it has to be."""
+        return distributed.leader_first(lambda: self._load(split))
+
+    def _load(self, split):
         data = self.settings.data
         if not source.is_prepared(data):
             say(f"{data.name} is not prepared in {source.data_root(data)}: getting it ready, once")
             say(source.prepare(data, experiment=self.settings.experiment))
         return source.load(data, split, self.settings.experiment)
 
-    def params_like(self):
-        """Shapes and placement of the parameters, to restore into."""
-        initial = functools.partial(states.initial_params, self.settings, self.image_shape, self.classes)
+    def variables_like(self) -> states.Variables:
+        """Shapes and placement of what evaluation uses, to restore into."""
+        initial = functools.partial(states.initial_variables, self.settings, self.image_shape, self.classes)
         return self.placed(jax.eval_shape(initial, 0))
 
     def placed(self, abstract):
@@ -118,26 +128,27 @@ class Result:
     Attributes:
       outcome: on the split.
       dataset: the split, "test" unless asked otherwise.
-      params: the parameters measured.
+      variables: the parameters and statistics measured.
       step: of the parameters.
       rule: why that step.
     """
 
     outcome: Outcome
     dataset: source.Dataset
-    params: dict
+    variables: states.Variables
     step: int
     rule: str
 
 
-def train(settings: config.Config, folder: Path, started: float, init_from: str = "") -> Result:
+def train(settings: config.Config, folder: Path, started: float, init_from: str = "", profile: bool = False) -> Result:
     """Trains, or continues, the run in a folder, and measures the result on the test split.
 
     Args:
       settings: the config.
       folder: the workdir, claimed by the caller.
       started: `time.perf_counter()` when the process began.
-      init_from: workdir of a run to take the initial parameters from; "" for random ones.
+      init_from: where the initial parameters come from, see `taken_from`; "" for random ones.
+      profile: whether to trace some steps.
 
     Raises:
       UserError: see the message.
@@ -160,21 +171,25 @@ def train(settings: config.Config, folder: Path, started: float, init_from: str 
     checkpoints = session.checkpoints(folder)
     state = _first_state(session, optimizer, checkpoints, init_from)
     step = int(state.step)
-    workdir.store_config(folder, asked)
-    workdir.record_start(
-        folder,
-        asked,
-        devices=[str(device) for device in session.parallel.devices],
-        parallel=str(session.parallel),
-        placement=placement,
-        step=step,
-    )
+    if distributed.leads():
+        workdir.store_config(folder, asked)
+        workdir.record_start(
+            folder,
+            asked,
+            devices=[str(device) for device in session.parallel.devices],
+            parallel=str(session.parallel),
+            placement=placement,
+            step=step,
+        )
     say(f"{settings.experiment}: {plan.examples:,} training images, {total:,} steps of {plan.batch_size}, in {folder}")
     say(f"parallel: {session.parallel}; data: {placement}; layout {settings.model.layout}")
     if step == total:
         say(f"already at its last step, {step:,}: nothing left to train")
     elif step:
         say(f"continuing from step {step:,}")
+    files = MetricFiles(folder, step, settings.log.tensorboard) if distributed.leads() else NoFiles()
+    model = outline(settings.model, session.image_shape, session.classes)
+    flops = FLOPS * sum(row.multiply_adds for row in summarise(model))
     parts = loop.Parts(
         settings=settings,
         plan=plan,
@@ -185,27 +200,23 @@ def train(settings: config.Config, folder: Path, started: float, init_from: str 
         evaluator=session.evaluator,
         watched=watched,
         checkpoints=checkpoints,
-        files=MetricFiles(folder, step, settings.log.tensorboard),
-        progress=make_progress(total, step),
+        files=files,
+        progress=make_progress(total, step) if distributed.leads() else Silence(total),
+        clock=Clock(settings.train.batch_size, files.seconds, flops, 1e12 * settings.log.peak),
+        profile=Profile(folder / "trace" if profile and distributed.leads() else None, say),
         total=total,
     )
-    try:
-        loop.train(parts, state, started)
-    finally:
-        try:
-            parts.files.close()
-        finally:
-            checkpoints.wait()  # a save under way is finished also when the run ends in an error
-    result = measure(session, checkpoints, session.load("test"))
-    checkpoints.close()
-    return result
+    with contextlib.closing(checkpoints):  # a save under way is finished also when the run ends in an error
+        with contextlib.closing(feed), contextlib.closing(files), contextlib.closing(parts.profile):
+            loop.train(parts, state, started)
+        return measure(session, checkpoints, session.load("test"))
 
 
 def measure(session: Session, checkpoints: Checkpoints, dataset: source.Dataset) -> Result:
     """The chosen parameters of a run on a split."""
     step, rule = session.chosen(checkpoints)
-    params = checkpoints.restore_params(step, session.params_like())
-    return Result(session.evaluator(params, dataset), dataset, params, step, rule)
+    variables = checkpoints.restore_variables(step, session.variables_like())
+    return Result(session.evaluator(variables, dataset), dataset, distributed.own(variables), step, rule)
 
 
 def _first_state(session, optimizer, checkpoints, init_from):
@@ -219,11 +230,29 @@ def _first_state(session, optimizer, checkpoints, init_from):
     state = session.parallel.replicate(quick(session.settings.seed))
     if not init_from:
         return state
-    others = Checkpoints(workdir.locate(init_from), best=True)
-    step = others.best()
-    if step is None:
-        raise UsageError(f"--init_from={init_from}: there is no checkpoint in {others.folder}")
-    params = others.restore_params(step, state.params)
-    others.close()
-    say(f"initial parameters from {others.folder / str(step)}")
-    return state._replace(params=params, ema=None if state.ema is None else jax.tree.map(lambda x: x.copy(), params))
+    params, statistics = taken_from(init_from, session, states.Variables(state.params, state.statistics))
+    ema = None if state.ema is None else jax.tree.map(lambda x: x.copy(), params)
+    return state._replace(params=params, statistics=statistics, ema=ema)
+
+
+def taken_from(origin: str, session: Session, like: states.Variables) -> states.Variables:
+    """The variables of another run, or of a network that PyTorch saved.
+
+    Args:
+      origin: a workdir, or a PyTorch state dict; see `interop`.
+      session: the devices they are for.
+      like: variables of the same structure.
+
+    Raises:
+      UserError: there are none, or they are of another network.
+    """
+    path = workdir.locate(origin)
+    if path.is_file():
+        say(f"parameters from {path}")
+        return states.Variables(session.parallel.replicate(interop.load_torch(path, like.params)), like.statistics)
+    with contextlib.closing(Checkpoints(path, best=True)) as others:
+        step = others.best()
+        if step is None:
+            raise UsageError(f"--init_from={origin}: there is no checkpoint in {others.folder}")
+        say(f"parameters from {others.folder / str(step)}")
+        return others.restore_variables(step, like)

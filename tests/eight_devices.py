@@ -65,7 +65,7 @@ def save_and_restore(folder, run, state, seen):
 def evaluate(batch, devices):
     run = TinyRun(f"evaluation.batch_size={batch}")
     parallel = Parallel("mesh", len(devices), devices)
-    return Evaluator(run.settings, run.network, parallel)(run.first_state().params, dataset("train", COUNT))
+    return Evaluator(run.settings, run.network, parallel)(run.first_state().evaluated, dataset("train", COUNT))
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ WRONG_FLAGS = {
     "stray words": ([DIGITS, "train", "now"], ["'train now' belongs to no flag", "--help"]),
     "negative seed": ([DIGITS, "--seed=-1"], ["--seed=-1", "non-negative"]),
     "seed too large": ([DIGITS, f"--seed={2**31}"], [f"seed = {2**31}", f"at most {2**31 - 1}"]),
-    "no such mode": ([DIGITS, "--mode=test"], ["--mode=test", "train|eval|predict|summary|report|prepare"]),
+    "no such mode": ([DIGITS, "--mode=test"], ["--mode=test", "train|eval|predict|summary|report|export|prepare"]),
     "no such way to parallel": ([DIGITS, "--parallel=mpi"], ["--parallel=mpi", "auto|jit|mesh|pmap"]),
     "eval without a run": ([DIGITS, "--mode=eval"], ["needs a trained run", "runs/lenet_digits", "--workdir"]),
     "report without a run": ([DIGITS, "--mode=report", "--workdir=there"], ["needs a trained run", "there"]),
@@ -157,7 +157,7 @@ def test_init_from(env, run, tmp_path):
     assert "does not fit this network" in message
     assert "params.dense1.kernel: saved (256, 120), here (784, 120)" in message
     done = launch(env, *asked, f"--init_from={run}", "--seed=9", *settings(optimizer__learning_rate=0))
-    assert f"initial parameters from {run / 'checkpoints'}" in done.stderr
+    assert f"parameters from {run / 'checkpoints'}" in done.stderr
     ours, theirs = (json.loads((each / "results.json").read_text()) for each in (folder, run))
     assert (ours["test_loss"], ours["test_accuracy"]) == (theirs["test_loss"], theirs["test_accuracy"])
 

@@ -44,11 +44,11 @@ def dataset(split: str = "train", count: int = EXAMPLES) -> Dataset:
 
 
 @functools.cache
-def initial_weights(seed: int, layout: str):
-    """`state.initial_params` of the recipe."""
+def initial_weights(seed: int, layout: str, shape: tuple[int, int, int]):
+    """`state.initial_variables` of the recipe, the parameters."""
     settings = overrides.apply(RECIPE, [f"model.layout={layout}"])
-    initial = functools.partial(states.initial_params, settings, IMAGE_SHAPE, CLASSES)
-    return jax.device_get(jax.jit(initial, compiler_options={"xla_backend_optimization_level": 0})(seed))
+    initial = functools.partial(states.initial_variables, settings, shape, CLASSES)
+    return jax.device_get(jax.jit(initial, compiler_options={"xla_backend_optimization_level": 0})(seed)).params
 
 
 class TinyRun:
@@ -64,7 +64,8 @@ class TinyRun:
         size = settings.train.batch_size
         self.dataset = dataset()
         self.parallel = Parallel(settings.parallel, size, devices)
-        self.network = states.make_network(settings, IMAGE_SHAPE, CLASSES)
+        self.shape = config.image_shape(settings)
+        self.network = states.make_network(settings, self.shape, CLASSES)
         self.plan = IndexPlan(EXAMPLES, size, settings.seed)
         self.schedule = make_schedule(settings.schedule, settings.optimizer.learning_rate, STEPS, EXAMPLES, size)
         self.optimizer = make_optimizer(settings.optimizer)
@@ -73,7 +74,7 @@ class TinyRun:
         self.train_step = make_train_step(settings, self.network, self.schedule, self.optimizer)
         self.run = self.parallel.compile_run(make_run(self.train_step, self.feed.pick), self.feed.axes)
         self.evaluator = Evaluator(settings, self.network, self.parallel)
-        self._initial = functools.partial(states.initial_state, settings, IMAGE_SHAPE, CLASSES, self.optimizer)
+        self._initial = functools.partial(states.initial_state, settings, self.shape, CLASSES, self.optimizer)
 
     def shapes(self):
         """The state's shapes and placement, to restore into."""
@@ -85,7 +86,7 @@ class TinyRun:
     def _first(self):
         # Weights drawn once for all runs of a test process; everything else of a first state is a copy or zero.
         shapes = jax.eval_shape(self._initial, 0)
-        params = initial_weights(self.settings.seed, self.settings.model.layout)
+        params = initial_weights(self.settings.seed, self.settings.model.layout, self.shape)
         zero = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
         return zero._replace(
             seed=np.int32(self.settings.seed),

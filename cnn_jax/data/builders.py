@@ -1,6 +1,6 @@
 """TFDS builders that write what the stock TFDS classes read, without TensorFlow.
 
-`mnist` and `fashion_mnist` have the name, version, features and supervised keys of TFDS's own, so that
+`mnist`, `fashion_mnist` and `cifar10` have the name, version, features and supervised keys of TFDS's own, so that
 `tfds.data_source("mnist", data_dir=...)` reads them; `digits` is scikit-learn's set of 8x8 digits on MNIST's canvas.
 Images are encoded by Pillow: handed an array, TFDS would import TensorFlow to encode it.
 """
@@ -25,9 +25,11 @@ class _LabelledImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Labelled images that are already in memory.
 
     Args:
-      arrays: split name to (uint8 images [N, H, W, 1], labels [N]).
+      arrays: split name to (uint8 images [N, H, W, C], labels [N]).
       data_dir: root of the prepared datasets.
     """
+
+    HAS_ID = False  # whether examples carry their number as a text
 
     def __init__(self, *, arrays: Arrays, data_dir: str):
         self._arrays = arrays
@@ -39,6 +41,8 @@ class _LabelledImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             "image": tfds.features.Image(shape=facts.shape),
             "label": tfds.features.ClassLabel(names=facts.class_names),
         }
+        if self.HAS_ID:
+            features["id"] = tfds.features.Text()
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.__doc__,
@@ -48,14 +52,15 @@ class _LabelledImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(*arrays) for split, arrays in self._arrays.items()}
+        return {split: self._generate_examples(split, *arrays) for split, arrays in self._arrays.items()}
 
-    def _generate_examples(self, images, labels):
+    def _generate_examples(self, split, images, labels):
         for index, (image, label) in enumerate(zip(images, labels, strict=True)):
             encoded = io.BytesIO()
-            Image.fromarray(image[:, :, 0]).save(encoded, "png")
+            Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(encoded, "png")
             encoded.seek(0)
-            yield index, {"image": encoded, "label": int(label)}
+            named = {"id": f"{split}_{index:05d}"} if self.HAS_ID else {}
+            yield index, {"image": encoded, "label": int(label)} | named
 
 
 class Mnist(_LabelledImages, skip_registration=True):
@@ -82,7 +87,16 @@ class Digits(_LabelledImages, skip_registration=True):
     HOMEPAGE = "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits"
 
 
-BUILDERS = {builder.name: builder for builder in (Mnist, FashionMnist, Digits)}
+class Cifar10(_LabelledImages, skip_registration=True):
+    """CIFAR-10: 60,000 colour photographs of ten kinds of things."""
+
+    name = "cifar10"
+    VERSION = tfds.core.Version(catalog.DATASETS["cifar10"].version)
+    HOMEPAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+    HAS_ID = True
+
+
+BUILDERS = {builder.name: builder for builder in (Mnist, FashionMnist, Digits, Cifar10)}
 
 
 def digits_arrays() -> Arrays:
@@ -117,7 +131,7 @@ def build(name: str, data_dir: str | Path, arrays: Arrays) -> None:
     Args:
       name: dataset, one of BUILDERS.
       data_dir: root of the prepared datasets; the files go to <data_dir>/<name>/<version>.
-      arrays: split name to (uint8 images [N, H, W, 1], labels [N]).
+      arrays: split name to (uint8 images [N, H, W, C], labels [N]).
 
     Raises:
       OSError: the folder cannot be written.

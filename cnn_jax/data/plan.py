@@ -16,6 +16,8 @@ from cnn_jax.errors import UsageError
 TRAINING_ORDER = 1
 VALIDATION_SPLIT = 2
 DIGITS_TEST_SPLIT = 3
+FOLDER_TEST_SPLIT = 4
+STORED_ORDER = 5  # of ImageNet's prepared examples
 
 
 def random_order(count: int, seed: int, purpose: int, part: int = 0) -> np.ndarray:
@@ -52,7 +54,8 @@ def stratified(labels: np.ndarray, size: int, purpose: int) -> np.ndarray:
     share, remainder = np.divmod(size * counts.astype(np.int64), len(labels))
     share[np.argsort(-remainder, kind="stable")[: size - share.sum()]] += 1
     order = random_order(len(labels), 0, purpose)
-    chosen = [order[labels[order] == label][:number] for label, number in enumerate(share)]
+    ordered = labels[order]
+    chosen = [order[ordered == label][:number] for label, number in enumerate(share)]
     return np.sort(np.concatenate(chosen))
 
 

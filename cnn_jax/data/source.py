@@ -1,4 +1,4 @@
-"""Datasets as arrays: prepared once on disk in TFDS's own format, then loaded decoded.
+"""Datasets as arrays of images: prepared once on disk in TFDS's own format, then loaded decoded or decoded when read.
 
 Only what has to be prepared or decoded imports tensorflow_datasets, which takes half a second.
 """
@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from cnn_jax import config
-from cnn_jax.data import catalog, decoded, idx, plan
+from cnn_jax.data import catalog, cifar, class_folders, decoded, fake, idx, placement, plan, records
+from cnn_jax.data.catalog import data_root
+from cnn_jax.data.lazy import LazyImages, Store, Unreadable
 from cnn_jax.errors import UsageError, UserError
 
 SPLITS = ("train", "validation", "test")
@@ -23,18 +25,22 @@ class Dataset:
     """One split, decoded, at its stored size.
 
     Attributes:
-      images: uint8 [N, H, W, C], read-only.
+      images: uint8 [N, H, W, C]; an array, read-only, or LazyImages, which read what is indexed.
       labels: int32 [N], read-only.
       class_names: what each label, from 0, stands for.
       name: the dataset, such as "mnist".
       split: "train", "validation" or "test".
+      where: what the images are read from: "memory", "cache" (decoded on disk) or "stream" (decoded at every use).
+      reason: why, for the log.
     """
 
-    images: np.ndarray
+    images: np.ndarray | LazyImages
     labels: np.ndarray
     class_names: tuple[str, ...]
     name: str
     split: str
+    where: str = "memory"
+    reason: str = ""
 
 
 def load(data: config.Data, split: str, experiment: str = "") -> Dataset:
@@ -58,10 +64,32 @@ def load(data: config.Data, split: str, experiment: str = "") -> Dataset:
     if split == "validation" and not data.validation:
         raise UsageError("there is no validation split: hold out training examples with --set data.validation=NUMBER")
     if not is_prepared(data):
-        if catalog.DATASETS[data.name].files:
+        if data.name != "digits":
             raise UserError(_not_prepared(data, experiment))
         _build(data, download=False, experiment=experiment)
-    images, labels = _read(data, "test" if split == "test" else "train")
+    facts = catalog.facts(data)
+    stored = facts.tested if split == "test" else "train"
+    about = {"class_names": facts.class_names, "name": data.name, "split": split}
+    if data.name in catalog.DATASETS and data.placement != "stream":
+        images, labels = decoded.read(_folder(data), data.name, stored, facts)
+        if data.validation and split != "test":
+            chosen = _rows(data, split, labels)
+            images, labels = images[chosen], labels[chosen]
+            images.flags.writeable = labels.flags.writeable = False
+        kept = slice(data.limit or None)
+        return Dataset(images[kept], labels[kept], **about)
+    store = _store(data, stored, facts)
+    rows = _rows(data, split, store.labels)
+    cached = _cache(data, stored, store)
+    images, where, reason = placement.place(data, store, rows, cached)
+    labels = store.labels[rows]
+    labels.flags.writeable = False
+    return Dataset(images, labels, **about, where=where, reason=reason)
+
+
+def _rows(data, split, labels):
+    """Which stored examples a split consists of, ascending."""
+    chosen = np.arange(len(labels))
     if data.validation and split != "test":
         if data.validation >= len(labels):
             raise UsageError(
@@ -71,11 +99,45 @@ def load(data: config.Data, split: str, experiment: str = "") -> Dataset:
         held_out = np.zeros(len(labels), bool)
         held_out[plan.stratified(labels, data.validation, plan.VALIDATION_SPLIT)] = True
         chosen = np.flatnonzero(held_out if split == "validation" else ~held_out)
-        chosen = chosen[: data.limit or None]
-        images, labels = images[chosen], labels[chosen]
-        images.flags.writeable = labels.flags.writeable = False
-    kept = slice(data.limit or None)
-    return Dataset(images[kept], labels[kept], catalog.DATASETS[data.name].class_names, data.name, split)
+    return chosen[: data.limit or None]
+
+
+def _store(data, stored, facts) -> Store:
+    """A stored split, its images decoded when they are read."""
+    if data.name == "fake":
+        return fake.store(stored, facts.splits[stored], facts.classes, data.side)
+    if data.name == "folder":
+        return class_folders.store(data.path, stored, data.side)
+    from cnn_jax.data import decoding  # Pillow, only here
+
+    fixed = data.name in catalog.DATASETS
+
+    def read(row):
+        try:
+            example = examples[row]
+        except (RuntimeError, ValueError, OSError, KeyError) as error:  # of ArrayRecord and of the files
+            raise Unreadable(f"example {row} ({error})") from error
+        name = example["file_name"].decode() if "file_name" in example else f"example {row}"
+        if fixed:
+            return decoding.exact(example["image"], facts.shape, name)
+        return decoding.square(example["image"], data.side, name)
+
+    with decoded.damage_reported(_folder(data), stored):
+        examples = records.Records(_folder(data), data.name, stored)
+        labels = examples.labels()
+        if not len(labels) or labels.min() < 0 or labels.max() >= facts.classes:
+            raise ValueError(f"{len(labels)} examples found; labels from 0 to {facts.classes - 1} expected")
+    origin = examples.origin | {"decoding": decoding.FORMAT, "side": data.side}
+    return Store(examples.title, facts.shape, labels, read, origin)
+
+
+def _cache(data, stored, store):
+    """Where the decoded images of a large set are kept; None for those that take no reading."""
+    if data.name == "imagenet2012":
+        return placement.cache_for(store, _folder(data) / "decoded", stored)
+    if data.name == "folder":
+        return placement.cache_for(store, data_root(data) / "folder" / class_folders.cache_name(data.path), stored)
+    return None
 
 
 def prepare(data: config.Data, download: bool = True, experiment: str = "") -> str:
@@ -95,36 +157,41 @@ def prepare(data: config.Data, download: bool = True, experiment: str = "") -> s
     Raises:
       UserError: files are missing, damaged or not the published ones, or the folder cannot be written.
     """
+    if data.name in ("fake", "folder"):
+        counts = [f"{len(_store(data, split, catalog.facts(data)).labels):,} {split}" for split in ("train", "test")]
+        return f"{data.name} needs no preparation: {' and '.join(counts)} examples{_decode_all(data)}"
     state = "already prepared" if is_prepared(data) else "prepared"
     if state == "prepared":
         _build(data, download, experiment)
-    counts = [f"{len(_read(data, split)[1]):,} {split}" for split in catalog.DATASETS[data.name].splits]
-    return f"{data.name} is {state} in {_folder(data)}: {' and '.join(counts)} examples"
+    facts = catalog.facts(data)
+    if data.name == "imagenet2012":
+        lengths = {split: records.describe(_folder(data), data.name, split)["examples"] for split in facts.splits}
+    else:
+        lengths = {split: len(decoded.read(_folder(data), data.name, split, facts)[1]) for split in facts.splits}
+    counts = " and ".join(f"{count:,} {split}" for split, count in lengths.items())
+    sentence = f"{data.name} is {state} in {_folder(data)}: {counts} examples"
+    if data.name == "imagenet2012" and lengths != facts.splits:
+        whole = " and ".join(f"{count:,}" for count in facts.splits.values())
+        sentence += f"\nwarning: the whole of ImageNet has {whole}; this is another set"
+    return sentence + _decode_all(data)
+
+
+def _decode_all(data):
+    """Decodes what will be needed decoded, once; a clause that says where it is."""
+    if data.name not in ("imagenet2012", "folder") or data.limit:
+        return ""
+    parts = [load(data, split) for split in ("train", "test")]
+    how = {"cache": "", "stream": "decoded at every use, "}
+    return "".join(f"\n{part.split}: {how[part.where]}{part.reason}" for part in parts)
 
 
 def is_prepared(data: config.Data) -> bool:
-    """Whether the dataset lies ready in the data folder."""
-    return (_folder(data) / "dataset_info.json").is_file()
-
-
-def data_root(data: config.Data) -> Path:
-    """The folder of all prepared datasets: data.data_dir, else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
-
-    Raises:
-      UsageError: it is not a local folder.
-    """
-    root = data.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    if "://" in root:
-        raise UsageError(f"data_dir = {root!r} must be a local folder; choose one with --set data.data_dir=FOLDER")
-    return Path(root).expanduser().absolute()
+    """Whether the dataset lies ready in the data folder, or needs nothing there."""
+    return data.name in ("fake", "folder") or (_folder(data) / "dataset_info.json").is_file()
 
 
 def _folder(data):
-    return data_root(data) / data.name / catalog.DATASETS[data.name].version
-
-
-def _read(data, split):
-    return decoded.read(_folder(data), data.name, split, catalog.DATASETS[data.name])
+    return data_root(data) / data.name / catalog.facts(data).version
 
 
 def _build(data, download, experiment):
@@ -136,6 +203,11 @@ def _build(data, download, experiment):
         root.mkdir(parents=True, exist_ok=True)
         if not os.access(root, os.W_OK):
             raise PermissionError(f"no permission to write to {root}")
+        if data.name == "imagenet2012":
+            from cnn_jax.data import imagenet  # Pillow, only here
+
+            imagenet.prepare(root, data.manual_dir, _command(data, experiment) + " --set data.manual_dir=FOLDER")
+            return
         from cnn_jax.data import builders  # half a second, and only needed here
 
         arrays = _arrays(data, download, experiment) if catalog.DATASETS[data.name].files else builders.digits_arrays()
@@ -149,8 +221,9 @@ def _build(data, download, experiment):
 
 def _arrays(data, download, experiment):
     """The published files' contents, from manual_dir or the network."""
+    read_folder = cifar.read_folder if data.name == "cifar10" else idx.read_folder
     if data.manual_dir:
-        return idx.read_folder(data.name, Path(data.manual_dir).expanduser())
+        return read_folder(data.name, Path(data.manual_dir).expanduser())
     if not download:
         raise UserError(_not_prepared(data, experiment))
     fetched = data_root(data) / "downloads" / data.name
@@ -158,22 +231,33 @@ def _arrays(data, download, experiment):
         idx.download(data.name, fetched)
     except (OSError, http.client.HTTPException) as error:
         raise UserError(_not_prepared(data, experiment, failure=error)) from error
-    return idx.read_folder(data.name, fetched)
+    return read_folder(data.name, fetched)
 
 
 def _not_prepared(data, experiment, failure=None):
     """What is missing and every way to get it, with commands to copy."""
+    command = _command(data, experiment)
+    if data.name == "imagenet2012":
+        from cnn_jax.data import imagenet  # Pillow, only here
+
+        return imagenet.missing(data_root(data), f"{command} --set data.manual_dir=FOLDER", "nothing of it is there")
     files = catalog.DATASETS[data.name].files
-    command = f"python launch.py --experiment={experiment or 'NAME'} --mode=prepare"
-    if data.data_dir:
-        command += f" --set data.data_dir={shlex.quote(data.data_dir)}"
     if failure:
         first = f"the download from {files.url} failed ({failure})."
     else:
         first = f"Prepare it once, with a network ({files.megabytes} MB):\n  {command}"
     names = "".join(f"\n  {name}" for name in files.sha256)
+    these = f"these {len(files.sha256)} files" if len(files.sha256) > 1 else "this file"
     return (
         f"{data.name} is not prepared in {data_root(data)}{', and ' if failure else '. '}{first}\n"
-        f"Without a network, put these {len(files.sha256)} files, published at {files.url}, into a folder:{names}\n"
+        f"Without a network, put {these}, published at {files.url}, into a folder:{names}\n"
         f"and name that folder:\n  {command} --set data.manual_dir=FOLDER"
     )
+
+
+def _command(data, experiment):
+    """What prepares the data, up to where its files lie."""
+    command = f"python launch.py --experiment={experiment or 'NAME'} --mode=prepare"
+    if not experiment:
+        command += f" --set data.name={data.name}"
+    return command + (f" --set data.data_dir={shlex.quote(data.data_dir)}" if data.data_dir else "")

@@ -7,7 +7,7 @@ from flax import nnx
 from jax import lax
 
 from cnn_jax.errors import UsageError
-from cnn_jax.layers.initializers import layer_key, weights_and_bias
+from cnn_jax.layers.initializers import Normal, layer_key, weights_and_bias
 from cnn_jax.layers.windows import Geometry, geometry, per_channel
 
 
@@ -48,7 +48,7 @@ class Convolution(nnx.Module):
         fill: str = "zero",
         groups: int = 1,
         connections: tuple[tuple[int, ...], ...] | None = None,
-        init: str = "glorot_uniform",
+        init: str | Normal = "glorot_uniform",
         layout: str = "NHWC",
     ):
         channels = input_shape[2]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from cnn_jax.layers.initializers import layer_key, weights_and_bias
+from cnn_jax.layers.initializers import Normal, layer_key, weights_and_bias
 
 
 class Dense(nnx.Module):
@@ -21,7 +21,7 @@ class Dense(nnx.Module):
       init: as `initializers.weights_and_bias`.
     """
 
-    def __init__(self, name: str, inputs: int, units: int, *, key: jax.Array, init: str = "glorot_uniform"):
+    def __init__(self, name: str, inputs: int, units: int, *, key: jax.Array, init: str | Normal = "glorot_uniform"):
         self.name = name
         self.input_shape = (inputs,)
         self.output_shape = (units,)

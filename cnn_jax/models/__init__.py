@@ -5,17 +5,26 @@ import functools
 import jax
 from flax import nnx
 
+from cnn_jax.models.alexnet import AlexNet, AlexNetBN, AlexNetNotebook, AlexNetOWT, AlexNetSmall
 from cnn_jax.models.lenet import LeNet, LeNet5
 
-MODELS = {"lenet": LeNet, "lenet5": LeNet5}
+MODELS = {
+    "lenet": LeNet,
+    "lenet5": LeNet5,
+    "alexnet": AlexNet,
+    "alexnet_owt": AlexNetOWT,
+    "alexnet_bn": AlexNetBN,
+    "alexnet_notebook": AlexNetNotebook,
+    "alexnet_small": AlexNetSmall,
+}
 
 
 def make_model(settings, image_shape: tuple[int, int, int], classes: int, key: jax.Array) -> nnx.Module:
     """The network that the settings describe.
 
-    Every network is called as `model(images, keys=None)` with images [N, height, width, channels] and returns
-    logits [N, classes] and a dict of named maps; `keys` (one per example) switches dropout on. `parts()` lists its
-    layers in order.
+    Every network is called as `model(images, keys=None, training=False)` with images [N, height, width, channels] and
+    returns logits [N, classes] and a dict of named maps. `keys` (one per example) switches dropout on; in training,
+    batch normalisation uses the batch's own statistics and moves its running ones. `parts()` lists the layers in order.
 
     Args:
       settings: one of `config.MODELS`.

@@ -52,8 +52,9 @@ class LeNet(nnx.Module):
         """The layers in order."""
         return [self.conv1, self.pool1, self.conv2, self.pool2, self.dense1, self.dense2, self.output]
 
-    def __call__(self, images, keys=None):
+    def __call__(self, images, keys=None, training: bool = False):
         """Images [N, height, width, channels] to logits [N, classes] and maps by layer name (NHWC)."""
+        del training  # nothing here but dropout, which goes by `keys`, behaves otherwise
         activate = ACTIVATIONS[self.activation]
         maps = {}
         x = windows.from_images(images, self.layout)
@@ -102,8 +103,9 @@ class LeNet5(nnx.Module):
         """The layers in order."""
         return [self.c1, self.s2, self.c3, self.s4, self.c5, self.f6, self.output]
 
-    def __call__(self, images, keys=None):
+    def __call__(self, images, keys=None, training: bool = False):
         """Images [N, height, width, channels] to logits [N, classes] and maps by layer name (NHWC)."""
+        del training  # nothing here but dropout, which goes by `keys`, behaves otherwise
         activate = ACTIVATIONS[self.activation]
         maps = {}
         x = windows.from_images(images, self.layout)

@@ -16,7 +16,8 @@ class Row:
       kind: what it does, in words.
       output: height, width, channels, or (units,).
       parameters: trainable numbers.
-      multiply_adds: of one image; bias, pooling and activation not counted.
+      multiply_adds: of one image; bias, pooling, normalisation and activation not counted.
+      statistics: numbers that are not trained: running means and variances of batch normalisation.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Row:
     output: tuple[int, ...]
     parameters: int
     multiply_adds: int
+    statistics: int = 0
 
 
 def summarise(model: nnx.Module) -> list[Row]:
@@ -33,22 +35,27 @@ def summarise(model: nnx.Module) -> list[Row]:
             name=layer.name,
             kind=layer.describe(),
             output=tuple(layer.output_shape),
-            parameters=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(layer, nnx.Param))),
+            parameters=_numbers(layer, nnx.Param),
             multiply_adds=layer.multiply_adds,
+            statistics=_numbers(layer, nnx.BatchStat),
         )
         for layer in model.parts()
     ]
 
 
+def _numbers(layer, kind):
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(layer, kind)))
+
+
 def table(rows: list[Row]) -> str:
-    """The rows and their totals as plain text."""
-    heads = ("layer", "kind", "output", "parameters", "multiply-adds")
-    cells = [
-        (row.name, row.kind, "x".join(map(str, row.output)), f"{row.parameters:,}", f"{row.multiply_adds:,}")
-        for row in rows
-    ]
-    totals = ("total", "", "", f"{sum(r.parameters for r in rows):,}", f"{sum(r.multiply_adds for r in rows):,}")
-    widths = [max(len(line[column]) for line in [heads, *cells, totals]) for column in range(5)]
+    """The rows and their totals as plain text; a column of statistics where there are any."""
+    counts = ["parameters", *["statistics"] * any(row.statistics for row in rows), "multiply_adds"]
+    heads = ["layer", "kind", "output", *(count.replace("_", "-") for count in counts)]
+    numbers = [[getattr(row, count) for count in counts] for row in rows]
+    words = [[row.name, row.kind, "x".join(map(str, row.output))] for row in rows]
+    cells = [[*left, *(f"{number:,}" for number in right)] for left, right in zip(words, numbers)]
+    totals = ["total", "", "", *(f"{sum(column):,}" for column in zip(*numbers))]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, totals)]
     rule = "  ".join("-" * width for width in widths)
     lines = [_line(heads, widths), rule, *(_line(line, widths) for line in cells), rule, _line(totals, widths)]
     return "\n".join(lines)

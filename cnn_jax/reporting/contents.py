@@ -21,6 +21,7 @@ class LayerRow:
       output: (height, width, channels), or (units,).
       parameters: trained numbers in it.
       multiply_adds: multiply-adds for one image.
+      statistics: numbers in it that are not trained: running means and variances.
     """
 
     name: str
@@ -28,6 +29,7 @@ class LayerRow:
     output: tuple[int, ...]
     parameters: int
     multiply_adds: int
+    statistics: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from cnn_jax import config, registry, workdir
+from cnn_jax.layers.pooling import _Common as Pooling
 from cnn_jax.models import outline
 from cnn_jax.models.summary import summarise
 from cnn_jax.reporting.contents import Contents, LayerRow, Stage
@@ -23,13 +24,13 @@ def gather(settings: config.Config, folder, result: Result) -> Contents:
       result: the chosen parameters, measured on the test split.
     """
     session = Session(settings)
-    dataset, params = result.dataset, result.params
+    dataset, variables = result.dataset, result.variables
     model = outline(session.settings.model, session.image_shape, session.classes)
     chosen = int(np.flatnonzero(result.outcome.probabilities.argmax(-1) == dataset.labels)[:1].sum())
-    see = lambda params, images: forward(
-        session.settings, session.network, params, prepare_images(session.settings, images)
+    see = lambda variables, images: forward(
+        session.settings, session.network, variables, prepare_images(session.settings, images)
     )
-    _, maps = jax.jit(see)(params, dataset.images[chosen : chosen + 1])
+    _, maps, _ = jax.jit(see)(variables, dataset.images[chosen : chosen + 1])
     starts, times = workdir.starts(folder), read_timing(folder)
     first = model.parts()[0].name
     return Contents(
@@ -46,7 +47,7 @@ def gather(settings: config.Config, folder, result: Result) -> Contents:
         probabilities=result.outcome.probabilities,
         class_names=dataset.class_names,
         layers=[LayerRow(**dataclasses.asdict(row)) for row in summarise(model)],
-        filters=np.asarray(params[first]["kernel"], np.float32),
+        filters=np.asarray(variables.params[first]["kernel"], np.float32),
         example=dataset.images[chosen],
         example_label=int(dataset.labels[chosen]),
         stages=_stages(model, {name: np.asarray(value[0], np.float32) for name, value in maps.items()}),
@@ -56,11 +57,15 @@ def gather(settings: config.Config, folder, result: Result) -> Contents:
 
 
 def _stages(model, maps):
-    """Each convolution with the pooling that follows it."""
+    """Every layer with maps, each with the pooling that follows it."""
     parts = [layer for layer in model.parts() if layer.name in maps]
     stages = []
-    for before, after in zip(parts[::2], parts[1::2]):
-        stages.append(
-            Stage(name=before.name, maps=maps[before.name], pooling=after.describe(), pooled=maps[after.name])
-        )
+    for layer, after in zip(parts, [*parts[1:], None]):
+        if isinstance(layer, Pooling):
+            continue
+        if isinstance(after, Pooling):
+            pooled = {"pooling": after.describe(), "pooled": maps[after.name]}
+        else:
+            pooled = {}
+        stages.append(Stage(name=layer.name, maps=maps[layer.name], **pooled))
     return stages

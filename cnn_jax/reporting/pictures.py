@@ -1,17 +1,16 @@
 """Image files as a network was trained to see them."""
 
 import dataclasses
-import struct
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from cnn_jax.data import decoding
+from cnn_jax.data.lazy import Unreadable
 from cnn_jax.errors import UserError
 
 DIGIT = 20 / 28  # MNIST: a digit fills 20 of 28 pixels; LeCun et al. 1998, section III-A
-
-# What Pillow raises over files that are no images, cut short or damaged.
-DAMAGED = (OSError, SyntaxError, ValueError, IndexError, struct.error, Image.DecompressionBombError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,24 +27,38 @@ class Picture:
 
 
 def read_picture(path: str, shape: tuple[int, int, int]) -> Picture:
-    """Reads a picture as a greyscale image with bright ink on black, as the digits are stored.
+    """Reads a picture as the network's images are stored: a photograph in colour, or a drawing in greyscale.
+
+    Args:
+      path: an image file of any format that Pillow reads.
+      shape: height, width and channels of the result; one channel means a drawing.
+
+    Raises:
+      UserError: the file is no image or, where a drawing is wanted, blank.
+    """
+    return _drawing(path, shape) if shape[2] == 1 else _photograph(path, shape)
+
+
+def _photograph(path, shape):
+    try:
+        pixels = decoding.square(Path(path).expanduser().read_bytes(), shape[0], path)
+    except (OSError, Unreadable) as error:
+        raise UserError(f"--images: {path} cannot be read as an image: {error}") from error
+    return Picture(pixels, f"centre square, scaled to {shape[1]}x{shape[0]}")
+
+
+def _drawing(path, shape):
+    """Bright ink on black, as the digits are stored.
 
     Ink darker than its ground, which the border shows, is inverted. A picture of another size is cut to what is drawn
     on it, resized to 20/28 of the target and centred by its centre of mass, as MNIST was made; one of the right size
     is taken as it is.
-
-    Args:
-      path: an image file of any format that Pillow reads.
-      shape: height, width and channels of the result; one channel.
-
-    Raises:
-      UserError: the file is no image, or blank.
     """
     try:
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
-    except DAMAGED as error:
+    except decoding.DAMAGED as error:
         raise UserError(f"--images: {path} cannot be read as an image: {error}") from error
     pixels, changes = _greyscale(picture)
     if pixels.size == 0 or pixels.max() == pixels.min():

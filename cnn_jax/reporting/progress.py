@@ -11,14 +11,19 @@ class Clock:
       examples_per_second: over the last dispatch of steps.
       waiting: share of the time since the start spent waiting for data, 0 to 1.
       seconds: of training, those before this start included.
+      flops_per_second: what the network's multiplications and additions come to, over the last dispatch.
 
     Args:
       batch_size: examples per step.
       before: seconds of training before this start.
+      flops: floating-point operations of one training example, counted from the network's shapes.
+      peak: operations per second that the devices can do together; 0: not known.
     """
 
-    def __init__(self, batch_size: int, before: float = 0.0):
+    def __init__(self, batch_size: int, before: float = 0.0, flops: int = 0, peak: float = 0.0):
         self._batch_size = batch_size
+        self._flops = flops
+        self._peak = peak
         self._start = time.perf_counter() - before
         self._busy = self._waited = 0.0
         self.examples_per_second = 0.0
@@ -36,6 +41,15 @@ class Clock:
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self._start
+
+    @property
+    def flops_per_second(self) -> float:
+        return self._flops * self.examples_per_second
+
+    @property
+    def utilisation(self) -> float | None:
+        """The share of the peak, 0 to 1; None where that is not known."""
+        return self.flops_per_second / self._peak if self._peak else None
 
 
 class Lines:
@@ -67,7 +81,14 @@ class Lines:
         now = time.perf_counter()
         if now - self._shown >= self.EVERY:
             self._shown = now
-            self.say(f"step {step:,}/{self._total:,}  {_figures(loss, accuracy, clock)}")
+            self.say(f"step {step:,}/{self._total:,}  {_figures(loss, accuracy, clock)}  {_work(clock)}")
+
+
+class Silence(Lines):
+    """Nothing: what a process shows that is not the first of several."""
+
+    def say(self, text: str) -> None:
+        pass
 
 
 class Bar(Lines):
@@ -83,8 +104,9 @@ class Bar(Lines):
             progress.BarColumn(bar_width=24),
             progress.TextColumn("ETA"),
             progress.TimeRemainingColumn(compact=True),
+            progress.TextColumn("{task.fields[work]}"),
         )
-        self._task = self._bar.add_task("train", total=total, completed=start)
+        self._task = self._bar.add_task("train", total=total, completed=start, work="")
         # A line of their own: beside the bar they would not fit into 80 columns.
         self._figures = text.Text("starting", no_wrap=True, overflow="ellipsis")
         self._live = live.Live(console.Group(self._bar, self._figures), console=console.Console(stderr=True))
@@ -101,7 +123,7 @@ class Bar(Lines):
 
     def step(self, step: int, loss: float, accuracy: float, clock: Clock) -> None:
         self._figures.plain = _figures(loss, accuracy, clock)
-        self._bar.update(self._task, completed=step)
+        self._bar.update(self._task, completed=step, work=_work(clock))
 
 
 def make_progress(total: int, start: int) -> Lines:
@@ -122,3 +144,10 @@ def _figures(loss, accuracy, clock):
         f"loss {loss:.4f}  accuracy {100 * accuracy:.2f} %  "
         f"{clock.examples_per_second:,.0f} examples/s  waiting for data {100 * clock.waiting:.1f} %"
     )
+
+
+def _work(clock):
+    """41 GFLOP/s, and the share of the peak where that is known."""
+    size, letter = next(pair for pair in ((1e15, "P"), (1e12, "T"), (0, "G")) if clock.flops_per_second >= pair[0])
+    used = "" if clock.utilisation is None else f" ({100 * clock.utilisation:.0f} % of the peak)"
+    return f"{clock.flops_per_second / (size or 1e9):.3g} {letter}FLOP/s{used}"

@@ -1,7 +1,8 @@
 """Checkpoints: the whole state by name, with the config and the metrics, kept by Orbax.
 
 A checkpoint holds a flat dict from dotted paths ("params.conv1.kernel") to arrays; what is missing, unexpected or of
-another shape is then a list of names.
+another shape is then a list of names. Of several processes the first one alone reads and writes: every process holds
+the whole state, so a checkpoint does not depend on how many there were, and needs no shared disk.
 """
 
 import contextlib
@@ -15,9 +16,9 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from cnn_jax import config
+from cnn_jax import config, distributed
 from cnn_jax.errors import UserError
-from cnn_jax.training.state import named_leaves
+from cnn_jax.training.state import Variables, named_leaves
 
 SCORE = "score"  # what "best" goes by: the higher the better; -inf where nothing was measured
 
@@ -25,8 +26,10 @@ SCORE = "score"  # what "best" goes by: the higher the better; -inf where nothin
 class Checkpoints:
     """The checkpoints of a run: the latest few and the best one.
 
+    All processes of a run call its methods together, but for `close`, which each calls for itself.
+
     Args:
-      workdir: the run's folder, or a gs:// address; checkpoints go to its subfolder `checkpoints`.
+      workdir: the run's folder; checkpoints go to its subfolder `checkpoints`.
       keep: how many of the latest to keep.
       best: also keep the one with the highest score.
     """
@@ -36,32 +39,43 @@ class Checkpoints:
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.folder = workdir / "checkpoints"
+        self._best = best
+        distributed.leading(lambda: self._open(keep))
+
+    def _open(self, keep):
         kept = [policies.LatestN(keep)]
         score = lambda metrics: metrics[SCORE]
-        if best:
+        if self._best:
             kept.append(policies.BestN(get_metric_fn=score, n=1))
+        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
         options = ocp.CheckpointManagerOptions(
+            create=False,
+            multiprocessing_options=alone,
             best_fn=score,
             best_mode="max",
             preservation_policy=policies.AnyPreservationPolicy(kept),
             enable_async_checkpointing=True,
         )
-        self._best = best
         _check_scores(self.folder)
         with _said(self.folder, "open"):
-            handlers = {"state": ocp.PyTreeCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handlers = {
+                "state": ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
+                "config": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+            }
             self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options, item_handlers=handlers)
 
     def latest(self) -> int | None:
         """The last step saved, or None."""
-        return self._manager.latest_step()
+        return distributed.leading(lambda: self._manager.latest_step())
 
     def best(self) -> int | None:
         """The step with the highest score if the run keeps one, else the last step; None where nothing is saved."""
-        if not self._best:
-            return self.latest()
-        scored = [step for step in self._manager.all_steps() if math.isfinite(self._manager.metrics(step)[SCORE])]
-        return self._manager.best_step() if scored else self.latest()
+        return distributed.leading(self._best_step)
+
+    def _best_step(self):
+        scores = (self._manager.metrics(step)[SCORE] for step in self._manager.all_steps()) if self._best else ()
+        return self._manager.best_step() if any(map(math.isfinite, scores)) else self._manager.latest_step()
 
     def save(self, step: int, state, settings: config.Config, score: float | None) -> None:
         """Saves in the background; `wait` tells when it is on the disk.
@@ -69,9 +83,12 @@ class Checkpoints:
         Raises:
           UserError: the folder cannot be written, or the disk is full.
         """
+        distributed.leading(lambda: self._save(step, state, settings, score))
+
+    def _save(self, step, state, settings, score):
         _check_space(self.folder, state)
         items = ocp.args.Composite(
-            state=ocp.args.PyTreeSave(named_leaves(state)),
+            state=ocp.args.PyTreeSave(named_leaves(distributed.own(state))),
             config=ocp.args.JsonSave(config.to_dict(settings)),
         )
         with _said(self.folder, "save"):
@@ -88,26 +105,34 @@ class Checkpoints:
           UserError: the checkpoint is damaged, or holds other arrays.
         """
         wanted = named_leaves(like)
-        stored = self._stored(step)
-        _check_names(self.folder / str(step), stored, wanted)
-        return self._load(step, like, wanted)
 
-    def restore_params(self, step: int, like: dict) -> dict:
-        """The parameters that evaluation uses, of the state saved at a step: the averaged ones where there are any.
+        def read():
+            _check_names(self.folder / str(step), self._stored(step), wanted)
+            return self._read(step, wanted)
+
+        return jax.tree.unflatten(jax.tree.structure(like), distributed.leading_arrays(read, wanted.values()))
+
+    def restore_variables(self, step: int, like: Variables) -> Variables:
+        """What evaluation uses, of the state saved at a step: the averaged parameters where there are any.
 
         Args:
           step: one of the steps saved.
-          like: parameters of the same structure.
+          like: variables of the same structure.
 
         Raises:
-          UserError: the checkpoint is damaged, or its parameters are others.
+          UserError: the checkpoint is damaged, or holds other variables.
         """
-        stored = self._stored(step)
-        part = "ema" if any(name.startswith("ema.") for name in stored) else "params"
-        wanted = {f"{part}.{name}": leaf for name, leaf in named_leaves(like).items()}
-        only = {name: shape for name, shape in stored.items() if name.startswith(f"{part}.")}
-        _check_names(self.folder / str(step), only, wanted)
-        return self._load(step, like, wanted)
+        leaves = named_leaves(like)
+
+        def read():
+            stored = self._stored(step)
+            part = "ema" if any(name.startswith("ema.") for name in stored) else "params"
+            wanted = {name.replace("params", part, 1): leaf for name, leaf in leaves.items()}
+            only = {name: shape for name, shape in stored.items() if name.startswith((f"{part}.", "statistics."))}
+            _check_names(self.folder / str(step), only, wanted)
+            return self._read(step, wanted)
+
+        return jax.tree.unflatten(jax.tree.structure(like), distributed.leading_arrays(read, leaves.values()))
 
     def _stored(self, step):
         with _said(self.folder / str(step), "read"):
@@ -116,18 +141,23 @@ class Checkpoints:
                 raise FileNotFoundError("the list of its arrays is missing")
             return metadata.tree
 
-    def _load(self, step, like, wanted):
-        abstract = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for name, x in wanted.items()}
+    def _read(self, step, wanted):
+        here = distributed.own_placement
+        abstract = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here(x)) for name, x in wanted.items()}
         with _said(self.folder / str(step), "read"):
             arrays = ocp.checkpoint_utils.construct_restore_args(abstract)
             restore = ocp.args.PyTreeRestore(abstract, restore_args=arrays, partial_restore=True)
             loaded = self._manager.restore(step, args=ocp.args.Composite(state=restore))["state"]
-        return jax.tree.unflatten(jax.tree.structure(like), [loaded[name] for name in wanted])
+        return [loaded[name] for name in wanted]
 
     def settings(self, step: int) -> dict:
         """The config saved with a step, as a dict."""
-        with _said(self.folder / str(step), "read"):
-            return self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
+
+        def read():
+            with _said(self.folder / str(step), "read"):
+                return self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
+
+        return distributed.leading(read)
 
     def wait(self) -> None:
         """Returns when every save is on the disk.
@@ -135,13 +165,21 @@ class Checkpoints:
         Raises:
           UserError: one of them failed.
         """
+        distributed.leading(self._wait)
+
+    def _wait(self):
         with _said(self.folder, "save"):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits and releases the folder."""
-        self.wait()
-        self._manager.close()
+        """Waits and releases the folder.
+
+        Raises:
+          UserError: a save failed.
+        """
+        if distributed.leads():
+            self._wait()
+            self._manager.close()
 
 
 def _check_space(folder, state):

@@ -12,7 +12,7 @@ from cnn_jax import config
 from cnn_jax.data.source import Dataset
 from cnn_jax.parallel import Parallel
 from cnn_jax.training.state import Network
-from cnn_jax.training.step import example_losses, forward, prepare_images
+from cnn_jax.training.step import example_losses, forward, prepare_crops, prepare_images
 
 MOST_BATCHES = 20  # in one dispatch
 DISPATCH_BYTES = 32 * 2**20  # of the images in one dispatch
@@ -43,6 +43,19 @@ class Outcome:
         """Top-1 accuracy, 0 to 1."""
         return float(np.mean(self.probabilities.argmax(-1) == self.labels, dtype=np.float64))
 
+    @property
+    def top5(self) -> float | None:
+        """Top-5 accuracy, 0 to 1: the label is among the five largest, of equal ones the lower class first.
+
+        None with at most ten classes, where it says little.
+        """
+        if self.probabilities.shape[-1] <= 10:
+            return None
+        own = np.take_along_axis(self.probabilities, self.labels[:, None], axis=-1)
+        earlier = np.arange(self.probabilities.shape[-1]) < self.labels[:, None]
+        ahead = (self.probabilities > own) | ((self.probabilities == own) & earlier)
+        return float(np.mean(ahead.sum(-1) < 5, dtype=np.float64))
+
 
 class Evaluator:
     """A compiled evaluation.
@@ -58,24 +71,34 @@ class Evaluator:
         self._batch = -(-settings.evaluation.batch_size // devices) * devices
         self._parallel = parallel
 
-        def outputs(params, batch):
+        def outputs(variables, batch):
             images, labels = batch
-            logits, _ = forward(settings, network, params, prepare_images(settings, images))
-            return example_losses(settings, logits, labels), jax.nn.softmax(logits.astype(jnp.float32))
+            logits, *_ = forward(settings, network, variables, prepare_images(settings, images))
+            targets = jax.nn.one_hot(labels, logits.shape[-1])
+            return example_losses(settings, logits, targets), _softmax(logits)
 
-        every = lambda params, batches: lax.map(functools.partial(outputs, params), batches)
+        def averaged(variables, batch):
+            images, labels = batch
+            one = lambda crop: _softmax(forward(settings, network, variables, crop)[0])
+            probabilities = jnp.mean(lax.map(one, prepare_crops(settings, images)), axis=0)
+            right = jnp.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
+            return -jnp.log(jnp.maximum(right, jnp.finfo(jnp.float32).tiny)), probabilities
+
+        measure = averaged if settings.evaluation.crops == 10 else outputs
+        every = lambda variables, batches: lax.map(functools.partial(measure, variables), batches)
         self._outputs = parallel.compile_evaluation(every)
 
-    def __call__(self, params, dataset: Dataset) -> Outcome:
+    def __call__(self, variables, dataset: Dataset) -> Outcome:
         """The outcome on every example; the last batches are filled up with copies that do not count."""
         total = len(dataset.labels)
         fitting = DISPATCH_BYTES // (self._batch * dataset.images[0].nbytes)
         batches = max(1, min(MOST_BATCHES, fitting, -(-total // self._batch)))
         size, results = batches * self._batch, []
+        own = self._parallel.part(self._batch)  # of each batch
         for start in range(0, total, size):
-            index = np.minimum(np.arange(start, start + size), total - 1).reshape(batches, self._batch)
+            index = np.minimum(np.arange(start, start + size), total - 1).reshape(batches, self._batch)[:, own]
             data = self._parallel.split((dataset.images[index], dataset.labels[index]), 1)
-            results.append(self._outputs(params, data))
+            results.append(self._outputs(variables, data))
             if len(results) % MOST_QUEUED == 0:
                 jax.block_until_ready(results[-1])
         losses, probabilities = (
@@ -83,3 +106,7 @@ class Evaluator:
             for parts in zip(*results)
         )
         return Outcome(losses, probabilities, dataset.labels)
+
+
+def _softmax(logits):
+    return jax.nn.softmax(logits.astype(jnp.float32))

@@ -12,7 +12,7 @@ import time
 import jax
 import numpy as np
 
-from cnn_jax import config
+from cnn_jax import config, distributed
 from cnn_jax.data.plan import IndexPlan
 from cnn_jax.data.source import Dataset
 from cnn_jax.errors import EXIT_INTERRUPTED, UserError
@@ -22,6 +22,7 @@ from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.evaluation import Evaluator
 from cnn_jax.training.metrics import MetricFiles
 from cnn_jax.training.optimizer import plateau_update
+from cnn_jax.training.profile import Profile
 from cnn_jax.training.state import TrainState, named_leaves, zero_totals
 from cnn_jax.training.timetable import Timetable
 
@@ -67,6 +68,8 @@ class Parts:
       checkpoints: where states go.
       files: where rows go.
       progress: what a person sees.
+      clock: where the time goes.
+      profile: traces some steps, if asked.
       total: steps of the run.
     """
 
@@ -81,6 +84,8 @@ class Parts:
     checkpoints: Checkpoints
     files: MetricFiles
     progress: Lines
+    clock: Clock
+    profile: Profile
     total: int
 
 
@@ -103,17 +108,18 @@ def train(parts: Parts, state: TrainState, started: float) -> TrainState:
     rows, evaluations, saves = (times(part.every) for part in (settings.log, settings.evaluation, settings.checkpoint))
     step = int(state.step)
     fresh = True  # nothing has been stepped yet, so nothing is due
-    pace, clock = _Pace(parts.feed.most_steps), Clock(settings.train.batch_size, parts.files.seconds)
+    pace, clock = _Pace(parts.feed.most_steps), parts.clock
 
-    def stretch(start):
+    def stretch(start, steps):
         ends = [table.after(start) for table in (rows, evaluations, saves)]
-        stop = min([start + pace.steps, *[end for end in ends if end is not None]])
+        stop = min([start + steps, *[end for end in ends if end is not None]])
         return stop, parts.feed.stretch(start, stop)
 
     with Interruption() as interruption, concurrent.futures.ThreadPoolExecutor(1) as worker, parts.progress:
-        coming = worker.submit(stretch, step) if step < parts.total else None
+        coming = worker.submit(stretch, step, pace.steps) if step < parts.total else None
         while True:
-            stopping, score = interruption.asked, None
+            stopping, steps = distributed.agree(interruption.asked, pace.steps)
+            score = None
             if not fresh and step in rows:
                 state = _write_training_row(parts, state, step)
             if not fresh and step in evaluations:
@@ -129,7 +135,7 @@ def train(parts: Parts, state: TrainState, started: float) -> TrainState:
             stop, data = coming.result()
             waited = time.perf_counter() - asked
             state, finite = parts.run(state, data, np.int32(stop - step))
-            coming = worker.submit(stretch, stop) if stop < parts.total else None
+            coming = worker.submit(stretch, stop, steps) if stop < parts.total else None
             if not finite:
                 raise _not_finite(parts, state)
             seconds = time.perf_counter() - asked
@@ -138,6 +144,7 @@ def train(parts: Parts, state: TrainState, started: float) -> TrainState:
             clock.note(stop - step, seconds, waited)
             pace.note(stop - step, seconds)
             _show(parts, state, stop, clock)
+            parts.profile.note()
             step, fresh = stop, False
     parts.checkpoints.wait()
     return state
@@ -152,6 +159,8 @@ def _show(parts, state, step, clock):
             "step": step,
             "seconds": round(clock.seconds, 3),
             "examples_per_second": round(clock.examples_per_second, 1),
+            "flops_per_second": round(clock.flops_per_second),
+            "utilisation": clock.utilisation,
             "waiting": round(clock.waiting, 4),
         }
     )
@@ -182,6 +191,7 @@ def _write_training_row(parts, state, step):
         "split": "train",
         "loss": float(totals.loss) / int(totals.steps),
         "accuracy": int(totals.correct) / int(totals.examples),
+        "top5": None,
         "learning_rate": float(parts.schedule(step - 1)) * float(state.plateau.factor),
         "gradient_norm": float(totals.gradient_norm),
     }
@@ -200,6 +210,7 @@ def _evaluate(parts, state, step):
         "split": parts.watched.split,
         "loss": outcome.loss,
         "accuracy": outcome.accuracy,
+        "top5": outcome.top5,
         "learning_rate": None,
         "gradient_norm": None,
     }

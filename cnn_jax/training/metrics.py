@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cnn_jax.workdir import read_lines, write_text
 
-COLUMNS = ("step", "epoch", "split", "loss", "accuracy", "learning_rate", "gradient_norm")
+COLUMNS = ("step", "epoch", "split", "loss", "accuracy", "top5", "learning_rate", "gradient_norm")
 
 
 def read_rows(workdir: Path) -> list[dict]:
@@ -72,6 +72,24 @@ class MetricFiles:
             file.close()
         if self._board:
             self._board.close()
+
+
+class NoFiles:
+    """Stands for `MetricFiles` in a process that is not the first of several, and writes nothing."""
+
+    seconds = 0.0
+
+    def write(self, row: dict) -> None:
+        pass
+
+    def write_timing(self, row: dict) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def _json_line(row):

@@ -27,6 +27,18 @@ class Totals(NamedTuple):
     gradient_norm: jax.Array  # of the last step, before clipping
 
 
+class Variables(NamedTuple):
+    """What a network computes with: nested dicts of float32 arrays, by layer and name.
+
+    Attributes:
+      params: what the optimiser trains.
+      statistics: running means and variances of batch normalisation; empty without it.
+    """
+
+    params: dict
+    statistics: dict
+
+
 class TrainState(NamedTuple):
     """The state of a run after `step` optimiser steps.
 
@@ -34,6 +46,7 @@ class TrainState(NamedTuple):
       seed: int32 scalar, what every random choice of the run starts from.
       step: int32 scalar.
       params: nested dict of float32 arrays, by layer and name.
+      statistics: running means and variances of batch normalisation, likewise; empty without it.
       optimizer: the optimiser's own state.
       ema: averaged parameters that evaluation uses, or None when averaging is off.
       plateau: what the plateau schedule has seen.
@@ -43,15 +56,16 @@ class TrainState(NamedTuple):
     seed: jax.Array
     step: jax.Array
     params: dict
+    statistics: dict
     optimizer: Any
     ema: dict | None
     plateau: PlateauState
     totals: Totals
 
     @property
-    def evaluated(self) -> dict:
-        """The parameters that evaluation uses."""
-        return self.params if self.ema is None else self.ema
+    def evaluated(self) -> Variables:
+        """What evaluation uses."""
+        return Variables(self.params if self.ema is None else self.ema, self.statistics)
 
 
 def zero_totals() -> Totals:
@@ -61,13 +75,22 @@ def zero_totals() -> Totals:
 
 
 class Network(NamedTuple):
-    """A model without its parameters; hashable, so that it can be baked into compiled programs."""
+    """A model without its variables; hashable, so that it can be baked into compiled programs."""
 
     graph: nnx.GraphDef
 
-    def __call__(self, params: dict, images, keys=None):
-        """Logits [N, classes] and named maps of images [N, H, W, C]; `keys` (one per example) switches dropout on."""
-        return nnx.merge(self.graph, nnx.State(params), copy=True)(images, keys)
+    def __call__(self, variables: Variables, images, keys=None, training: bool = False):
+        """Logits [N, classes], named maps, and the statistics afterwards, of images [N, H, W, C].
+
+        Args:
+          variables: what the network computes with.
+          images: [N, H, W, C].
+          keys: one PRNG key per example, switches dropout on.
+          training: batch normalisation uses the statistics of the batch, and moves the running ones.
+        """
+        model = nnx.merge(self.graph, *map(nnx.State, variables), copy=True)
+        logits, maps = model(images, keys, training)
+        return logits, maps, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
 
 
 def make_network(settings: config.Config, image_shape, classes: int) -> Network:
@@ -76,22 +99,25 @@ def make_network(settings: config.Config, image_shape, classes: int) -> Network:
     Raises:
       UsageError: a layer does not fit its input.
     """
-    return Network(nnx.graphdef(outline(settings.model, image_shape, classes)))
+    graph, *_ = nnx.split(outline(settings.model, image_shape, classes), nnx.Param, nnx.BatchStat)
+    return Network(graph)
 
 
-def initial_params(settings: config.Config, image_shape, classes: int, seed) -> dict:
+def initial_variables(settings: config.Config, image_shape, classes: int, seed) -> Variables:
     """Initial weights, a function of the seed and the layers' names alone."""
     key = jax.random.fold_in(jax.random.key(seed), INITIAL_WEIGHTS)
-    return nnx.to_pure_dict(nnx.state(make_model(settings.model, image_shape, classes, key), nnx.Param))
+    model = make_model(settings.model, image_shape, classes, key)
+    return Variables(*(nnx.to_pure_dict(nnx.state(model, kind)) for kind in (nnx.Param, nnx.BatchStat)))
 
 
 def initial_state(settings: config.Config, image_shape, classes: int, optimizer, seed) -> TrainState:
     """The state before the first step. Pure; compile it with jax.jit."""
-    params = initial_params(settings, image_shape, classes, seed)
+    params, statistics = initial_variables(settings, image_shape, classes, seed)
     return TrainState(
         seed=jnp.asarray(seed, jnp.int32),
         step=jnp.zeros((), jnp.int32),
         params=params,
+        statistics=statistics,
         optimizer=optimizer.init(params),
         ema=jax.tree.map(jnp.copy, params) if settings.optimizer.ema else None,
         plateau=plateau_init(),

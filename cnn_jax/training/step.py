@@ -8,13 +8,15 @@ import optax
 from jax import lax
 
 from cnn_jax import config
-from cnn_jax.data.augment import augment, normalise, to_canvas
+from cnn_jax.data import catalog
+from cnn_jax.data.augment import centre_crop, move, normalise, recolour, ten_crops, to_canvas
+from cnn_jax.data.mixing import mix
 from cnn_jax.training import state as states
 from cnn_jax.training.optimizer import ema_update
-from cnn_jax.training.state import Network, Totals, TrainState
+from cnn_jax.training.state import Network, Totals, TrainState, Variables
 
 
-def example_losses(settings: config.Config, logits, labels, smoothing: float = 0.0):
+def example_losses(settings: config.Config, logits, targets):
     """Loss of each example, float32 [N].
 
     Softmax cross entropy or, for the radial basis output, the 1998 criterion (eq. 9): with logits the negated
@@ -23,8 +25,7 @@ def example_losses(settings: config.Config, logits, labels, smoothing: float = 0
     Args:
       settings: the run's config.
       logits: [N, classes].
-      labels: int [N].
-      smoothing: share of the target spread evenly over all classes.
+      targets: float [N, classes], the share of each class in the label; they sum to 1.
     """
     logits = logits.astype(jnp.float32)
     classes = logits.shape[-1]
@@ -32,18 +33,33 @@ def example_losses(settings: config.Config, logits, labels, smoothing: float = 0
         background = jnp.full((*logits.shape[:-1], 1), -settings.model.background)
         logits = jnp.concatenate([logits, background], axis=-1)
     log_probabilities = jax.nn.log_softmax(logits)
-    target = jax.nn.one_hot(labels, classes)
-    if smoothing:
-        target = optax.smooth_labels(target, smoothing)
-    return -jnp.sum(target * log_probabilities[..., :classes], axis=-1)
+    return -jnp.sum(targets * log_probabilities[..., :classes], axis=-1)
 
 
-def prepare_images(settings: config.Config, images, keys=None):
-    """Stored uint8 images as the network sees them, float32; `keys` (one per example) switches augmentation on."""
-    images = to_canvas(images, settings.data.size).astype(jnp.float32)
-    if keys is not None:
-        images = augment(images, keys, settings.augment)
-    return normalise(images, settings.data.low, settings.data.high)
+def prepare_images(settings: config.Config, images, keys=None, once=lambda compute: compute()):
+    """Stored uint8 images as the network sees them, float32 [N, side, side, C].
+
+    Args:
+      settings: the run's config.
+      images: uint8 [N, H, W, C].
+      keys: one PRNG key per example, switches augmentation on.
+      once: calls a function of no arguments whose result is used many times, see `_computed_once`.
+    """
+    data = settings.data
+    images = to_canvas(images, data.size)
+    if keys is None:
+        images = centre_crop(images, data.crop)
+    else:
+        images = once(lambda: move(images, keys, settings.augment, data.crop))
+        images = recolour(images, keys, settings.augment)
+    return normalise(images, data.low, data.high, data.mean, data.std)
+
+
+def prepare_crops(settings: config.Config, images):
+    """Stored uint8 images as the network sees them in ten crops, float32 [10, N, side, side, C]."""
+    data = settings.data
+    crops = ten_crops(to_canvas(images, data.size), data.crop)
+    return normalise(crops, data.low, data.high, data.mean, data.std)
 
 
 def compute_dtype(settings: config.Config):
@@ -51,11 +67,11 @@ def compute_dtype(settings: config.Config):
     return jnp.bfloat16 if settings.train.precision == "bfloat16" else jnp.float32
 
 
-def forward(settings: config.Config, network: Network, params, images, keys=None):
-    """The network on prepared images, in the precision of the run."""
+def forward(settings: config.Config, network: Network, variables: Variables, images, keys=None, training=False):
+    """The network on prepared images, in the precision of the run; see `Network`."""
     dtype = compute_dtype(settings)
-    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
-    return network(params, images.astype(dtype), keys)
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), variables.params)
+    return network(variables._replace(params=params), images.astype(dtype), keys, training)
 
 
 def make_train_step(settings: config.Config, network: Network, schedule, optimizer):
@@ -71,41 +87,61 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
       schedule: step to learning rate.
       optimizer: optax transformation that takes `learning_rate` at each update.
     """
-    augmenting = settings.augment != config.Augment()
-    merging = augmenting and settings.model.layout == "CHWN"
+    classes = catalog.facts(settings.data).classes
+    augmenting = settings.augment != config.Augment() or settings.data.crop > 0
+    mixing = settings.augment.mixup > 0 or settings.augment.cutmix > 0
+
+    def once(state):
+        # With NHWC the first convolution is one operation, which computes its input once anyway.
+        merging = augmenting and settings.model.layout == "CHWN"
+        return functools.partial(_computed_once, state.step >= 0) if merging else lambda compute: compute()
 
     def example_keys(purpose, state, batch):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(state.seed), purpose), state.step)
         return jax.vmap(functools.partial(jax.random.fold_in, key))(batch["index"])
 
-    def loss_function(params, state, batch):
-        augment_keys = example_keys(states.AUGMENTATION, state, batch) if augmenting else None
-        dropout_keys = example_keys(states.DROPOUT, state, batch) if settings.model.dropout else None
-        prepare = functools.partial(prepare_images, settings, batch["images"], augment_keys)
-        images = _computed_once(prepare, state.step >= 0) if merging else prepare()
-        logits, _ = forward(settings, network, params, images, dropout_keys)
-        losses = example_losses(settings, logits, batch["labels"], settings.train.label_smoothing)
+    def prepare(state, batch):
+        keys = example_keys(states.AUGMENTATION, state, batch) if augmenting or mixing else None
+        images = prepare_images(settings, batch["images"], keys if augmenting else None, once(state))
+        targets = jax.nn.one_hot(batch["labels"], classes)
+        if settings.train.label_smoothing:
+            targets = optax.smooth_labels(targets, settings.train.label_smoothing)
+        return mix(images, targets, keys, settings.augment) if mixing else (images, targets)
+
+    def loss_function(params, statistics, state, batch):
+        prepared = functools.partial(prepare, state, batch)
+        images, targets = once(state)(prepared)
+        keys = example_keys(states.DROPOUT, state, batch) if settings.model.dropout else None
+        variables = Variables(params, statistics)
+        logits, _, statistics = forward(settings, network, variables, images, keys, training=True)
         correct = jnp.sum(jnp.argmax(logits, -1) == batch["labels"], dtype=jnp.int32)
-        return jnp.mean(losses), correct
+        return jnp.mean(example_losses(settings, logits, targets)), (correct, statistics)
 
     def gradients(state, batch):
         part = jax.value_and_grad(loss_function, has_aux=True)
         parts = settings.optimizer.accumulate
         if parts == 1:
-            return part(state.params, state, batch)
-        # Part i holds examples i, i + parts, ...: each device then keeps its own share of every part.
-        split = jax.tree.map(lambda leaf: leaf.reshape(-1, parts, *leaf.shape[1:]).swapaxes(0, 1), batch)
-        add = lambda total, one: (jax.tree.map(jnp.add, total, part(state.params, state, one)), None)
-        one = jax.tree.map(lambda leaf: leaf[0], split)
-        zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(part, state.params, state, one))
-        ((loss, correct), grads), _ = lax.scan(add, zero, split)
-        return (loss / parts, correct), jax.tree.map(lambda leaf: leaf / parts, grads)
+            return part(state.params, state.statistics, state, batch)
+        # Part i holds the pairs i, i + parts, ...: each device then keeps its own share of every part, and neighbours,
+        # which are mixed, stay together.
+        together = 2 if mixing else 1
+        cut = lambda leaf: leaf.reshape(-1, parts, together, *leaf.shape[1:]).swapaxes(0, 1)
+        split = jax.tree.map(lambda leaf: cut(leaf).reshape(parts, -1, *leaf.shape[1:]), batch)
+
+        def add(carry, one):
+            total, statistics = carry
+            (loss, (correct, statistics)), grads = part(state.params, statistics, state, one)
+            return (jax.tree.map(jnp.add, total, (loss, correct, grads)), statistics), None
+
+        zero = jnp.float32(0), jnp.int32(0), jax.tree.map(jnp.zeros_like, state.params)
+        ((loss, correct, grads), statistics), _ = lax.scan(add, (zero, state.statistics), split)
+        return (loss / parts, (correct, statistics)), jax.tree.map(lambda leaf: leaf / parts, grads)
 
     def train_step(state: TrainState, batch, axis=None):
-        (loss, correct), grads = gradients(state, batch)
+        (loss, (correct, statistics)), grads = gradients(state, batch)
         examples = jnp.int32(batch["labels"].shape[0])
         if axis is not None:
-            loss, grads = lax.pmean((loss, grads), axis)
+            loss, grads, statistics = lax.pmean((loss, grads, statistics), axis)
             correct, examples = lax.psum((correct, examples), axis)
         rate = schedule(state.step) * state.plateau.factor
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params, learning_rate=rate)
@@ -114,20 +150,21 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
         ema = None if state.ema is None else ema_update(state.ema, params, settings.optimizer.ema, state.step)
         seen = state.totals
         totals = Totals(seen.steps + 1, seen.examples + examples, seen.loss + loss, seen.correct + correct, norm)
-        state = TrainState(state.seed, state.step + 1, params, optimizer_state, ema, state.plateau, totals)
+        step = state.step + 1
+        state = TrainState(state.seed, step, params, statistics, optimizer_state, ema, state.plateau, totals)
         return state, jnp.isfinite(loss) & jnp.isfinite(norm)
 
     return train_step
 
 
-def _computed_once(compute, certain):
+def _computed_once(certain, compute):
     """`compute()`, as a block that XLA does not merge into its users; `certain` is true, but XLA cannot know it.
 
     A convolution made of windows has many slices of its input, and each would compute the augmented images anew: the
     step would take three times as long. (XLA on CPU drops lax.optimization_barrier before it merges operations.)
     """
-    shape = jax.eval_shape(compute)
-    return lax.cond(certain, compute, lambda: jnp.zeros(shape.shape, shape.dtype))
+    zeros = lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(compute))
+    return lax.cond(certain, compute, zeros)
 
 
 def make_run(train_step, pick):

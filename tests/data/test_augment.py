@@ -15,6 +15,8 @@ from cnn_jax import config
 from cnn_jax.data import augment as augmentation
 from cnn_jax.data.augment import augment, normalise, to_canvas
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 WHOLE_PIXELS = config.Augment(shift=3, flip=True)
 EVERYTHING = config.Augment(shift=3, flip=True, rotation=25.0, scale=0.2, shear=0.3)
 
@@ -25,7 +27,8 @@ def noise(count, height=12, width=12, channels=1, seed=0):
 
 
 def keys(count, seed=0):
-    return jax.random.split(jax.random.key(seed), count)
+    """Keys from NumPy: jax.random.split would be compiled anew for every count."""
+    return jax.random.wrap_key_data(np.random.default_rng(seed).integers(0, 2**32, (count, 2), dtype=np.uint32))
 
 
 @functools.partial(jax.jit, static_argnames="settings")
@@ -185,9 +188,18 @@ def test_vmap_over_seeds_changes_nothing(settings):
     np.testing.assert_allclose(stacked.reshape(images.shape), jitted(images, all_keys, settings), atol=1e-3)
 
 
-def test_outside_jit_it_is_the_same():
-    images = noise(16)
-    np.testing.assert_array_equal(augment(images, keys(16), WHOLE_PIXELS), jitted(images, keys(16), WHOLE_PIXELS))
+def test_the_six_draws_of_the_first_runs_stay_as_they_were():
+    assert augmentation.PURPOSES[:6] == ("rows", "columns", "flip", "rotation", "scale", "shear")
+    key, count = jax.random.key(3), len(augmentation.PURPOSES)
+    np.testing.assert_array_equal(jax.random.uniform(key, (count,))[:6], jax.random.uniform(key, (6,)))
+
+
+@pytest.mark.parametrize("settings", [WHOLE_PIXELS, EVERYTHING], ids=["whole pixels", "everything"])
+def test_stored_bytes_give_what_their_floats_give(settings):
+    images = noise(8)
+    out = jitted(images.astype(jnp.uint8), keys(8), settings)
+    assert out.dtype == jnp.float32
+    np.testing.assert_allclose(out, jitted(images, keys(8), settings), atol=1e-3)
 
 
 def test_canvas_centres_with_the_odd_pixel_below_and_right():
@@ -216,3 +228,13 @@ def test_normalise_is_linear_from_black_to_white(low, high):
     assert out.dtype == jnp.float32
     np.testing.assert_allclose(out, np.interp(stored, [0, 255], [low, high]), atol=1e-6)
     assert out[0] == np.float32(low)
+
+
+def test_normalise_subtracts_the_mean_and_divides_by_the_standard_deviation_of_each_channel():
+    images = np.asarray(noise(2, 4, 5, 3))
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    expected = (images.astype(np.float64) / 255 - mean) / std
+    np.testing.assert_allclose(normalise(images.astype(np.uint8), 0.0, 1.0, mean, std), expected, atol=1e-5)
+    expected = images.astype(np.float64) - np.multiply(mean, 255)
+    np.testing.assert_allclose(normalise(images, 0.0, 255.0, mean=tuple(np.multiply(mean, 255))), expected, atol=1e-4)
+    np.testing.assert_allclose(normalise(images, 0.0, 1.0, std=std), images / 255 / np.asarray(std), atol=1e-5)

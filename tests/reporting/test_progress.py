@@ -22,7 +22,7 @@ class StoppedTime:
 
 
 def clock(examples_per_second: float = 1500.0, waiting: float = 0.25) -> Clock:
-    made = Clock(batch_size=32)
+    made = Clock(batch_size=32, flops=280_000)
     seconds = 32 * 10 / examples_per_second
     made.note(10, seconds, waiting * seconds)
     return made
@@ -30,14 +30,16 @@ def clock(examples_per_second: float = 1500.0, waiting: float = 0.25) -> Clock:
 
 def test_clock(monkeypatch):
     now = StoppedTime(monkeypatch)
-    measured = Clock(batch_size=20)
+    measured = Clock(batch_size=20, flops=10**9, peak=1e12)
     assert measured.waiting == 0.0 and measured.examples_per_second == 0.0
     measured.note(steps=5, seconds=2.0, waited=0.5)
     measured.note(steps=30, seconds=3.0, waited=0.75)
     now.now += 8.0
     assert measured.examples_per_second == pytest.approx(200.0)  # of the last dispatch
     assert measured.waiting == pytest.approx(0.25)  # of all of them
+    assert measured.flops_per_second == pytest.approx(2e11) and measured.utilisation == pytest.approx(0.2)
     assert measured.seconds == pytest.approx(8.0)
+    assert Clock(batch_size=20).utilisation is None
 
 
 def test_without_a_terminal_plain_lines(monkeypatch, capsys):
@@ -53,8 +55,8 @@ def test_without_a_terminal_plain_lines(monkeypatch, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
-        "step 10/2,000  loss 0.2500  accuracy 50.00 %  1,500 examples/s  waiting for data 25.0 %",
-        "step 30/2,000  loss 0.2500  accuracy 50.00 %  1,500 examples/s  waiting for data 25.0 %",
+        "step 10/2,000  loss 0.2500  accuracy 50.00 %  1,500 examples/s  waiting for data 25.0 %  0.42 GFLOP/s",
+        "step 30/2,000  loss 0.2500  accuracy 50.00 %  1,500 examples/s  waiting for data 25.0 %  0.42 GFLOP/s",
         "step 1,200/2,000  epoch 2.50  validation loss 0.5123  accuracy 87.65 %",
         "first step done",
     ]
@@ -92,6 +94,7 @@ def test_on_a_terminal_a_bar_with_lines_above_it(monkeypatch):
     text = shown_on_a_terminal(monkeypatch, 120, use)
     assert "step 1,000/2,000" in text
     assert "loss 0.2500  accuracy 50.00 %  1,500 examples/s  waiting for data 25.0 %" in text
+    assert "0.42 GFLOP/s" in text
     assert "ETA" in text
     assert "[bold]kept as it is[/bold]" in text
     assert "step 1,200/2,000  epoch 2.50  validation loss 0.5123  accuracy 87.65 %" in text

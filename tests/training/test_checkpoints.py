@@ -28,6 +28,7 @@ def make_state(step=0, ema=True, layers=("conv1", "dense1"), width=3):
         seed=jnp.int32(5),
         step=jnp.int32(step),
         params=params,
+        statistics={"norm1": {"mean": draw(5)}},
         optimizer=make_optimizer(config.Optimizer(name="adam", clip_norm=1.0)).init(params),
         ema=jax.tree.map(lambda leaf: leaf + 1, params) if ema else None,
         plateau=plateau_init(),
@@ -138,13 +139,14 @@ def test_another_network_is_refused_by_name(saved):
 
 
 def test_parameters_alone_are_the_averaged_ones_where_there_are_any(saved, tmp_path_factory):
-    like = make_state().params
-    get = lambda folder: with_checkpoints(folder, lambda checkpoints: checkpoints.restore_params(2, like))
-    assert_same_bits(get(saved), make_state(2).ema)
+    like = make_state().evaluated
+    get = lambda folder: with_checkpoints(folder, lambda checkpoints: checkpoints.restore_variables(2, like))
+    assert_same_bits(get(saved).params, make_state(2).ema)
     plain = tmp_path_factory.mktemp("plain")
     with_checkpoints(plain, lambda checkpoints: checkpoints.save(2, make_state(2, ema=False), SETTINGS, None))
-    assert_same_bits(get(plain), make_state(2).params)
-    assert "missing (2): ema.dense2" in refusal(saved, make_state(layers=("conv1", "dense2")).params, "restore_params")
+    assert_same_bits(get(plain), make_state(2, ema=False).evaluated)
+    other = make_state(layers=("conv1", "dense2")).evaluated
+    assert "missing (2): ema.dense2" in refusal(saved, other, "restore_variables")
 
 
 def change(folder, pattern, act):
@@ -175,11 +177,11 @@ DAMAGE = {
 
 # Reads that are still on their way when the first one fails find the event loop of Orbax closed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("part", ["restore", "restore_params"])
+@pytest.mark.parametrize("part", ["restore", "restore_variables"])
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=list(DAMAGE))
 def test_a_damaged_checkpoint_is_a_clear_message(saved, damage, part):
     damage(saved / "checkpoints" / "2")
-    like = make_state() if part == "restore" else make_state().params
+    like = make_state() if part == "restore" else make_state().evaluated
     message = refusal(saved, like, part)
     assert str(saved / "checkpoints" / "2") in message and "delete this folder" in message
     # Which is then the way out.

@@ -23,7 +23,7 @@ def test_loss_and_accuracy_are_means_over_examples():
 
 def test_dropout_augmentation_and_smoothing_are_for_training_only(tiny):
     """The recipe has them all; the outcome is the plain network's."""
-    params, data = tiny.first_state().params, dataset("validation", 20)
+    params, data = tiny.first_state().evaluated, dataset("validation", 20)
     outcome = tiny.evaluator(params, data)
     logits = jax.jit(lambda params, images: tiny.network(params, images)[0])(params, np.float32(data.images) / 255)
     probabilities = np.exp(np.float64(logits))
@@ -35,7 +35,7 @@ def test_dropout_augmentation_and_smoothing_are_for_training_only(tiny):
 
 def test_the_order_of_examples_is_the_datasets(tiny):
     """20 examples in batches of 16: the second batch is filled up, and the filling does not count."""
-    params = tiny.first_state().params
+    params = tiny.first_state().evaluated
     twenty, thirty = tiny.evaluator(params, dataset("train", 20)), tiny.evaluator(params, dataset("train", 30))
     assert len(twenty.losses) == 20 and len(thirty.losses) == 30
     np.testing.assert_allclose(thirty.losses[:20], twenty.losses, rtol=1e-6)
@@ -43,5 +43,28 @@ def test_the_order_of_examples_is_the_datasets(tiny):
 
 def test_many_batches(tiny, monkeypatch):
     monkeypatch.setattr("cnn_jax.training.evaluation.MOST_QUEUED", 2)
-    outcome = Evaluator(tiny.settings, tiny.network, tiny.parallel)(tiny.first_state().params, dataset("train", 100))
+    outcome = Evaluator(tiny.settings, tiny.network, tiny.parallel)(tiny.first_state().evaluated, dataset("train", 100))
     assert len(set(outcome.losses.tolist())) == 100
+
+
+def test_top5_is_among_the_five_largest():
+    rng = np.random.default_rng(0)
+    probabilities = rng.integers(8, size=(200, 12)).astype(np.float32)  # with ties
+    labels = rng.integers(12, size=200).astype(np.int32)
+    best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :5]
+    assert Outcome(np.zeros(200), probabilities, labels).top5 == np.mean((best == labels[:, None]).any(-1))
+    assert Outcome(np.zeros(200), probabilities[:, :10], labels).top5 is None
+
+
+def test_ten_crops_average_the_probabilities_of_each():
+    """Each crop by hand: four corners and the centre, and their mirror images."""
+    run = TinyRun("data.crop=24", "evaluation.crops=10")
+    variables, data = run.first_state().evaluated, dataset("validation", 20)
+    network = jax.jit(lambda images: jax.nn.softmax(run.network(variables, images)[0]))
+    total = 0
+    for top, left in ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)):
+        crop = np.float32(data.images[:, top : top + 24, left : left + 24]) / 255
+        total += np.asarray(network(crop)) + np.asarray(network(crop[:, :, ::-1]))
+    outcome = run.evaluator(variables, data)
+    np.testing.assert_allclose(outcome.probabilities, total / 10, rtol=1e-5)
+    np.testing.assert_allclose(outcome.losses, -np.log(total[np.arange(20), data.labels] / 10), rtol=1e-5)

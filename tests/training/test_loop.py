@@ -16,12 +16,13 @@ import pytest
 from tiny_training import PLAIN, STEPS, TinyRun, assert_same_bits, dataset
 
 from cnn_jax.errors import EXIT_INTERRUPTED, UserError
-from cnn_jax.reporting.progress import Lines
+from cnn_jax.reporting.progress import Clock, Lines
 from cnn_jax.training import loop
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.evaluation import Outcome
 from cnn_jax.training.metrics import MetricFiles, read_rows, read_timing
-from cnn_jax.training.state import named_leaves
+from cnn_jax.training.profile import Profile
+from cnn_jax.training.state import Variables, named_leaves
 
 
 class Acting(Lines):
@@ -58,6 +59,8 @@ def train(run, folder, progress=None, keep=10, **changes):
         checkpoints=checkpoints,
         files=MetricFiles(folder, latest or 0, tensorboard=False),
         progress=progress or Acting(),
+        clock=Clock(run.settings.train.batch_size),
+        profile=Profile(None, print),
         total=STEPS,
     )
     try:
@@ -110,10 +113,10 @@ def test_training_rows_are_means_since_the_row_before(run, whole):
 
 def test_evaluation_rows_are_of_the_averaged_parameters(run, whole):
     folder, state = whole
-    outcome = run.evaluator(state.ema, dataset("validation", 20))
+    outcome = run.evaluator(state.evaluated, dataset("validation", 20))
     row = read_rows(folder)[-1]
     assert (row["split"], row["loss"], row["accuracy"]) == ("validation", outcome.loss, outcome.accuracy)
-    assert row["loss"] != run.evaluator(state.params, dataset("validation", 20)).loss
+    assert row["loss"] != run.evaluator(Variables(state.params, {}), dataset("validation", 20)).loss
     assert row["learning_rate"] is None and row["gradient_norm"] is None
 
 

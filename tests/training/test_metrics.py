@@ -12,7 +12,7 @@ from cnn_jax.training.metrics import COLUMNS, MetricFiles, read_rows, read_timin
 def row(step, split="train", **values):
     base = {"step": step, "epoch": step / 3, "split": split, "loss": 1 / (step + 2), "accuracy": 0.1 * step}
     rate, norm = (0.1, 2.5) if split == "train" else (None, None)
-    rest = {"learning_rate": rate, "gradient_norm": norm}
+    rest = {"top5": None if split == "train" else 0.05 * step, "learning_rate": rate, "gradient_norm": norm}
     return base | rest | values
 
 
@@ -98,7 +98,7 @@ def test_tensorboard_gets_every_number(tmp_path):
     want = {
         (f"{each['split']}/{name}", each["step"]): each[name]
         for each in ROWS
-        for name in ("loss", "accuracy", "learning_rate", "gradient_norm")
+        for name in ("loss", "accuracy", "top5", "learning_rate", "gradient_norm")
         if each[name] is not None
     }
     assert got == pytest.approx(want)

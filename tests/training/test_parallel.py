@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import eight_devices
 import jax
@@ -77,7 +78,7 @@ def direct(quick_compile):
     """Logits, losses and labels of the examples, all at once and without the evaluator; loss and softmax by NumPy."""
     run, data = TinyRun(), dataset("train", eight_devices.COUNT)
     network = jax.jit(lambda params, images: run.network(params, images)[0])
-    logits = network(run.first_state().params, np.float32(data.images) / 255)
+    logits = network(run.first_state().evaluated, np.float32(data.images) / 255)
     logits = np.float64(logits)
     log_probabilities = logits - logits.max(-1, keepdims=True)
     log_probabilities -= np.log(np.exp(log_probabilities).sum(-1, keepdims=True))
@@ -117,3 +118,9 @@ def test_jit_takes_one_device_and_any_batch():
     parallel = Parallel("jit", 100, devices=jax.devices() * 8)
     assert parallel.devices == jax.devices()[:1] and str(parallel) == "jit on 1 cpu device"
     assert Parallel("auto", 7, devices=jax.devices()[:1]).mode == "jit"
+
+
+def test_processes_with_unlike_numbers_of_devices_are_refused():
+    devices = [SimpleNamespace(process_index=index) for index in (0, 1, 1)]
+    with pytest.raises(UsageError, match="as many devices as the others; they have {0: 1, 1: 2}"):
+        Parallel("mesh", 6, devices=devices)

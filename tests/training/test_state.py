@@ -57,6 +57,6 @@ def test_names_of_leaves(state):
 
 
 def test_evaluation_uses_the_average_where_there_is_one(state):
-    assert state.evaluated is state.ema
+    assert state.evaluated.params is state.ema
     without = first_state("optimizer.ema=0")
-    assert without.ema is None and without.evaluated is without.params
+    assert without.ema is None and without.evaluated.params is without.params

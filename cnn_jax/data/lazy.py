@@ -1,0 +1,175 @@
+"""Images that are read when they are indexed: decoded on the spot, or taken from a memory-mapped cache."""
+
+import concurrent.futures
+import dataclasses
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from cnn_jax.errors import UserError
+
+PIECE = 16  # images that a thread reads before it looks for other work
+
+
+class Unreadable(Exception):
+    """An image that cannot be decoded; the message names it and says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """One stored split whose images are read one by one.
+
+    Attributes:
+      title: what it is, such as "imagenet2012 train".
+      shape: height, width and channels of every image.
+      labels: int32 [N].
+      read: row, from 0 to N - 1, to uint8 [H, W, C]; raises Unreadable. Called from many threads.
+      origin: what a cache of it depends on, ready for JSON.
+    """
+
+    title: str
+    shape: tuple[int, int, int]
+    labels: np.ndarray
+    read: Callable[[int], np.ndarray]
+    origin: dict
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class LazyImages:
+    """Some rows of a store as an array of images: `images[index]` reads them, in threads.
+
+    An image that cannot be read is named on standard error, and the next readable one of the same class, in the order
+    of these rows and around their end, stands in for it wherever it is asked for; so labels hold, and the same images
+    come out in every placement and after every restart.
+
+    Attributes:
+      shape: (N, H, W, C).
+      dtype: uint8.
+      nbytes: of all of them together.
+
+    Args:
+      store: where they come from.
+      rows: int [N], which ones.
+      workers: threads; 0: one for each core.
+      corrupt: unreadable images that are put up with.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, store: Store, rows: np.ndarray, workers: int = 0, corrupt: int = 0):
+        self._store, self._rows, self._labels = store, rows, store.labels[rows]
+        self._corrupt = corrupt
+        self._unreadable: dict[int, str] = {}
+        self._lock = threading.Lock()
+        self._workers = workers or cores()
+        self._pool = concurrent.futures.ThreadPoolExecutor(self._workers)  # starts no thread before the first task
+        self.shape = (len(rows), *store.shape)
+        self.nbytes = int(np.prod(self.shape))
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, index) -> np.ndarray:
+        """uint8 [..., H, W, C] for an index of any shape: an integer, a slice or an array of integers."""
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
+        return self.begin(index).result()
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self[:], dtype)
+
+    def begin(self, index) -> "Reading":
+        """Begins to read in the background; the result is that of indexing.
+
+        Raises:
+          IndexError: there is no such image.
+        """
+        index = np.asarray(index)
+        flat = index.reshape(-1)
+        if flat.size and not -len(self) <= flat.min() <= flat.max() < len(self):
+            raise IndexError(f"index {flat.min()} to {flat.max()} is out of range for {len(self)} images")
+        flat = flat % len(self) if flat.size else flat
+        images = np.empty((len(flat), *self.shape[1:]), np.uint8)
+        piece = max(1, min(PIECE, -(-len(flat) // self._workers)))
+        tasks = [
+            self._pool.submit(self._fill, images[start : start + piece], flat[start : start + piece])
+            for start in range(0, len(flat), piece)
+        ]
+        return Reading(images.reshape(*index.shape, *self.shape[1:]), tasks)
+
+    def _fill(self, images, positions):
+        for image, position in zip(images, positions):
+            image[...] = self._read(int(position))
+
+    def _read(self, position):
+        image = self._attempt(position)
+        if image is not None:
+            return image
+        same = np.flatnonzero(self._labels == self._labels[position])
+        for other in np.roll(same, -np.searchsorted(same, position) - 1)[:-1]:
+            image = self._attempt(int(other))
+            if image is not None:
+                return image
+        raise UserError(f"{self._store.title} has no readable image of class {self._labels[position]}")
+
+    def _attempt(self, position):
+        """The image at a position, None where it cannot be read; the first time, this is said."""
+        if position in self._unreadable:
+            return None
+        try:
+            return self._store.read(int(self._rows[position]))
+        except Unreadable as error:
+            with self._lock:
+                if position not in self._unreadable:
+                    self._unreadable[position] = str(error)
+                    self._tell(str(error))
+            return None
+
+    def _tell(self, what):
+        count = len(self._unreadable)
+        if count > self._corrupt:
+            raise UserError(
+                f"{count} images of {self._store.title} cannot be decoded, the last {what}; "
+                f"data.corrupt = {self._corrupt} puts up with {self._corrupt}"
+            )
+        note = f"{self._store.title}: cannot decode {what}; the next image of its class stands in ({count} so far)"
+        print(note, file=sys.stderr, flush=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """Images on their way.
+
+    Attributes:
+      images: the array they are written into.
+      tasks: what has to end before it is complete.
+    """
+
+    images: np.ndarray
+    tasks: list[concurrent.futures.Future]
+
+    def result(self) -> np.ndarray:
+        """Waits for the images.
+
+        Raises:
+          UserError: too many cannot be decoded.
+        """
+        try:
+            for task in self.tasks:
+                task.result()
+        except BaseException:
+            self.cancel()
+            raise
+        return self.images
+
+    def cancel(self) -> None:
+        """Reads no more than what has been begun."""
+        for task in self.tasks:
+            task.cancel()

@@ -1,0 +1,168 @@
+"""Exchange of weights with PyTorch: the state dict of torchvision's AlexNet, which is `alexnet_owt` here.
+
+PyTorch keeps convolution kernels as [features, channels, height, width], here [height, width, channels, features];
+dense kernels as [units, inputs], here [inputs, units]. The first dense layer reads the last map flattened: there
+channel by channel, here pixel by pixel.
+"""
+
+import math
+import pathlib
+import pickle
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from cnn_jax.errors import UserError
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+# Torchvision's names; it numbers all modules, those without parameters too.
+NAMES = {
+    "conv1": "features.0",
+    "conv2": "features.3",
+    "conv3": "features.6",
+    "conv4": "features.8",
+    "conv5": "features.10",
+    "dense1": "classifier.1",
+    "dense2": "classifier.4",
+    "output": "classifier.6",
+}
+
+
+def looks_like_torch(path) -> bool:
+    """Whether the path is named as a PyTorch state dict is, rather than as a folder of ours."""
+    return str(path).endswith(SUFFIXES)
+
+
+def load_torch(path, params_like: dict) -> dict:
+    """The parameters of an `alexnet_owt` from a state dict of torchvision's AlexNet.
+
+    Args:
+      path: a .safetensors file, or .pth or .pt, which needs PyTorch to be installed.
+      params_like: the network's parameters, nested dicts by layer and name, of arrays or anything with a shape.
+
+    Returns:
+      The same nested dicts of NumPy float32 arrays.
+
+    Raises:
+      UserError: the file cannot be read, or is not of this network; the message lists the names that are missing,
+        unexpected or of another shape.
+    """
+    stored = _read(pathlib.Path(path))
+    wanted = _shapes(params_like)
+    if {layer for layer, _ in wanted} != set(NAMES):
+        raise UserError(
+            f"{path} holds weights for torchvision's AlexNet, and this network has the layers "
+            f"{', '.join(params_like)}: use an experiment whose model is alexnet_owt"
+        )
+    expected = {_torch_name(*key): (key, _torch_shape(shape)) for key, shape in wanted.items()}
+    missing = sorted(expected.keys() - stored.keys())
+    unexpected = sorted(stored.keys() - expected.keys())
+    shapes = [
+        f"{name} {list(stored[name].shape)}, not {list(shape)}"
+        for name, (_, shape) in expected.items()
+        if name in stored and stored[name].shape != shape
+    ]
+    faults = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    if any(faults.values()):
+        listed = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
+        raise UserError(
+            f"{path} does not fit the network. {listed}. It must be a state dict of torchvision's AlexNet, with as "
+            "many classes as the data, and images of a size that makes the last map as large"
+        )
+    params = {layer: {} for layer in params_like}
+    for name, (key, _) in expected.items():
+        params[key[0]][key[1]] = _to_ours(key, stored[name].astype(np.float32), wanted)
+    return params
+
+
+def save_torch(params: dict, path) -> None:
+    """Writes the parameters of an `alexnet_owt` as a state dict with torchvision's names.
+
+    PyTorch reads it with `model.load_state_dict(safetensors.torch.load_file(path))`.
+
+    Args:
+      params: nested dict of arrays by layer and name.
+      path: of the .safetensors file; an existing one is replaced.
+
+    Raises:
+      UserError: the parameters are not of an `alexnet_owt`, or the name does not end in .safetensors.
+    """
+    if not str(path).endswith(".safetensors"):
+        raise UserError(f"{path} must end in .safetensors, the format that is written")
+    if set(params) != set(NAMES):
+        raise UserError(
+            f"only networks of the model alexnet_owt have a counterpart in torchvision; this one has the layers "
+            f"{', '.join(params)}"
+        )
+    shapes = _shapes(params)
+    tensors = {_torch_name(*key): _to_torch(key, np.asarray(params[key[0]][key[1]]), shapes) for key in shapes}
+    try:
+        safetensors.numpy.save_file(tensors, path, metadata={"format": "pt"})
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path} cannot be written: {error}") from error
+
+
+def _shapes(params):
+    return {(layer, name): tuple(leaf.shape) for layer, leaves in params.items() for name, leaf in leaves.items()}
+
+
+def _torch_name(layer, name):
+    return f"{NAMES[layer]}.{'weight' if name == 'kernel' else name}"
+
+
+def _torch_shape(shape):
+    return (*shape[:1:-1], *shape[:2]) if len(shape) == 4 else shape[::-1]
+
+
+def _last_map(shapes):
+    """Height, width and channels of the map that the first dense layer reads, which torchvision has square."""
+    channels, inputs = shapes["conv5", "kernel"][-1], shapes["dense1", "kernel"][0]
+    side = math.isqrt(inputs // channels)
+    if side * side * channels != inputs:
+        raise UserError(f"dense1 reads {inputs // channels} pixels of {channels} channels; torchvision reads a square")
+    return side, side, channels
+
+
+def _to_ours(key, tensor, shapes):
+    if tensor.ndim == 4:
+        return tensor.transpose(2, 3, 1, 0)
+    if key == ("dense1", "kernel"):
+        height, width, channels = _last_map(shapes)
+        return tensor.reshape(-1, channels, height, width).transpose(2, 3, 1, 0).reshape(-1, tensor.shape[0])
+    return tensor.T
+
+
+def _to_torch(key, leaf, shapes):
+    if leaf.ndim == 4:
+        tensor = leaf.transpose(3, 2, 0, 1)
+    elif key == ("dense1", "kernel"):
+        tensor = leaf.reshape(*_last_map(shapes), -1).transpose(3, 2, 0, 1).reshape(leaf.shape[1], -1)
+    else:
+        tensor = leaf.T
+    return np.ascontiguousarray(tensor)
+
+
+def _read(path):
+    """Arrays by name."""
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    if path.suffix == ".safetensors":
+        try:
+            return safetensors.numpy.load_file(path)
+        except safetensors.SafetensorError as error:
+            raise UserError(f"{path} is not a readable .safetensors file: {error}") from error
+    try:
+        import torch
+    except ImportError:
+        raise UserError(
+            f"{path}: reading this format needs PyTorch, which is not installed. Install it (pip install torch), or "
+            "convert the file where it is: safetensors.torch.save_file(torch.load(file), 'alexnet.safetensors')"
+        ) from None
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} is not a readable PyTorch file: {error}") from error
+    if not isinstance(stored, dict) or not all(isinstance(value, torch.Tensor) for value in stored.values()):
+        raise UserError(f"{path} is not a state dict, tensors by name; save `model.state_dict()`")
+    return {name: value.float().numpy() for name, value in stored.items()}

@@ -1,0 +1,38 @@
+"""A trace of a few steps, for TensorBoard's profiler or Perfetto."""
+
+from pathlib import Path
+
+import jax
+
+DISPATCHES = 3  # traced, after the first, which compiles
+
+
+class Profile:
+    """Traces the dispatches after the first.
+
+    Args:
+      folder: where the trace goes; None: nothing is traced.
+      say: told where it lies.
+    """
+
+    def __init__(self, folder: Path | None, say):
+        self._folder = folder
+        self._say = say
+        self._seen = 0
+
+    def note(self) -> None:
+        """A dispatch has ended."""
+        if not self._folder:
+            return
+        if self._seen == 0:
+            jax.profiler.start_trace(self._folder)
+        self._seen += 1
+        if self._seen == 1 + DISPATCHES:
+            self.close()
+
+    def close(self) -> None:
+        """Ends the trace."""
+        if self._folder and self._seen:
+            jax.profiler.stop_trace()
+            self._say(f"trace of {self._seen - 1} dispatches in {self._folder}")
+        self._folder = None

@@ -1,0 +1,30 @@
+"""AlexNet as published in 2012, on ImageNet: two groups, LRN, overlapping pooling, dropout, 60,965,224 parameters.
+
+Random 224x224 crops of 256x256 images and their mirror images, colour noise along the principal components, SGD with
+momentum, the rate divided by ten three times. The rate drops where the authors' own configuration has them (epochs
+25, 51 and 79 of 90); the paper only says "when the validation error stopped improving".
+
+Source: Krizhevsky, Sutskever and Hinton, 2012, and the configuration of run 145 in the code they released. Published:
+40.7 % top-1 and 18.2 % top-5 error on the validation images with ten crops. Not trained here in full.
+Departures: the mean colour is subtracted, not the mean image; weights decay and biases do not, as in the code.
+
+Command: python launch.py --experiment=alexnet_imagenet --set evaluation.crops=10
+
+Protocol: the 50,000 validation images are what is reported, as in the paper; they choose nothing.
+"""
+
+from cnn_jax.config import AlexNet, Augment, Config, Data, Evaluation, Log, Optimizer, Schedule, Train
+
+
+def config() -> Config:
+    """The settings."""
+    return Config(
+        model=AlexNet(),
+        data=Data(name="imagenet2012", crop=224, high=255.0, mean=(123.68, 116.779, 103.939)),
+        augment=Augment(flip=True, pca=0.1),
+        optimizer=Optimizer(name="sgd", learning_rate=0.01, momentum=0.9, weight_decay=5e-4),
+        schedule=Schedule(name="step", drops=("25 epochs", "51 epochs", "79 epochs"), factor=0.1),
+        train=Train(batch_size=128, duration="90 epochs"),
+        evaluation=Evaluation(batch_size=100),
+        log=Log(every="100 steps"),
+    )
