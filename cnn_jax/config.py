@@ -87,7 +87,8 @@ class LeNet5:
     layout: str = setting("auto", identity=False, choices=("auto", "NHWC", "CHWN"))
 
 
-LAYOUT = dict(identity=False, choices=("auto", "NHWC", "CHWN"))
+# Of the AlexNets: their maps are deep, and NHWC is faster everywhere.
+LAYOUT = dict(identity=False, choices=("NHWC", "CHWN"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,7 @@ class AlexNet:
     groups: int = setting(2, low=1)  # of conv2, conv4 and conv5: the two GPUs of 2012; 1: none
     middle_std: float = setting(0.01, low=0.0)  # initial weights of conv3 to conv5; the released code has 0.03
     dropout: float = setting(0.5, low=0.0, high=0.95)  # fraction of each hidden dense layer's units dropped
-    layout: str = setting("auto", **LAYOUT)
+    layout: str = setting("NHWC", **LAYOUT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ class AlexNetOWT:
     activation: str = setting("relu", choices=("relu", "tanh"))
     pool: Pool = Pool(window=3, stride=2)
     dropout: float = setting(0.5, low=0.0, high=0.95)  # before the first and the second dense layer
-    layout: str = setting("auto", **LAYOUT)
+    layout: str = setting("NHWC", **LAYOUT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,7 @@ class AlexNetBN:
     pool: Pool = Pool(window=3, stride=2)
     groups: int = setting(1, low=1)
     dropout: float = setting(0.5, low=0.0, high=0.95)
-    layout: str = setting("auto", **LAYOUT)
+    layout: str = setting("NHWC", **LAYOUT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,7 +141,7 @@ class AlexNetNotebook:
     activation: str = setting("relu", choices=("relu", "tanh"))
     pool: Pool = Pool()
     dropout: float = setting(0.4, low=0.0, high=0.95)
-    layout: str = setting("auto", **LAYOUT)
+    layout: str = setting("NHWC", **LAYOUT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,7 +154,7 @@ class AlexNetSmall:
     norm: str = setting("none", choices=("lrn", "batch", "none"))  # after each convolution
     width: int = setting(64, low=8)  # features of the first convolution; the others are multiples of it
     dropout: float = setting(0.5, low=0.0, high=0.95)
-    layout: str = setting("auto", **LAYOUT)
+    layout: str = setting("NHWC", **LAYOUT)
 
 
 MODELS = {

@@ -10,8 +10,6 @@ import functools
 
 import numpy as np
 
-from cnn_jax.errors import UsageError
-
 # What a random order is for: each purpose draws from a stream of its own. Changing one changes every result.
 TRAINING_ORDER = 1
 VALIDATION_SPLIT = 2
@@ -111,20 +109,3 @@ class IndexPlan:
     def epoch(self, step: int) -> float:
         """Epochs completed before `step` begins."""
         return step * self.batch_size / self.examples
-
-    def process_slice(self, process_index: int, process_count: int) -> slice:
-        """The part of each global batch that one process feeds: `plan.batch(step)[plan.process_slice(index, count)]`.
-
-        Raises:
-          UsageError: the processes cannot share a batch evenly.
-          ValueError: process_index is not one of them.
-        """
-        if not 0 <= process_index < process_count:
-            raise ValueError(f"process_index = {process_index} must be from 0 to {process_count - 1}, one per process")
-        if self.batch_size % process_count:
-            raise UsageError(
-                f"train.batch_size = {self.batch_size} must be a multiple of the number of processes, {process_count}: "
-                "each feeds an equal part of the batch"
-            )
-        size = self.batch_size // process_count
-        return slice(process_index * size, (process_index + 1) * size)

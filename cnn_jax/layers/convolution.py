@@ -1,5 +1,7 @@
 """Convolution (cross-correlation, as everywhere in deep learning) with groups, connection tables and any padding."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from jax import lax
 
 from cnn_jax.errors import UsageError
 from cnn_jax.layers.initializers import Normal, layer_key, weights_and_bias
+from cnn_jax.layers.tiled import convolve_tiled
 from cnn_jax.layers.windows import Geometry, geometry, per_channel
 
 
@@ -102,16 +105,23 @@ class Convolution(nnx.Module):
 def convolve(x, kernel, geometry: Geometry, fill: str = "zero", groups: int = 1):
     """Convolution of x with kernel [height, width, channels / groups, features].
 
-    XLA's own convolution is the fast one on GPU and TPU. On CPU it is slow, and slower still inside a loop; there the
-    batch-minor layout makes gathering the windows cheap and leaves one matrix product.
+    XLA's own convolution is the fast one on GPU and TPU. On CPU it is slow, and slower still inside a loop: there it
+    is made of matrix products, in one of two ways. NHWC maps go a few images at a time. The batch-minor layout makes
+    gathering the windows cheap and leaves one product: better for maps of few channels.
     """
     if geometry.layout == "CHWN":
         return _convolve_by_windows(geometry.pad(x, fill), kernel, geometry, groups)
     pads = geometry.pads if fill == "zero" else ((0, 0), (0, 0))
     x = x if fill == "zero" else geometry.pad(x, fill)
-    return lax.conv_general_dilated(
-        x, kernel, geometry.stride, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
+    rest = {"stride": geometry.stride, "pads": pads, "groups": groups}
+    return lax.platform_dependent(
+        x, kernel, cpu=functools.partial(convolve_tiled, **rest), default=functools.partial(_convolve_by_xla, **rest)
     )
+
+
+def _convolve_by_xla(x, kernel, stride, pads, groups):
+    order = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, stride, pads, dimension_numbers=order, feature_group_count=groups)
 
 
 def _convolve_by_windows(padded, kernel, geometry, groups):

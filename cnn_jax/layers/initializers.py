@@ -67,7 +67,7 @@ def weights_and_bias(init: str | Normal, key, shape, fan_in, fan_out, units) -> 
     outputs = (len(units),)
     match init:
         case Normal(std, bias):
-            return std * jax.random.normal(kernel_key, shape), jnp.full(outputs, bias)
+            return std * jax.random.normal(kernel_key, shape), jnp.full(outputs, float(bias))
         case "glorot_uniform":
             return glorot_uniform(kernel_key, shape, fan_in, fan_out), jnp.zeros(outputs)
         case "he_normal":

@@ -5,7 +5,6 @@ import pytest
 
 from cnn_jax.data import plan
 from cnn_jax.data.plan import IndexPlan
-from cnn_jax.errors import UsageError
 
 
 def reference(examples, batch_size, seed, steps):
@@ -66,21 +65,6 @@ def test_batch_size_only_cuts_the_stream():
 def test_seeds_differ_and_large_seeds_work():
     seeds = (0, 1, 2**31 - 1)
     assert len({tuple(IndexPlan(1000, 1000, seed).batch(0)) for seed in seeds}) == len(seeds)
-
-
-@pytest.mark.parametrize("count", [1, 2, 4, 8])
-def test_process_slices_make_up_the_global_batch(count):
-    index_plan = IndexPlan(100, 16, seed=2)
-    parts = [index_plan.batch(11)[index_plan.process_slice(index, count)] for index in range(count)]
-    assert {len(part) for part in parts} == {16 // count}
-    np.testing.assert_array_equal(np.concatenate(parts), index_plan.batch(11))
-
-
-def test_processes_that_cannot_share_a_batch_are_refused():
-    with pytest.raises(UsageError, match=r"train\.batch_size = 16 must be a multiple of the number of processes, 3"):
-        IndexPlan(100, 16, seed=2).process_slice(0, 3)
-    with pytest.raises(ValueError, match="process_index = 2"):
-        IndexPlan(100, 16, seed=2).process_slice(2, 2)
 
 
 def test_epoch():

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from tiny_training import PLAIN, RECIPE, STEPS, TinyRun, assert_same_bits
 
-from cnn_jax import config
+from cnn_jax import config, overrides, registry
+from cnn_jax.data import catalog
 from cnn_jax.training import state as states
 from cnn_jax.training import step as steps
+from cnn_jax.training.optimizer import make_optimizer, make_schedule
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -183,3 +185,22 @@ def test_bfloat16_computes_in_it_and_keeps_float32_parameters(plain):
     assert losses[-3:].mean() < losses[:3].mean() - 0.2
     exact, _ = plain.losses(steps=1)
     assert 0 < abs(losses[0] - exact[0]) < 0.02
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "CHWN"])
+@pytest.mark.parametrize("name", registry.names())
+def test_every_experiment_has_a_step_at_its_full_size(name, layout):
+    """The program is built, not run: shapes and types of the state stay what they are."""
+    settings = overrides.apply(registry.load(name), [f"model.layout={layout}"])
+    shape, classes = config.image_shape(settings), catalog.facts(settings.data).classes
+    stored, size = catalog.facts(settings.data).shape, settings.train.batch_size
+    network, optimizer = states.make_network(settings, shape, classes), make_optimizer(settings.optimizer)
+    schedule = make_schedule(settings.schedule, settings.optimizer.learning_rate, 10**6, 10**5, size)
+    step = steps.make_train_step(settings, network, schedule, optimizer)
+    state = jax.eval_shape(lambda: states.initial_state(settings, shape, classes, optimizer, 0))
+    index = jax.ShapeDtypeStruct((size,), jnp.int32)
+    batch = {"images": jax.ShapeDtypeStruct((size, *stored), jnp.uint8), "labels": index, "index": index}
+    after, _ = jax.eval_shape(step, state, batch)
+    kinds = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+    assert kinds(after) == kinds(state)
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.statistics))} == {jnp.dtype("float32")}
