@@ -63,12 +63,13 @@ def arguments():
 
 def recipe(options):
     """The config that ours trains with."""
+    precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     model = {made().name: made for made in (config.AlexNet, config.AlexNetOWT)}[options.model]
     return config.Config(
         model=model(layout=options.layout),
         data=config.Data(name="fake", side=SHAPE[0], classes=CLASSES, mean=(0.5,) * 3, std=(0.25,) * 3),
         optimizer=config.Optimizer(name="sgd", learning_rate=0.01, momentum=0.9, weight_decay=5e-4),
-        train=config.Train(batch_size=options.batch, precision="float32" if jax.default_backend() == "cpu" else "bfloat16"),
+        train=config.Train(batch_size=options.batch, precision=precision),
     )
 
 
