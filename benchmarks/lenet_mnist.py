@@ -104,6 +104,7 @@ def run_ours(options, seed, folder):
     settings = [f"data.data_dir={options.data_dir}", "data.validation=0"]
     settings += [f"train.duration={options.epochs} epochs", f"seed={seed}"]
     command = [sys.executable, ROOT / "launch.py", "--experiment=lenet_mnist", f"--workdir={workdir}", "--noreport"]
+    command += ["--set", "optimizer.ema=0"]  # the notebook, and the peers, measure the last step's parameters
     _, seconds = timed(command + [part for setting in settings for part in ("--set", setting)])
     timing, metrics = (read_lines((workdir / name).read_text()) for name in ("timing.jsonl", "metrics.jsonl"))
     # Evaluation and checkpoint come after an epoch's last row and before the next one's first: from first to last

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from cnn_jax import config, meetings, overrides, registry, workdir
 from cnn_jax.errors import EXIT_FAILED, UsageError, UserError
+from cnn_jax.studies import study as studies
 
 MODES = ["train", "eval", "predict", "summary", "report", "export", "prepare"]
 STORED = ("eval", "predict", "report", "export")  # modes that take the settings of the run in the workdir
+OF_STUDIES = ("train", "summary", "report", "prepare")  # modes that a study has
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,12 @@ def main(wish: Wish) -> int:
                 print(f"{name:<{width}}  {summary}")
             return 0
         settings, folder = check(wish)
+        if isinstance(settings, studies.Study):
+            from cnn_jax.studies import commands  # imports jax, which takes a second
+
+            return commands.COMMANDS[wish.mode](wish, settings, folder)
         meeting = meetings.find(wish, settings)
-        from cnn_jax import commands, distributed  # import jax, which takes a second
+        from cnn_jax import commands, distributed
 
         with distributed.joined(meeting):
             commands.COMMANDS[wish.mode](wish, settings, folder)
@@ -76,8 +82,8 @@ def _failed(message, status):
     return distributed.leave(status)
 
 
-def check(wish: Wish) -> tuple[config.Config, Path]:
-    """The settings and the workdir that the flags add up to.
+def check(wish: Wish) -> tuple[config.Config | studies.Study, Path]:
+    """The settings, of a run or of a study, and the workdir that the flags add up to.
 
     Raises:
       UsageError: they do not add up.
@@ -89,12 +95,11 @@ def check(wish: Wish) -> tuple[config.Config, Path]:
     settings = registry.load(wish.experiment)
     folder = workdir.locate(wish.workdir or f"runs/{wish.experiment}")
     stored = wish.mode in STORED and not wish.init_from
+    if isinstance(settings, studies.Study) and not (stored and (folder / "config.json").exists()):
+        return _check_study(wish, settings, folder)
     if stored:
         settings = _stored(settings, folder, wish.mode)
-    specs = list(wish.set)
-    specs += [] if wish.seed is None else [f"seed={wish.seed}"]
-    specs += [] if wish.parallel is None else [f"parallel={wish.parallel}"]
-    asked = overrides.apply(settings, specs)
+    asked = overrides.apply(settings, _specs(wish))
     if stored:
         changed = config.differences(asked, settings)
         if changed:
@@ -104,6 +109,29 @@ def check(wish: Wish) -> tuple[config.Config, Path]:
             )
     if wish.mode == "train":
         workdir.check_same_run(folder, asked, wish.resume)
+    _check_flags(wish)
+    return asked, folder
+
+
+def _specs(wish):
+    specs = list(wish.set)
+    specs += [] if wish.seed is None else [f"seed={wish.seed}"]
+    return specs + ([] if wish.parallel is None else [f"parallel={wish.parallel}"])
+
+
+def _check_study(wish, study, folder):
+    if wish.mode not in OF_STUDIES:
+        run = f"{folder}/arms/NAME/seed-0"
+        raise UsageError(
+            f"{study.experiment} is a study: --mode={wish.mode} works on one of its runs, such as --workdir={run}"
+        )
+    meant = {"--init_from": wish.init_from, "--profile": wish.profile, "--process_count": wish.process_count}
+    for flag, value in meant.items():
+        if value:
+            raise UsageError(f"{flag} does not go with a study, and {study.experiment} is one")
+    asked = studies.apply(study, _specs(wish))
+    if wish.mode == "train":
+        workdir.check_same_study(folder, asked, wish.resume)
     _check_flags(wish)
     return asked, folder
 

@@ -15,6 +15,7 @@ from dataclasses import field
 from cnn_jax.data import catalog
 
 DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(steps?|epochs?|examples?)")
+FILLS = ("zero", "reflect", "replicate", "circular", "symmetric", "partial")
 
 
 def setting(default, *, identity: bool = True, choices: tuple | None = None, low=None, high=None):
@@ -38,18 +39,50 @@ class Padding:
     mode: str = (
         "valid"  # valid, same, full, or pixels: "2", "2,1" (rows, columns), "0,3,0,3" (top, bottom, left, right)
     )
-    fill: str = setting("zero", choices=("zero", "reflect", "replicate", "circular", "symmetric"))
+    fill: str = setting("zero", choices=FILLS)  # partial: nothing, and sums are scaled up to a whole window
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Edge:
+    """What convolutions see beyond the edge, in a network that says itself how far that is."""
+
+    fill: str = setting("zero", choices=FILLS)  # as Padding.fill
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pool:
-    """A pooling layer."""
+    """A pooling layer. The kinds are described in layers/pooling*.py; a setting the kind does not read is refused."""
 
-    kind: str = setting("max", choices=("max", "average", "min", "subsample"))
+    kind: str = setting(
+        "max",
+        choices=(
+            "max", "average", "min", "subsample", "lp", "log_sum_exp", "soft", "lip", "stochastic",
+            "max_average", "mixed", "gated", "tree", "fractional", "s3", "conv", "conv_max", "strided",
+            "max_blur", "average_blur", "conv_blur", "aps",
+        ),
+    )  # fmt: skip
     window: int = setting(2, low=0)  # side of the square window, pixels; 0: the whole map (global pooling)
     stride: int = setting(2, low=1)  # step between windows; smaller than the window: overlapping pooling
     padding: str = "valid"  # as Padding.mode
-    count_padding: bool = False  # average: divide by the whole window (True) or by its pixels inside the map (False)
+    last: str = setting(
+        "", choices=("", "max", "average", "lp", "pyramid")
+    )  # the pooling before a dense layer: of this kind, over the whole map (global pooling); "": like the others
+    count_padding: bool = False  # average, also with max: divide by the whole window, or by its pixels inside the map
+    p: float = setting(3.0, low=0.01)  # lp: the power; 1: the mean, towards infinity: the maximum
+    beta: float = setting(1.0, low=0.001)  # log_sum_exp, soft: factor of the exponent; 0: the mean, infinity: maximum
+    learned: bool = False  # lp: train p; log_sum_exp: train beta; mixed: train the share (Lee) instead of drawing (Yu)
+    share: float = setting(0.5, low=0.0, high=1.0)  # mixed: of the maximum; its probability, or where training begins
+    per_region: bool = False  # mixed, drawn: for each window of each map, instead of once for each image
+    depth: int = setting(2, low=1, high=5)  # tree: levels, leaves included
+    ratio: float = setting(2**0.5, low=1.0, high=2.0)  # fractional: by which a side shrinks
+    sequence: str = setting("pseudorandom", choices=("pseudorandom", "random"))  # fractional: the order of regions
+    grid: int = setting(4, low=1)  # s3: rows (columns) of which grid / stride are kept; a multiple of the stride
+    filter: int = setting(3, low=1, high=7)  # *_blur, aps: side of the binomial filter, pixels; 1: none
+    fill: str = setting(
+        "reflect", choices=("reflect", "zero", "replicate", "circular", "symmetric")
+    )  # *_blur, aps: what lies beyond the edge
+    norm: str = setting("l2", choices=("l2", "l1", "linf"))  # aps: of which the polyphase component is the largest
+    levels: int = setting(3, low=1, high=6)  # pyramid: grids of 1x1, 2x2, ... cells
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +133,7 @@ class AlexNet:
 
     name: str = setting("alexnet", choices=("alexnet",))
     activation: str = setting("relu", choices=("relu", "tanh"))
+    padding: Edge = Edge()
     pool: Pool = Pool(window=3, stride=2)
     norm: str = setting("lrn", choices=("lrn", "none"))  # after conv1 and conv2
     norm_first: bool = False  # LRN before the ReLU, as the released code has it at conv1; the paper: after
@@ -107,6 +141,10 @@ class AlexNet:
     groups: int = setting(2, low=1)  # of conv2, conv4 and conv5: the two GPUs of 2012; 1: none
     middle_std: float = setting(0.01, low=0.0)  # initial weights of conv3 to conv5; the released code has 0.03
     dropout: float = setting(0.5, low=0.0, high=0.95)  # fraction of each hidden dense layer's units dropped
+    units: int = setting(4096, low=1)  # of each hidden dense layer
+    dropout_scale: str = setting(
+        "evaluation", choices=("evaluation", "training")
+    )  # where units are scaled to make up for it: evaluation, times 1 - dropout (2012), or training, divided by it
     layout: str = setting("NHWC", **LAYOUT)
 
 
@@ -116,6 +154,7 @@ class AlexNetOWT:
 
     name: str = setting("alexnet_owt", choices=("alexnet_owt",))
     activation: str = setting("relu", choices=("relu", "tanh"))
+    padding: Edge = Edge()
     pool: Pool = Pool(window=3, stride=2)
     dropout: float = setting(0.5, low=0.0, high=0.95)  # before the first and the second dense layer
     layout: str = setting("NHWC", **LAYOUT)
@@ -127,6 +166,7 @@ class AlexNetBN:
 
     name: str = setting("alexnet_bn", choices=("alexnet_bn",))
     activation: str = setting("relu", choices=("relu", "tanh"))
+    padding: Edge = Edge()
     pool: Pool = Pool(window=3, stride=2)
     groups: int = setting(1, low=1)
     dropout: float = setting(0.5, low=0.0, high=0.95)
@@ -150,11 +190,34 @@ class AlexNetSmall:
 
     name: str = setting("alexnet_small", choices=("alexnet_small",))
     activation: str = setting("relu", choices=("relu", "tanh"))
+    padding: Edge = Edge()
     pool: Pool = Pool(window=3, stride=2)
     norm: str = setting("none", choices=("lrn", "batch", "none"))  # after each convolution
     width: int = setting(64, low=8)  # features of the first convolution; the others are multiples of it
     dropout: float = setting(0.5, low=0.0, high=0.95)
     layout: str = setting("NHWC", **LAYOUT)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FourLayer:
+    """Three convolutions, three poolings and a dense layer, for CIFAR-10: ReLU against tanh, as in 2012's figure 1."""
+
+    name: str = setting("four_layer", choices=("four_layer",))
+    activation: str = setting("relu", choices=("relu", "tanh"))
+    pool: Pool = Pool(window=3, stride=2, padding="0,1,0,1")  # the first; cuda-convnet rounds up
+    later_pool: Pool = Pool(kind="average", window=3, stride=2, padding="0,1,0,1")  # the second and the third
+    layout: str = setting("NHWC", **LAYOUT)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PositionNet:
+    """Four convolutions, global max pooling and a dense layer: what padding tells a network of position."""
+
+    name: str = setting("position", choices=("position",))
+    activation: str = setting("relu", choices=("relu", "tanh"))
+    padding: Padding = Padding()
+    pool: Pool = Pool(window=0)
+    layout: str = setting("auto", identity=False, choices=("auto", "NHWC", "CHWN"))
 
 
 MODELS = {
@@ -165,6 +228,8 @@ MODELS = {
     "alexnet_bn": AlexNetBN,
     "alexnet_notebook": AlexNetNotebook,
     "alexnet_small": AlexNetSmall,
+    "four_layer": FourLayer,
+    "position": PositionNet,
 }
 
 
@@ -180,7 +245,7 @@ class Data:
     path: str = setting("", identity=False)  # folder: where the class folders lie
     side: int = setting(256, low=8)  # imagenet2012, folder, fake: images are stored at this side, pixels
     classes: int = setting(10, low=2)  # fake: number of classes
-    examples: int = setting(1000, low=1)  # fake: training examples; a fifth as many test it
+    examples: int = setting(1000, low=1)  # fake, red_green: training examples; a fifth as many test it
     size: int = setting(0, low=0)  # side of the canvas an image is centred on, pixels; 0: as stored
     crop: int = setting(0, low=0)  # side of the square cut from it, at random in training, else the centre; 0: all
     low: float = 0.0  # what black (0) becomes
@@ -285,13 +350,28 @@ class Log:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a study trains and compares its arms: `--set study.NAME=value`."""
+
+    seeds: int = setting(10, low=1)  # runs of each arm, from the seed on; the same ones for all arms
+    arms: tuple[str, ...] = setting((), identity=False)  # train and compare only these, and the baseline; (): all
+    together: int = setting(0, identity=False, low=0)  # seeds trained in one program; 0: all
+    measurements: tuple[str, ...] = ()  # besides accuracy; see studies/measuring.py
+    test: str = setting("t", identity=False, choices=("t", "wilcoxon"))  # of paired differences to the baseline
+    images: int = setting(0, low=0)  # test images that measurements use; 0: all
+    target: float = setting(0.0, identity=False, low=0.0, high=1.0)  # report when training accuracy reaches it; 0: no
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """One training run."""
 
     experiment: str = ""  # the name it was started under
     seed: int = setting(0, low=0, high=2**31 - 1)
     parallel: str = setting("auto", identity=False, choices=("auto", "jit", "mesh", "pmap"))
-    model: LeNet | LeNet5 | AlexNet | AlexNetOWT | AlexNetBN | AlexNetNotebook | AlexNetSmall = LeNet()
+    model: (
+        LeNet | LeNet5 | AlexNet | AlexNetOWT | AlexNetBN | AlexNetNotebook | AlexNetSmall | FourLayer | PositionNet
+    ) = LeNet()
     data: Data = Data()
     augment: Augment = Augment()
     optimizer: Optimizer = Optimizer()
@@ -331,9 +411,14 @@ def image_shape(config: Config) -> tuple[int, int, int]:
     return (height, width, channels)
 
 
+def broken_rules(group, prefix: str = "") -> list[str]:
+    """The fields of a group of settings that break their own rule, one line each."""
+    return [line for path, value, rule in _leaves(group, prefix) for line in _check(path, value, rule)]
+
+
 def problems(config) -> list[str]:
     """Everything wrong with a config, one line each; empty when it is sound."""
-    found = [line for path, value, rule in _leaves(config) for line in _check(path, value, rule)]
+    found = broken_rules(config)
     durations = {
         "train.duration": config.train.duration,
         "evaluation.every": config.evaluation.every,

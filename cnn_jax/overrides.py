@@ -17,7 +17,7 @@ CHOSEN = {
 }
 
 
-def apply(config, specs: list[str]):
+def apply(config, specs: list[str], check=problems):
     """Replaces the fields that the specs name, the later spec winning, and checks the result as a whole.
 
     Args:
@@ -25,6 +25,7 @@ def apply(config, specs: list[str]):
       specs: texts such as "optimizer.learning_rate=0.002". A value is read as the field's type: a bool is one of
         true, false, yes, no, 1, 0; a whole number may be written 60000, 60_000 or 6e4; the items of a tuple are
         separated by commas, and "" or "()" is the empty one.
+      check: what is wrong with a config as a whole, one line each.
 
     Returns:
       The new config.
@@ -38,7 +39,7 @@ def apply(config, specs: list[str]):
             config = _apply_one(config, spec)
         except ValueError as error:
             found.append(str(error))
-    found += problems(config)
+    found += check(config)
     if found:
         raise UsageError("\n".join(found))
     return config

@@ -133,6 +133,49 @@ class Parallel:
 
         return stacked
 
+    def compile_seeds(self, run, state, data: dict, state_axes, data_axes: dict):
+        """`run(state, data, count)` of stacked states compiled, each device taking its share of the stack.
+
+        Args:
+          run: see `studies.side_by_side`; gives states and an array [seeds].
+          state: states of the right shapes; their buffers are reused by each call.
+          data: arrays of the right shapes.
+          state_axes: 0 for each part of the state that is stacked, else None.
+          data_axes: likewise for each array of the data.
+
+        Returns:
+          The program, and the bytes that a call of it takes: arguments, results and all in between.
+        """
+        count = np.int32(1)
+        if self.mode != "pmap":
+            spec = lambda axis: PartitionSpec() if axis is None else PartitionSpec(AXIS)
+            states = type(state)(*map(spec, state_axes))
+            arguments = (states, {name: spec(axis) for name, axis in data_axes.items()}, PartitionSpec())
+            # A program of its own on each device: nothing is exchanged. (The check would be of what is.)
+            shares = {"mesh": self._mesh, "in_specs": arguments, "out_specs": (states, spec(0)), "check_vma": False}
+            program = jax.jit(jax.shard_map(run, **shares), donate_argnums=0).lower(state, data, count).compile()
+            return program, _bytes(program)
+        axes = (state_axes, data_axes, None)
+        mapped = jax.pmap(run, in_axes=axes, out_axes=(state_axes, 0), donate_argnums=0, devices=self.devices)
+        cut = lambda leaf: leaf.reshape(len(self.devices), -1, *leaf.shape[1:])
+        join = lambda leaf: leaf.reshape(-1, *leaf.shape[2:])
+
+        def along(change, parts, axes):
+            return [part if axis is None else jax.tree.map(change, part) for part, axis in zip(parts, axes)]
+
+        def stacked(state, data, steps):
+            state = type(state)(*along(cut, state, state_axes))
+            data = dict(zip(data, along(cut, data.values(), [data_axes[name] for name in data])))
+            return state, data, steps
+
+        program = mapped.lower(*stacked(state, data, count)).compile()
+
+        def call(state, data, steps):
+            state, finite = program(*stacked(state, data, steps))
+            return type(state)(*along(join, state, state_axes)), join(finite)
+
+        return call, _bytes(program)
+
     def compile_evaluation(self, function):
         """`function(variables, batches)` compiled; arrays of [batches, examples, ...], examples split over the devices.
 
@@ -141,6 +184,12 @@ class Parallel:
         examples = self._sharded(1)
         results = examples if self.processes == 1 else self.replicated
         return jax.jit(function, in_shardings=(self.replicated, examples), out_shardings=results)
+
+
+def _bytes(program):
+    used = program.memory_analysis()
+    kept = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
+    return kept + used.temp_size_in_bytes
 
 
 def _spec(axis):

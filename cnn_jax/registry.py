@@ -1,4 +1,7 @@
-"""The experiments: one file each in experiments/, its docstring a recipe card, its function `config()` the settings."""
+"""The experiments: one file each in experiments/, its docstring a recipe card.
+
+A function `config()` returns the settings of a run, or a function `study()` those of a study.
+"""
 
 import ast
 import dataclasses
@@ -8,6 +11,7 @@ import pathlib
 
 from cnn_jax.config import Config
 from cnn_jax.errors import UsageError
+from cnn_jax.studies.study import Study
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "experiments"
 
@@ -31,25 +35,33 @@ def docstring(name: str) -> str:
     return ast.get_docstring(_parse(_path(name))) or ""
 
 
-def load(name: str) -> Config:
-    """The config of an experiment. Runs its file and no other.
+def load(name: str) -> Config | Study:
+    """The config or the study of an experiment. Runs its file and no other.
 
     Raises:
       UsageError: there is no such experiment, its file is not valid Python, or has no function config() that
-        returns a Config.
+        returns a Config and none study() that returns a Study.
     """
     path = _path(name)
     _parse(path)
     spec = importlib.util.spec_from_file_location(f"experiments.{name}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if not hasattr(module, "config"):
-        raise UsageError(f"experiments/{path.name} has no function config(); write one that returns a Config")
-    made = module.config()
-    if not isinstance(made, Config):
-        kind = type(made).__name__
-        raise UsageError(f"config() of experiments/{path.name} returned an object of type {kind}, not a Config")
-    return dataclasses.replace(made, experiment=name)
+    for function, kind in (("config", Config), ("study", Study)):
+        if hasattr(module, function):
+            made = getattr(module, function)()
+            if not isinstance(made, kind):
+                returned = f"{function}() of experiments/{path.name} returned an object of type {type(made).__name__}"
+                raise UsageError(f"{returned}, not a {kind.__name__}")
+            named = dataclasses.replace(made, experiment=name)
+            return (
+                named
+                if kind is Config
+                else dataclasses.replace(named, base=dataclasses.replace(named.base, experiment=name))
+            )
+    raise UsageError(
+        f"experiments/{path.name} has no function config(); write one that returns a Config, or study(), a Study"
+    )
 
 
 def _path(name):

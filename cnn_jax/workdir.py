@@ -9,6 +9,7 @@ report.html
 """
 
 import contextlib
+import dataclasses
 import datetime
 import fcntl
 import importlib.metadata
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from cnn_jax import config
 from cnn_jax.errors import UsageError, UserError
+from cnn_jax.studies.study import Arm, Study
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 DIFF_LIMIT = 200_000  # characters of the uncommitted changes that a record holds
@@ -105,6 +107,62 @@ def check_same_run(folder: Path, settings: config.Config, resume: bool) -> None:
 def store_config(folder: Path, settings: config.Config) -> None:
     """Writes config.json."""
     write_json(folder / "config.json", config.to_dict(settings))
+
+
+def stored_study(folder: Path) -> Study | None:
+    """The study in a folder; None where there is none.
+
+    Raises:
+      UserError: study.json is damaged or of another version.
+    """
+    path = folder / "study.json"
+    if not path.exists():
+        return None
+    tuples = lambda fields: {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Study(
+            experiment=values["experiment"],
+            base=config.from_dict(values["base"]),
+            arms=tuple(Arm(**tuples(arm)) for arm in values["arms"]),
+            baseline=values["baseline"],
+            pairs=tuple(map(tuple, values["pairs"])),
+            study=config.Protocol(**tuples(values["study"])),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read: {error}; start in another --workdir, or restore that file") from error
+
+
+def check_same_study(folder: Path, study: Study, resume: bool) -> None:
+    """Lets a study go on in a folder that holds none or, if it may be resumed, the same one; arms may be added.
+
+    Raises:
+      UsageError: it holds a run, or a study that may not be resumed or has other settings.
+    """
+    stored = stored_study(folder)
+    if stored is None:
+        if (folder / "config.json").exists():
+            raise UsageError(f"{folder} holds a run, not a study; choose another --workdir")
+        return
+    if not resume:
+        raise UsageError(f"--noresume: {folder} already holds a study; choose another --workdir, or delete that folder")
+    changed = config.differences(study.base, stored.base)
+    changed += [f"study.{line}" for line in config.differences(study.study, stored.study)]
+    before = {arm.name: arm.changes for arm in stored.arms}
+    for arm in study.arms:
+        if before.get(arm.name, arm.changes) != arm.changes:
+            changed.append(f"arm {arm.name}: {before[arm.name]} -> {arm.changes}")
+    if changed:
+        raise UsageError(
+            f"{folder} holds a study with other settings (there -> here):\n  "
+            + "\n  ".join(changed)
+            + "\nuse those settings to continue it, or another --workdir to start anew"
+        )
+
+
+def store_study(folder: Path, study: Study) -> None:
+    """Writes study.json."""
+    write_json(folder / "study.json", dataclasses.asdict(study))
 
 
 def write_json(path: Path, values) -> None:

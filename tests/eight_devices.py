@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from tiny_training import TinyRun, assert_same_bits, dataset
+from tiny_training import RECIPE, TinyRun, assert_same_bits, dataset, train_seeds
 
 from cnn_jax.parallel import Parallel
 from cnn_jax.training.checkpoints import Checkpoints
@@ -43,6 +43,11 @@ def main(folder: Path) -> None:
         seen |= {f"params/{name}/{leaf}": value for leaf, value in named_leaves(state.params).items()}
         if name in ("jit", "mesh"):
             save_and_restore(folder / name, run, state, seen)
+    for mode in ("mesh", "pmap"):
+        numbers = list(range(RECIPE.seed, RECIPE.seed + 8))
+        seen[f"seeds/{mode}"], state, seeds = train_seeds(numbers, BATCH, f"parallel={mode}")
+        seen[f"probabilities/{mode}"] = seeds.ask(state.evaluated, dataset("train", COUNT).images)
+        seeds.close()
     for batch, devices in EVALUATIONS:
         outcome = evaluate(batch, jax.devices()[:devices])
         seen |= {f"{part}/{batch}/{devices}": getattr(outcome, part) for part in ("losses", "probabilities", "labels")}

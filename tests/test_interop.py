@@ -22,6 +22,7 @@ from cnn_jax.models import outline
 from cnn_jax.training.optimizer import make_optimizer
 from cnn_jax.training.state import Network, Variables
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
 SIDE = 95  # as in make_torch.py
 OWT = config.AlexNetOWT(layout="NHWC")
 # What torchvision's `alexnet(num_classes=10).state_dict()` holds, but for classifier.1, which reads 9216 there.
@@ -144,7 +145,8 @@ def keras_notebook(name):
 @pytest.mark.parametrize("source", ["golden", "live"])
 @pytest.mark.parametrize(
     # Keras adds Adam's epsilon before the bias correction, not after it: nearly all of the LeNet's difference.
-    "name, of_losses, of_logits", [("lenet", 1e-4, 5e-4), ("alexnet_notebook", 2e-5, 2e-5)]
+    "name, of_losses, of_logits",
+    [("lenet", 1e-4, 5e-4), ("alexnet_notebook", 2e-5, 2e-5)],
 )
 def test_the_notebooks_networks_are_kerass_step_by_step(name, of_losses, of_logits, source):
     """Logits are computed after the last step, with the running statistics of batch normalisation."""

@@ -8,6 +8,7 @@ import pytest
 from cnn_jax import registry
 from cnn_jax.config import Config, problems
 from cnn_jax.errors import EXIT_USAGE, UsageError
+from cnn_jax.studies import study
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SOUND = '''"""A small recipe.
@@ -35,9 +36,12 @@ def test_every_experiment_loads_sound_and_with_a_summary():
     cards = dict(registry.summaries())
     assert {"lenet_digits", "lenet_mnist"} <= cards.keys()
     for name in registry.names():
-        config = registry.load(name)
-        assert config.experiment == name
-        assert problems(config) == [], name
+        loaded = registry.load(name)
+        assert loaded.experiment == name
+        if isinstance(loaded, study.Study):
+            assert study.apply(loaded, []) == loaded and loaded.base.experiment == name
+        else:
+            assert problems(loaded) == [], name
         assert cards[name], f"experiments/{name}.py has no docstring"
 
 
@@ -80,6 +84,7 @@ def test_an_unknown_experiment_is_answered_with_the_names(folder, ask, name, ans
         ("x = 1\n", "no function config"),
         ("def config():\n    return 3\n", "type int, not a Config"),
         ("def config(:\n", "line 1: "),
+        ("def study():\n    return 3\n", "type int, not a Study"),
     ],
 )
 def test_a_file_that_is_no_experiment_is_refused(folder, source, message):
@@ -92,9 +97,12 @@ def test_a_file_that_is_no_experiment_is_refused(folder, source, message):
 def test_choosing_an_experiment_does_not_import_jax(tmp_path):
     program = (
         "import sys\n"
-        "from cnn_jax import overrides, registry\n"
+        "from cnn_jax import config, overrides, registry\n"
+        "from cnn_jax.studies import study\n"
         "for name in registry.names():\n"
-        "    overrides.apply(registry.load(name), ['seed=3'])\n"
+        "    loaded = registry.load(name)\n"
+        "    apply = overrides.apply if isinstance(loaded, config.Config) else study.apply\n"
+        "    apply(loaded, ['seed=3'])\n"
         "print(sorted({'jax', 'flax', 'numpy', 'tensorflow'} & sys.modules.keys()))\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -11,6 +11,7 @@ from cnn_jax.data.feed import make_feed
 from cnn_jax.data.plan import IndexPlan
 from cnn_jax.data.source import Dataset
 from cnn_jax.parallel import Parallel
+from cnn_jax.studies.side_by_side import Seeds
 from cnn_jax.training import state as states
 from cnn_jax.training.evaluation import Evaluator
 from cnn_jax.training.optimizer import make_optimizer, make_schedule, plateau_init
@@ -113,6 +114,21 @@ class TinyRun:
             state = self.advance(state._replace(totals=self.parallel.replicate(states.zero_totals())), 1)
             losses.append(np.float32(state.totals.loss))
         return np.array(losses), state
+
+
+def train_seeds(numbers: list[int], *changes: str):
+    """Seeds of the recipe side by side: the loss of each step, float32 [steps, seeds], their last states, and they."""
+    seeds = Seeds(overrides.apply(RECIPE, list(changes)), numbers, dataset())
+    state, program, losses = seeds.initial(), None, []
+    for step in range(STEPS):
+        data = seeds.begin(step, step + 1).result()
+        program = program or seeds.compiled(state, data)[0]
+        state, finite = program(state, data, np.int32(1))
+        assert finite.all()
+        losses.append(np.asarray(state.totals.loss))
+        zero = jax.tree.map(lambda x: np.zeros(len(numbers), x.dtype), states.zero_totals())
+        state = seeds.placed(state._replace(totals=zero))
+    return np.array(losses), jax.device_get(state), seeds
 
 
 def assert_same_bits(one, other):

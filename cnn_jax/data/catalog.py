@@ -100,8 +100,10 @@ DATASETS = {
     "cifar10": Facts((32, 32, 3), THINGS, {"train": 50_000, "test": 10_000}, "3.0.2", CIFAR10_FILES),
 }
 
+GENERATED = ("fake", "red_green")  # made as they are read
+
 # These have properties that follow from the settings, or from files: see `facts`.
-NAMES = (*DATASETS, "imagenet2012", "folder", "fake")
+NAMES = (*DATASETS, "imagenet2012", "folder", *GENERATED)
 
 IMAGENET_VERSION = "5.1.0"  # of TFDS's imagenet2012
 IMAGENET_SPLITS = {"train": 1_281_167, "validation": 50_000}
@@ -118,9 +120,12 @@ def facts(data) -> Facts:
       UserError: `folder`: there are no class folders at data.path.
     """
     shape = (data.side, data.side, 3)
+    generated = {"train": data.examples, "test": -(-data.examples // 5)}
     if data.name == "fake":
         names = tuple(f"class {label}" for label in range(data.classes))
-        return Facts(shape, names, {"train": data.examples, "test": -(-data.examples // 5)}, "")
+        return Facts(shape, names, generated, "")
+    if data.name == "red_green":
+        return Facts((32, 32, 3), ("red left of green", "green left of red"), generated, "")
     if data.name == "folder":
         from cnn_jax.data import class_folders  # it needs NumPy for more than this
 

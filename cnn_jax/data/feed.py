@@ -8,6 +8,7 @@ All give the same batches: dicts of images uint8 [B, H, W, C], labels int32 [B],
 """
 
 import collections
+import functools
 
 import numpy as np
 
@@ -40,14 +41,24 @@ class DeviceFeed:
     def __init__(self, dataset: Dataset, plan: IndexPlan, parallel):
         self._batches = _own_batches(plan, parallel)
         self._parallel = parallel
-        self._set = parallel.replicate({"images": np.asarray(dataset.images), "labels": dataset.labels})
+        self._dataset = dataset
+
+    @functools.cached_property
+    def _set(self):
+        return self._parallel.replicate(self.shared(self._dataset))
+
+    @staticmethod
+    def shared(dataset: Dataset) -> dict:
+        """The arrays that are the same in every stretch, on the host."""
+        return {"images": np.asarray(dataset.images), "labels": dataset.labels}
 
     def stretch(self, start: int, stop: int) -> dict:
         """The data of steps start..stop-1, ready on the device; its shapes do not depend on how many they are."""
-        batches = self._batches(start, stop)
-        index = np.zeros((self.most_steps, batches.shape[1]), np.int32)
-        index[: stop - start] = batches
-        return self._set | {"index": self._parallel.split(index, 1)}
+        return self._set | self._parallel.split(self.arrays(start, stop), 1)
+
+    def arrays(self, start: int, stop: int) -> dict:
+        """What changes from stretch to stretch, [most_steps, batch, ...] each, on the host."""
+        return {"index": _lengthened(self._batches(start, stop).astype(np.int32), self.most_steps)}
 
     @staticmethod
     def pick(data: dict, i) -> dict:
@@ -73,23 +84,26 @@ class HostFeed:
         self.most_steps = max(1, min(MOST_STEPS, STRETCH_BYTES // batch_bytes))
         self._ahead = max(1, AHEAD_EXAMPLES // plan.batch_size)  # steps
 
+    @staticmethod
+    def shared(dataset: Dataset) -> dict:
+        """As `DeviceFeed.shared`."""
+        del dataset
+        return {}
+
     def stretch(self, start: int, stop: int) -> dict:
         """The data of steps start..stop-1, ready on the device; its shapes do not depend on how many they are.
 
         Raises:
           UserError: too many images cannot be decoded.
         """
-        arrays = self._arrays(start, stop)
-        spare = self.most_steps - (stop - start)
-        if spare:
-            arrays = {name: np.pad(array, [(0, spare)] + [(0, 0)] * (array.ndim - 1)) for name, array in arrays.items()}
-        return self._parallel.split(arrays, 1)
+        return self._parallel.split(self.arrays(start, stop), 1)
 
-    def _arrays(self, start, stop):
-        """The steps' examples on the host, [steps, batch, ...] each; those of the steps after are begun."""
+    def arrays(self, start: int, stop: int) -> dict:
+        """As `DeviceFeed.arrays`; the examples of the steps after are begun."""
         images = self._reader.read(start, stop, stop + self._ahead, self._batches)
         index = self._batches(start, stop)
-        return {"images": images, "labels": self._dataset.labels[index], "index": index}
+        arrays = {"images": images, "labels": self._dataset.labels[index], "index": index}
+        return {name: _lengthened(array, self.most_steps) for name, array in arrays.items()}
 
     @staticmethod
     def pick(data: dict, i) -> dict:
@@ -140,6 +154,12 @@ class _Ahead:
         self._begun.clear()
 
 
+def _lengthened(array, length):
+    """The array with zeros added along its first axis; as it is where it is so long already."""
+    spare = length - len(array)
+    return np.pad(array, [(0, spare)] + [(0, 0)] * (array.ndim - 1)) if spare else array
+
+
 def _own_batches(plan, parallel):
     """`plan.batches`, of each batch the part that this process feeds."""
     own = parallel.part(plan.batch_size)
@@ -147,14 +167,18 @@ def _own_batches(plan, parallel):
 
 
 def make_feed(placement: str, dataset: Dataset, plan: IndexPlan, parallel) -> tuple[DeviceFeed | HostFeed, str]:
-    """The feed that the setting asks for, and a sentence that says why.
+    """The feed that the setting asks for, and a sentence that says why. Arguments as `choose` and `DeviceFeed`."""
+    kind, why = choose(placement, dataset)
+    return kind(dataset, plan, parallel), why
+
+
+def choose(placement: str, dataset: Dataset) -> tuple[type, str]:
+    """The kind of feed that the setting asks for, and a sentence that says why.
 
     Args:
       placement: "auto", "device", "host" or "stream". auto: the device, if the set has at most `DEVICE_BYTES`; a set
         that source.load found too large to decode is streamed.
       dataset: the training set.
-      plan: which examples each step sees.
-      parallel: the devices.
     """
     size = dataset.images.nbytes
     reason = dataset.reason if placement == "auto" else "as set"
@@ -166,5 +190,5 @@ def make_feed(placement: str, dataset: Dataset, plan: IndexPlan, parallel) -> tu
     else:
         chosen = placement
         reason = "; ".join(filter(None, [reason, dataset.reason]))
-    feed = {"device": DeviceFeed, "host": HostFeed, "stream": HostFeed}[chosen](dataset, plan, parallel)
-    return feed, f"{chosen} ({size / 2**20:.1f} MiB decoded; {reason})"
+    kind = {"device": DeviceFeed, "host": HostFeed, "stream": HostFeed}[chosen]
+    return kind, f"{chosen} ({size / 2**20:.1f} MiB decoded; {reason})"

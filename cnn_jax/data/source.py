@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cnn_jax import config
-from cnn_jax.data import catalog, cifar, class_folders, decoded, fake, idx, placement, plan, records
+from cnn_jax.data import catalog, cifar, class_folders, decoded, fake, idx, placement, plan, records, red_green
 from cnn_jax.data.catalog import data_root
 from cnn_jax.data.lazy import LazyImages, Store, Unreadable
 from cnn_jax.errors import UsageError, UserError
@@ -106,6 +106,8 @@ def _store(data, stored, facts) -> Store:
     """A stored split, its images decoded when they are read."""
     if data.name == "fake":
         return fake.store(stored, facts.splits[stored], facts.classes, data.side)
+    if data.name == "red_green":
+        return red_green.store(stored, facts.splits[stored])
     if data.name == "folder":
         return class_folders.store(data.path, stored, data.side)
     from cnn_jax.data import decoding  # Pillow, only here
@@ -157,7 +159,7 @@ def prepare(data: config.Data, download: bool = True, experiment: str = "") -> s
     Raises:
       UserError: files are missing, damaged or not the published ones, or the folder cannot be written.
     """
-    if data.name in ("fake", "folder"):
+    if data.name in ("folder", *catalog.GENERATED):
         counts = [f"{len(_store(data, split, catalog.facts(data)).labels):,} {split}" for split in ("train", "test")]
         return f"{data.name} needs no preparation: {' and '.join(counts)} examples{_decode_all(data)}"
     state = "already prepared" if is_prepared(data) else "prepared"
@@ -187,7 +189,7 @@ def _decode_all(data):
 
 def is_prepared(data: config.Data) -> bool:
     """Whether the dataset lies ready in the data folder, or needs nothing there."""
-    return data.name in ("fake", "folder") or (_folder(data) / "dataset_info.json").is_file()
+    return data.name in ("folder", *catalog.GENERATED) or (_folder(data) / "dataset_info.json").is_file()
 
 
 def _folder(data):

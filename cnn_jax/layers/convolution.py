@@ -1,6 +1,7 @@
 """Convolution (cross-correlation, as everywhere in deep learning) with groups, connection tables and any padding."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +12,14 @@ from jax import lax
 from cnn_jax.errors import UsageError
 from cnn_jax.layers.initializers import Normal, layer_key, weights_and_bias
 from cnn_jax.layers.tiled import convolve_tiled
-from cnn_jax.layers.windows import Geometry, geometry, per_channel
+from cnn_jax.layers.windows import Geometry, geometry, per_channel, per_pixel
 
 
 class Convolution(nnx.Module):
-    """A 2-D convolution with bias.
+    """A 2-D convolution.
 
     Parameters: kernel [height, width, channels / groups, features] or, with a connection table,
-    [height, width, connections]; bias [features]. Their shapes do not depend on the layout.
+    [height, width, connections]; bias [features] if there is one. Their shapes do not depend on the layout.
 
     Args:
       name: for messages, tables and the initial weights.
@@ -27,10 +28,12 @@ class Convolution(nnx.Module):
       window: side of the kernel, or its height and width.
       stride: one stride, or the vertical and the horizontal one.
       padding: "valid", "same", "full", pixels, or ((top, bottom), (left, right)).
-      fill: what lies beyond the edge: zero, reflect, replicate, circular or symmetric.
+      fill: what lies beyond the edge: zero, reflect, replicate, circular or symmetric; or partial: nothing, and each
+        sum is scaled up by the share of its window that lies inside (Liu et al. 2018).
       groups: channels and features are cut into this many groups that do not see each other.
       connections: for each output feature, the input channels it reads; None: all of its group.
       init: as `initializers.weights_and_bias`.
+      biased: whether a bias is added.
       layout: "NHWC" or "CHWN".
       key: PRNG key of the model's initial weights.
 
@@ -52,6 +55,7 @@ class Convolution(nnx.Module):
         groups: int = 1,
         connections: tuple[tuple[int, ...], ...] | None = None,
         init: str | Normal = "glorot_uniform",
+        biased: bool = True,
         layout: str = "NHWC",
     ):
         channels = input_shape[2]
@@ -77,7 +81,8 @@ class Convolution(nnx.Module):
             shape, fan_in = (height, width, sum(counts)), np.repeat(units, counts)  # of the unit each kernel belongs to
         kernel, bias = weights_and_bias(init, layer_key(key, name), shape, fan_in, area * features, units)
         self.kernel = nnx.Param(kernel)
-        self.bias = nnx.Param(bias)
+        if biased:
+            self.bias = nnx.Param(bias)
 
     @property
     def multiply_adds(self) -> int:
@@ -99,16 +104,23 @@ class Convolution(nnx.Module):
         if self.connections is not None:
             kernel = _dense_kernel(kernel, self.connections, self.input_shape[2])
         y = convolve(x, kernel, self.geometry, self.fill, self.groups)
-        return y + per_channel(self.bias[...], self.geometry.layout)
+        return y + per_channel(self.bias[...], self.geometry.layout) if hasattr(self, "bias") else y
 
 
 def convolve(x, kernel, geometry: Geometry, fill: str = "zero", groups: int = 1):
     """Convolution of x with kernel [height, width, channels / groups, features].
 
+    With fill "partial" that of Liu et al. 2018, "Partial convolution based padding": with zeros beyond the edge, times
+    the pixels of the window over those of them that lie inside.
+
     XLA's own convolution is the fast one on GPU and TPU. On CPU it is slow, and slower still inside a loop: there it
     is made of matrix products, in one of two ways. NHWC maps go a few images at a time. The batch-minor layout makes
     gathering the windows cheap and leaves one product: better for maps of few channels.
     """
+    if fill == "partial":
+        y = convolve(x, kernel, geometry, "zero", groups)
+        scale = math.prod(geometry.window) / np.maximum(geometry.inside, 1)
+        return y * per_pixel(scale, geometry.layout).astype(y.dtype)
     if geometry.layout == "CHWN":
         return _convolve_by_windows(geometry.pad(x, fill), kernel, geometry, groups)
     pads = geometry.pads if fill == "zero" else ((0, 0), (0, 0))

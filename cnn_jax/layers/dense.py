@@ -43,20 +43,21 @@ class Dense(nnx.Module):
         return x @ self.kernel[...] + self.bias[...]
 
 
-def dropout(x, rate: float, keys, purpose: int):
-    """Zeroes a fraction `rate` of each example's units and scales the rest by 1 / (1 - rate).
+def dropout(x, rate: float, keys, purpose: int, scale: float | None = None):
+    """Zeroes a fraction `rate` of each example's units and scales the rest.
 
     Args:
       x: [N, units].
       rate: in [0, 1).
       keys: one PRNG key per example [N], or None: leave x as it is.
       purpose: tells this layer's draws from another's with the same keys.
+      scale: what the units that stay are multiplied by; None: 1 / (1 - rate), which keeps the mean.
     """
     if keys is None or rate == 0:
         return x
     draw = lambda key: jax.random.bernoulli(jax.random.fold_in(key, purpose), 1 - rate, x.shape[1:])
     kept = jax.vmap(draw)(keys)
-    return jnp.where(kept, x / (1 - rate), 0)
+    return jnp.where(kept, x / (1 - rate) if scale is None else x * scale, 0)
 
 
 # Digits of 7x12 pixels, drawn for this project in the manner of figure 3 of LeCun et al. 1998.

@@ -1,6 +1,7 @@
 """Pooling: every kind is a reduction over the same windows, behind one constructor, `make_pool`."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,96 +10,52 @@ from jax import lax
 
 from cnn_jax import config
 from cnn_jax.errors import UsageError
-from cnn_jax.layers.windows import Geometry, geometry, per_channel
+from cnn_jax.layers.initializers import Normal
+from cnn_jax.layers.pooling_base import Pooling, Site
+from cnn_jax.layers.pooling_blur import AdaptivePolyphase, AverageBlur, MaxBlur
+from cnn_jax.layers.pooling_convolution import ConvolutionBlur, ConvolutionMax, ConvolutionPool, NoPool
+from cnn_jax.layers.pooling_means import LocalImportance, LogSumExp, PowerMean, SoftPool
+from cnn_jax.layers.pooling_mixed import GatedPool, MaxPlusAverage, MixedPool, TreePool
+from cnn_jax.layers.pooling_random import FractionalPool, S3Pool, StochasticPool
+from cnn_jax.layers.reductions import average_pool, larger, max_pool, sum_pool
+from cnn_jax.layers.windows import flatten, geometry, per_channel
 
 
-def make_pool(name: str, input_shape: tuple[int, int, int], settings: config.Pool, layout: str = "NHWC") -> nnx.Module:
-    """The pooling layer that the settings ask for.
-
-    Every kind has `name`, `input_shape`, `output_shape` (height, width, channels), `multiply_adds`, and says what
-    surrounds it: `before_activation`, whether pooling first and then applying a monotone activation gives the same
-    result, and `squashed`, whether an activation follows it as one does in 1998.
-
-    Raises:
-      UsageError: the kind is unknown or no window fits.
-    """
-    if settings.kind not in POOLS:
-        raise UsageError(f"{name}: pool.kind = {settings.kind!r} must be one of {', '.join(POOLS)}")
-    whole = settings.window == 0
-    placed = geometry(
-        name,
-        input_shape,
-        tuple(input_shape[:2]) if whole else settings.window,
-        1 if whole else settings.stride,
-        "valid" if whole else settings.padding,
-        layout,
-    )
-    for sides, window in zip(placed.pads, placed.window):
-        if max(sides) >= window:
-            raise UsageError(f"{name}: {placed.describe()}: the padding must be smaller than the window")
-    return POOLS[settings.kind](name, placed, settings)
-
-
-class _Common:
-    """What every kind of pooling has; no pooling by itself."""
-
-    multiply_adds = 0  # only sums and comparisons, as the literature counts
-    before_activation = False
-    squashed = False
-
-    def _place(self, name: str, placed: Geometry):
-        self.name = name
-        self.geometry = placed
-        self.input_shape = placed.input_shape
-        self.output_shape = (*placed.output_size, placed.input_shape[2])
-
-    def describe(self) -> str:
-        """What the layer does, in words."""
-        return f"{self.title} {self.geometry.describe()}"
-
-
-class MaxPool(_Common, nnx.Module):
+class MaxPool(Pooling):
     """The largest value of each window; padding never wins."""
 
     before_activation = True
     title = "max pooling"
 
-    def __init__(self, name: str, placed: Geometry, settings: config.Pool):
-        del settings
-        self._place(name, placed)
-
-    def __call__(self, x):
+    def pool(self, x):
         return max_pool(x, self.geometry)
 
 
-class MinPool(_Common, nnx.Module):
+class MinPool(Pooling):
     """The smallest value of each window; padding never wins."""
 
     before_activation = True
     title = "min pooling"
 
-    def __init__(self, name: str, placed: Geometry, settings: config.Pool):
-        del settings
-        self._place(name, placed)
-
-    def __call__(self, x):
+    def pool(self, x):
         return -max_pool(-x, self.geometry)
 
 
-class AveragePool(_Common, nnx.Module):
+class AveragePool(Pooling):
     """The mean of each window, over all its pixels or only over those inside the map."""
 
     title = "average pooling"
+    reads = ("count_padding",)
 
-    def __init__(self, name: str, placed: Geometry, settings: config.Pool):
-        self._place(name, placed)
-        self.count_padding = settings.count_padding
+    def __init__(self, site: Site):
+        super().__init__(site)
+        self.count_padding = site.settings.count_padding
 
-    def __call__(self, x):
+    def pool(self, x):
         return average_pool(x, self.geometry, self.count_padding)
 
 
-class Subsample(_Common, nnx.Module):
+class Subsample(Pooling):
     """The 1998 subsampling: the sum of each window times a trainable coefficient, plus a trainable bias, per map.
 
     Parameters: coefficient [channels], started so that the layer averages; bias [channels], started at 0.
@@ -107,63 +64,153 @@ class Subsample(_Common, nnx.Module):
     squashed = True
     title = "subsampling"
 
-    def __init__(self, name: str, placed: Geometry, settings: config.Pool):
-        del settings
-        self._place(name, placed)
-        channels = placed.input_shape[2]
-        self.coefficient = nnx.Param(jnp.full(channels, 1 / (placed.window[0] * placed.window[1])))
+    def __init__(self, site: Site):
+        super().__init__(site)
+        channels = self.input_shape[2]
+        self.coefficient = nnx.Param(jnp.full(channels, 1 / math.prod(self.geometry.window)))
         self.bias = nnx.Param(jnp.zeros(channels))
 
-    def __call__(self, x):
+    def pool(self, x):
         layout = self.geometry.layout
         coefficient, bias = (per_channel(values[...], layout) for values in (self.coefficient, self.bias))
         return sum_pool(x, self.geometry) * coefficient + bias
 
 
-POOLS = {"max": MaxPool, "average": AveragePool, "min": MinPool, "subsample": Subsample}
+class PyramidPool(Pooling):
+    """Spatial pyramid pooling (He et al. 2014): the largest value of each cell of grids of 1x1, 2x2, ... over the map.
+
+    The output is a vector [N, features], for a dense layer. Cells are as even as whole pixels allow, and share a row
+    or column where the grid does not divide the map.
+    """
+
+    title = "pyramid max pooling"
+    reads = ("levels",)
+
+    def __init__(self, site: Site):
+        super().__init__(site)
+        levels = site.settings.levels
+        height, width, channels = self.input_shape
+        if levels > min(height, width):
+            raise UsageError(f"{self.name}: pool.levels = {levels} is too fine a grid for maps of {height}x{width}")
+        self.grids = tuple(range(1, levels + 1))
+        self.output_shape = (channels * sum(side**2 for side in self.grids),)
+
+    def describe(self) -> str:
+        return f"{self.title} on grids of {', '.join(f'{side}x{side}' for side in self.grids)}"
+
+    def pool(self, x):
+        down, across = self.geometry.axes
+        grids = [_cells(_cells(x, across, side), down, side) for side in self.grids]
+        return jnp.concatenate([flatten(grid, self.geometry.layout) for grid in grids], axis=1)
 
 
-def sum_pool(x, geometry: Geometry):
-    """The sum of each window; padding counts as 0."""
-    return _reduce_windows(jnp.add, geometry.pad(x), geometry)
+def _cells(x, axis, count):
+    """The largest value of each of `count` cells along an axis: cell i spans the i-th of `count` equal parts."""
+    size = x.shape[axis]
+    lines = [lax.slice_in_dim(x, i, i + 1, axis=axis) for i in range(size)]
+    cells = [lines[i * size // count : -(-(i + 1) * size // count)] for i in range(count)]
+    return jnp.concatenate([functools.reduce(larger, cell) for cell in cells], axis)
 
 
-def average_pool(x, geometry: Geometry, count_padding: bool = False):
-    """The mean of each window.
+POOLS = {
+    "max": MaxPool,
+    "average": AveragePool,
+    "min": MinPool,
+    "subsample": Subsample,
+    "lp": PowerMean,
+    "log_sum_exp": LogSumExp,
+    "soft": SoftPool,
+    "lip": LocalImportance,
+    "stochastic": StochasticPool,
+    "max_average": MaxPlusAverage,
+    "mixed": MixedPool,
+    "gated": GatedPool,
+    "tree": TreePool,
+    "fractional": FractionalPool,
+    "s3": S3Pool,
+    "conv": ConvolutionPool,
+    "conv_max": ConvolutionMax,
+    "strided": NoPool,
+    "max_blur": MaxBlur,
+    "average_blur": AverageBlur,
+    "conv_blur": ConvolutionBlur,
+    "aps": AdaptivePolyphase,
+    "pyramid": PyramidPool,
+}
+PLACE = ("kind", "last", "window", "stride", "padding")  # settings that every network has its own defaults for
+
+
+def make_pool(
+    name: str,
+    input_shape: tuple[int, int, int],
+    settings: config.Pool,
+    layout: str = "NHWC",
+    *,
+    last: bool = False,
+    key: jax.Array | None = None,
+    init: str | Normal = "glorot_uniform",
+    activation: str = "relu",
+) -> Pooling:
+    """The pooling layer that the settings ask for.
 
     Args:
-      x: maps.
-      geometry: the windows.
-      count_padding: divide by the whole window, padding included (True), or by its pixels inside the map (False).
+      name: for messages, tables, initial weights and random draws.
+      input_shape: height, width, channels.
+      settings: of the pooling.
+      layout: "NHWC" or "CHWN".
+      last: whether a dense layer comes next, and `settings.last` applies.
+      key: PRNG key of the model's initial weights; None does for kinds without any.
+      init: of convolutions in place of pooling, as `initializers.weights_and_bias`.
+      activation: of the network.
+
+    Raises:
+      UsageError: the kind is unknown, no window fits, or a setting does not apply.
     """
-    height, width = geometry.window
-    if count_padding or not geometry.is_padded:
-        return sum_pool(x, geometry) / (height * width)
-    ones = jnp.ones([size if axis in "HW" else 1 for axis, size in zip(geometry.layout, x.shape)], x.dtype)
-    return sum_pool(x, geometry) / jnp.maximum(sum_pool(ones, geometry), 1)
+    ends = last and settings.last != ""
+    kind = settings.last if ends else settings.kind
+    if kind not in POOLS:
+        raise UsageError(f"{name}: pool.kind = {kind!r} must be one of {', '.join(POOLS)}")
+    if kind == "pyramid" and not last:
+        raise UsageError(f"{name}: a pyramid makes vectors, and a convolution comes next; use it as pool.last")
+    _check_that_settings_apply(name, settings)
+    pool = POOLS[kind]
+    whole = settings.window == 0 or ends
+    window = tuple(input_shape[:2]) if whole else settings.window
+    stride = 1 if whole or pool.dense else settings.stride
+    padding = "valid" if whole else settings.padding
+    if pool is NoPool:
+        window, stride, padding = 1, 1, "valid"
+    fill = settings.fill if "fill" in pool.reads else "zero"
+    placed = geometry(name, input_shape, window, stride, padding, layout, fill)
+    for sides, side in zip(placed.pads, placed.window):
+        if max(sides) >= side:
+            raise UsageError(f"{name}: {placed.describe()}: the padding must be smaller than the window")
+    return pool(Site(name, placed, settings, key, init, activation))
 
 
-def max_pool(x, geometry: Geometry):
-    """The largest value of each window. NaN wins over everything.
+def _check_that_settings_apply(name, settings):
+    kinds = [kind for kind in (settings.kind, settings.last) if kind]
+    read = {field for kind in kinds for field in (*PLACE, *POOLS[kind].reads)}
+    default = config.Pool()
+    for field, value in vars(settings).items():
+        if field not in read and value != getattr(default, field):
+            users = ", ".join(kind for kind, pool in POOLS.items() if field in pool.reads)
+            raise UsageError(
+                f"{name}: pool.{field} = {value!r} does not apply to pool.kind = {settings.kind!r}; "
+                f"it is read by {users}"
+            )
 
-    The gradient goes to the first largest element of each window, row by row, as in lax.reduce_window; that one's
-    own gradient is slow on CPU and, on GPU, adds in no fixed order (benchmarks/max_pool_gradient.py).
+
+def stride_before(settings: config.Pool, last: bool = False) -> int:
+    """The factor by which a pooling raises the stride of the convolution before it: above 1 where it is left out.
+
+    Args:
+      settings: of the pooling.
+      last: as for `make_pool`.
     """
-    return _reduce_windows(_larger, geometry.pad(x, value=-jnp.inf), geometry)
+    return settings.stride if settings.kind == "strided" and not (last and settings.last) else 1
 
 
-def _reduce_windows(operation, padded, geometry):
-    for span in reversed(geometry.spans):  # along each row, then down: of equals the first is kept, row by row
-        padded = functools.reduce(operation, span.windows(padded))
-    return padded
-
-
-@jax.custom_jvp
-def _larger(first, second):
-    return jnp.maximum(first, second)
-
-
-@_larger.defjvp
-def _larger_jvp(values, tangents):
-    first, second = values
-    return jnp.maximum(first, second), lax.select(second > first, tangents[1], tangents[0])  # first wins a tie
+def draws(settings: config.Pool) -> bool:
+    """Whether the pooling is random in training."""
+    return settings.kind in ("stochastic", "fractional", "s3") or (settings.kind == "mixed" and not settings.learned)

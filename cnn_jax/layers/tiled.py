@@ -121,7 +121,7 @@ def _form(x_shape, kernel_shape, pads):
     """How this convolution becomes products."""
     window, depth = kernel_shape[:2], kernel_shape[2]
     size = tuple(map(output_size, x_shape[1:3], window, (1, 1), pads))
-    if depth < MIN_DEPTH or min(window) == 1:
+    if depth < MIN_DEPTH or {1, 2, 4} & set(window):  # no piece of three taps in those
         return _Windows(size, pads, window)
     return _Tiles(size, pads, window, depth)
 

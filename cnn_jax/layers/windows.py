@@ -11,11 +11,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from cnn_jax.errors import UsageError
 
-FILLS = {"zero": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap", "symmetric": "symmetric"}
+FILLS = {
+    "zero": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "circular": "wrap",
+    "symmetric": "symmetric",
+    "partial": "constant",  # zero, and convolutions make up for it
+}
 
 Pads = tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right)
 
@@ -99,6 +107,17 @@ class Geometry:
     def is_padded(self) -> bool:
         return any(map(any, self.pads))
 
+    @property
+    def inside(self) -> np.ndarray:
+        """Pixels of each window that lie inside the input, float32 [height, width] of the output."""
+        counts = []
+        for size, window, stride, (low, _), places in zip(
+            self.input_shape, self.window, self.stride, self.pads, self.output_size
+        ):
+            starts = stride * np.arange(places) - low
+            counts.append(np.clip(starts + window, 0, size) - np.clip(starts, 0, size))
+        return np.outer(*counts).astype(np.float32)
+
     def describe(self) -> str:
         """Such as "5x5, stride 2, padding 1"; a stride of 1 and no padding go without saying."""
         words = [_by(self.window)]
@@ -110,13 +129,13 @@ class Geometry:
         return ", ".join(words)
 
     def pad(self, x, fill: str = "zero", value=0):
-        """Pads height and width; `value` is what "zero" fills with."""
+        """Pads height and width; `value` is what "zero" and "partial" fill with."""
         if not self.is_padded:
             return x
         widths = [(0, 0)] * 4
         for axis, pads in zip(self.axes, self.pads):
             widths[axis] = pads
-        if fill == "zero":
+        if FILLS[fill] == "constant":
             return lax.pad(x, jnp.asarray(value, x.dtype), [(low, high, 0) for low, high in widths])
         return jnp.pad(x, widths, mode=FILLS[fill])
 
@@ -250,7 +269,9 @@ def to_images(maps, layout: str):
 
 
 def flatten(maps, layout: str):
-    """Maps as [N, height * width * channels]; the order of the features is the same in every layout."""
+    """Maps as [N, height * width * channels], in the same order in every layout. Vectors [N, features] stay as is."""
+    if maps.ndim == 2:
+        return maps
     images = to_images(maps, layout)
     return images.reshape(images.shape[0], -1)
 
@@ -258,3 +279,14 @@ def flatten(maps, layout: str):
 def per_channel(values, layout: str):
     """A [channels] vector shaped to broadcast over maps."""
     return values.reshape([-1 if axis == "C" else 1 for axis in layout])
+
+
+def per_image(values, layout: str):
+    """An [N] vector shaped to broadcast over maps."""
+    return values.reshape([-1 if axis == "N" else 1 for axis in layout])
+
+
+def per_pixel(values, layout: str):
+    """A [height, width] plane shaped to broadcast over maps."""
+    height, width = values.shape
+    return values.reshape([{"H": height, "W": width}.get(axis, 1) for axis in layout])

@@ -5,8 +5,11 @@ import functools
 import jax
 from flax import nnx
 
+from cnn_jax import config
+from cnn_jax.layers.pooling import draws
 from cnn_jax.models.alexnet import AlexNet, AlexNetBN, AlexNetNotebook, AlexNetOWT, AlexNetSmall
 from cnn_jax.models.lenet import LeNet, LeNet5
+from cnn_jax.models.small import FourLayer, PositionNet
 
 MODELS = {
     "lenet": LeNet,
@@ -16,6 +19,8 @@ MODELS = {
     "alexnet_bn": AlexNetBN,
     "alexnet_notebook": AlexNetNotebook,
     "alexnet_small": AlexNetSmall,
+    "four_layer": FourLayer,
+    "position": PositionNet,
 }
 
 
@@ -23,8 +28,9 @@ def make_model(settings, image_shape: tuple[int, int, int], classes: int, key: j
     """The network that the settings describe.
 
     Every network is called as `model(images, keys=None, training=False)` with images [N, height, width, channels] and
-    returns logits [N, classes] and a dict of named maps. `keys` (one per example) switches dropout on; in training,
-    batch normalisation uses the batch's own statistics and moves its running ones. `parts()` lists the layers in order.
+    returns logits [N, classes] and a dict of named maps. `keys` (one per example) switches dropout on and, in training,
+    random pooling; in training, batch normalisation uses the batch's own statistics and moves its running ones.
+    `parts()` lists the layers in order.
 
     Args:
       settings: one of `config.MODELS`.
@@ -36,6 +42,16 @@ def make_model(settings, image_shape: tuple[int, int, int], classes: int, key: j
       UsageError: a layer does not fit its input.
     """
     return MODELS[settings.name](settings, image_shape, classes, key)
+
+
+def needs_keys(settings) -> bool:
+    """Whether the network draws in training: dropout, random pooling. It then has to be given keys.
+
+    Args:
+      settings: one of `config.MODELS`.
+    """
+    pools = [value for value in vars(settings).values() if isinstance(value, config.Pool)]
+    return getattr(settings, "dropout", 0) > 0 or any(map(draws, pools))
 
 
 def outline(settings, image_shape: tuple[int, int, int], classes: int) -> nnx.Module:

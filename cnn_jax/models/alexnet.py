@@ -16,7 +16,8 @@ from cnn_jax.layers.convolution import Convolution
 from cnn_jax.layers.dense import Dense, dropout
 from cnn_jax.layers.initializers import Normal
 from cnn_jax.layers.normalisation import BatchNorm, LocalResponseNormalization
-from cnn_jax.layers.pooling import make_pool
+from cnn_jax.layers.pooling import make_pool, stride_before
+from cnn_jax.layers.pooling_base import Pooling
 
 PAPER = Normal(0.01)  # Krizhevsky et al. 2012, section 5: N(0, 0.01^2), biases 0
 PAPER_ONE = Normal(0.01, bias=1)  # and 1 in conv2, conv4, conv5 and the hidden dense layers
@@ -28,6 +29,9 @@ KERAS = dict(momentum=0.99, epsilon=1e-3)  # batch normalisation's defaults ther
 class _Stacked:
     """What every network has, once `_Stack` has given it `settings`, `steps` and layers; no network by itself."""
 
+    # Convolutions that a pooling follows, and the name of its settings; a dense layer follows the last of them.
+    pooled = {"conv1": "pool", "conv2": "pool", "conv5": "pool"}
+
     def parts(self) -> list:
         """The layers in order."""
         return [getattr(self, step) for step in self.steps if step not in NOT_LAYERS]
@@ -37,7 +41,7 @@ class _Stacked:
 
         Args:
           images: [N, height, width, channels].
-          keys: one PRNG key per example, switches dropout on.
+          keys: one PRNG key per example, switches dropout on and, in training, random pooling.
           training: batch normalisation uses the statistics of the batch, and moves the running ones.
 
         Returns:
@@ -53,14 +57,18 @@ class _Stacked:
                     x = windows.flatten(x, settings.layout)
                 case "dropout":
                     drops += 1
-                    x = dropout(x, settings.dropout, keys, drops)
+                    x = self.drop(x, keys, drops)
                 case layer:
                     part = getattr(self, layer)
-                    x = part(x, training) if isinstance(part, BatchNorm) else part(x)
+                    x = _through(part, x, keys, training)
                     x = activate(x) if getattr(part, "squashed", False) else x
             if x.ndim == 4:
                 maps[layer] = windows.to_images(x, settings.layout)
         return x, maps
+
+    def drop(self, x, keys, number):
+        """Dropout, the `number`-th of the network."""
+        return dropout(x, self.settings.dropout, keys, number)
 
 
 class _Stack:
@@ -71,15 +79,24 @@ class _Stack:
         network.steps = ()
         self.network = network
         self.common = {"layout": settings.layout}
+        self.fill = settings.padding.fill if hasattr(settings, "padding") else "zero"
         self.key = key
         self.shape = tuple(image_shape)  # of what the next layer reads
 
-    def conv(self, name, features, window, init, **rest):
-        rest |= self.common
-        return self._layer(Convolution(name, self.shape, features, window, init=init, key=self.key, **rest))
+    def conv(self, name, features, window, init, stride=1, **rest):
+        pooled = self.network.pooled
+        if name in pooled:
+            stride *= stride_before(getattr(self.network.settings, pooled[name]), last=name == list(pooled)[-1])
+        rest |= {"stride": stride, "fill": self.fill, "init": init, "key": self.key} | self.common
+        return self._layer(Convolution(name, self.shape, features, window, **rest))
 
-    def pool(self, name):
-        return self._layer(make_pool(name, self.shape, self.network.settings.pool, **self.common))
+    def pool(self, name, which="pool", last=False):
+        """A pooling, by the settings `which`; `last`: a dense layer comes next."""
+        settings, pool = self.network.settings, getattr(self.network.settings, which)
+        if pool.last and which not in list(self.network.pooled.values())[-1:]:
+            raise UsageError(f"model.{which}.last = {pool.last!r} does not apply: {name} comes before a convolution")
+        rest = {"key": self.key, "init": "he_normal", "activation": settings.activation} | self.common
+        return self._layer(make_pool(name, self.shape, pool, last=last, **rest))
 
     def norm(self, name, kind, **rest):
         """Batch normalisation ("batch"), local response normalisation ("lrn"), or "none"."""
@@ -126,7 +143,8 @@ class AlexNet(_Stacked, nnx.Module):
     on the right what makes the last window whole. So 224 pixels give maps of 55, as 227 do, which need no padding.
 
     Where paper and released code disagree, settings choose (`config.AlexNet`): `alpha_divided`, `middle_std`, and
-    `norm_first`, which puts the first LRN before its ReLU. In both, the second LRN follows its ReLU.
+    `norm_first`, which puts the first LRN before its ReLU. In both, the second LRN follows its ReLU, and dropout leaves
+    the units that stay as they are: in evaluation, with all of them there, each counts half (`dropout_scale`).
 
     Args:
       settings: `config.AlexNet`, its layout resolved.
@@ -145,10 +163,17 @@ class AlexNet(_Stacked, nnx.Module):
         stack.conv("conv3", 384, 3, Normal(middle), padding=1).activation()
         stack.conv("conv4", 384, 3, Normal(middle, bias=1), padding=1, groups=groups).activation()
         stack.conv("conv5", 256, 3, Normal(middle, bias=1), padding=1, groups=groups).activation()
-        stack.pool("pool5").flatten()
-        stack.dense("dense1", 4096, PAPER_ONE).activation().dropout()
-        stack.dense("dense2", 4096, PAPER_ONE).activation().dropout()
+        stack.pool("pool5", last=True).flatten()
+        stack.dense("dense1", settings.units, PAPER_ONE).activation().dropout()
+        stack.dense("dense2", settings.units, PAPER_ONE).activation().dropout()
         stack.dense("output", classes, PAPER)
+
+    def drop(self, x, keys, number):
+        """Dropout as published: units that stay are not scaled in training, and all are in evaluation."""
+        rate = self.settings.dropout
+        if self.settings.dropout_scale == "training":
+            return dropout(x, rate, keys, number)
+        return x * (1 - rate) if keys is None else dropout(x, rate, keys, number, scale=1.0)
 
 
 class AlexNetOWT(_Stacked, nnx.Module):
@@ -170,7 +195,7 @@ class AlexNetOWT(_Stacked, nnx.Module):
         stack.conv("conv2", 192, 5, "torch", padding=2).activation().pool("pool2")
         stack.conv("conv3", 384, 3, "torch", padding=1).activation()
         stack.conv("conv4", 256, 3, "torch", padding=1).activation()
-        stack.conv("conv5", 256, 3, "torch", padding=1).activation().pool("pool5").flatten()
+        stack.conv("conv5", 256, 3, "torch", padding=1).activation().pool("pool5", last=True).flatten()
         stack.dropout().dense("dense1", 4096, "torch").activation()
         stack.dropout().dense("dense2", 4096, "torch").activation()
         stack.dense("output", classes, "torch")
@@ -197,8 +222,8 @@ class AlexNetBN(_Stacked, nnx.Module):
         stack.conv("conv2", 256, 5, he, padding=2, groups=groups).norm("norm2", "batch").activation().pool("pool2")
         stack.conv("conv3", 384, 3, he, padding=1).norm("norm3", "batch").activation()
         stack.conv("conv4", 384, 3, he, padding=1, groups=groups).norm("norm4", "batch").activation()
-        stack.conv("conv5", 256, 3, he, padding=1, groups=groups).norm("norm5", "batch").activation().pool("pool5")
-        stack.flatten()
+        stack.conv("conv5", 256, 3, he, padding=1, groups=groups).norm("norm5", "batch").activation()
+        stack.pool("pool5", last=True).flatten()
         stack.dense("dense1", 4096, he).norm("norm6", "batch").activation().dropout()
         stack.dense("dense2", 4096, he).norm("norm7", "batch").activation().dropout()
         stack.dense("output", classes, PAPER)
@@ -229,7 +254,7 @@ class AlexNetNotebook(_Stacked, nnx.Module):
             stack.conv("conv2", 256, 11, glorot).activation().pool("pool2").norm("norm2", "batch", **KERAS)
             stack.conv("conv3", 384, 3, glorot).activation().norm("norm3", "batch", **KERAS)
             stack.conv("conv4", 384, 3, glorot).activation().norm("norm4", "batch", **KERAS)
-            stack.conv("conv5", 256, 3, glorot).activation().pool("pool5").norm("norm5", "batch", **KERAS)
+            stack.conv("conv5", 256, 3, glorot).activation().pool("pool5", last=True).norm("norm5", "batch", **KERAS)
         except UsageError as error:
             raise UsageError(
                 f"{error}. No layer of alexnet_notebook pads its input, and maps shrink fast: images need at least "
@@ -261,10 +286,17 @@ class AlexNetSmall(_Stacked, nnx.Module):
         stack.conv("conv2", 3 * width, 3, he, padding=1).active("norm2", *norm).pool("pool2")
         stack.conv("conv3", 6 * width, 3, he, padding=1).active("norm3", *norm)
         stack.conv("conv4", 4 * width, 3, he, padding=1).active("norm4", *norm)
-        stack.conv("conv5", 4 * width, 3, he, padding=1).active("norm5", *norm).pool("pool5").flatten()
+        stack.conv("conv5", 4 * width, 3, he, padding=1).active("norm5", *norm).pool("pool5", last=True).flatten()
         stack.dense("dense1", 16 * width, he).activation().dropout()
         stack.dense("dense2", 16 * width, he).activation().dropout()
         stack.dense("output", classes, PAPER)
+
+
+def _through(layer, x, keys, training):
+    """What a layer makes of x."""
+    if isinstance(layer, Pooling):
+        return layer(x, keys, training)
+    return layer(x, training) if isinstance(layer, BatchNorm) else layer(x)
 
 
 def _to_whole_windows(image_shape, window, stride):

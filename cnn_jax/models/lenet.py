@@ -1,6 +1,7 @@
 """LeNet: the Keras notebook's network, and LeNet-5 as published in 1998 with its modern reading."""
 
 import functools
+import math
 
 import jax
 from flax import nnx
@@ -11,7 +12,7 @@ from cnn_jax.layers import windows
 from cnn_jax.layers.activations import ACTIVATIONS
 from cnn_jax.layers.convolution import Convolution
 from cnn_jax.layers.dense import Dense, RadialBasis, dropout
-from cnn_jax.layers.pooling import make_pool
+from cnn_jax.layers.pooling import make_pool, stride_before
 
 # LeCun et al. 1998, table I: the S2 maps that each C3 map reads.
 C3_TABLE = (
@@ -38,13 +39,12 @@ class LeNet(nnx.Module):
         self.activation = settings.activation
         self.dropout = settings.dropout
         self.layout = settings.layout
-        convolution = _convolution(settings, key)
-        self.conv1 = convolution("conv1", image_shape, 6, 5)
-        self.pool1 = make_pool("pool1", self.conv1.output_shape, settings.pool, settings.layout)
-        self.conv2 = convolution("conv2", self.pool1.output_shape, 16, 5)
-        self.pool2 = make_pool("pool2", self.conv2.output_shape, settings.pool, settings.layout)
-        height, width, channels = self.pool2.output_shape
-        self.dense1 = Dense("dense1", height * width * channels, 120, init=settings.init, key=key)
+        convolution, pool = _makers(settings, key)
+        self.conv1 = convolution("conv1", image_shape, 6, 5, stride=stride_before(settings.pool))
+        self.pool1 = pool("pool1", self.conv1.output_shape)
+        self.conv2 = convolution("conv2", self.pool1.output_shape, 16, 5, stride=stride_before(settings.pool, True))
+        self.pool2 = pool("pool2", self.conv2.output_shape, last=True)
+        self.dense1 = Dense("dense1", math.prod(self.pool2.output_shape), 120, init=settings.init, key=key)
         self.dense2 = Dense("dense2", 120, 84, init=settings.init, key=key)
         self.output = Dense("output", 84, classes, init=settings.init, key=key)
 
@@ -54,12 +54,11 @@ class LeNet(nnx.Module):
 
     def __call__(self, images, keys=None, training: bool = False):
         """Images [N, height, width, channels] to logits [N, classes] and maps by layer name (NHWC)."""
-        del training  # nothing here but dropout, which goes by `keys`, behaves otherwise
         activate = ACTIVATIONS[self.activation]
         maps = {}
         x = windows.from_images(images, self.layout)
-        x = _conv_pool(x, self.conv1, self.pool1, activate, maps)
-        x = _conv_pool(x, self.conv2, self.pool2, activate, maps)
+        for conv, pool in ((self.conv1, self.pool1), (self.conv2, self.pool2)):
+            x = _conv_pool(x, conv, pool, activate, maps, keys, training)
         x = windows.flatten(x, self.layout)
         x = dropout(activate(self.dense1(x)), self.dropout, keys, 1)
         x = dropout(activate(self.dense2(x)), self.dropout, keys, 2)
@@ -83,12 +82,17 @@ class LeNet5(nnx.Module):
         self.activation = settings.activation
         self.dropout = settings.dropout
         self.layout = settings.layout
-        convolution = _convolution(settings, key)
+        convolution, pool = _makers(settings, key)
+        stride = stride_before(settings.pool)
         table = C3_TABLE if settings.connections == "table" else None
-        self.c1 = convolution("c1", image_shape, 6, 5)
-        self.s2 = make_pool("s2", self.c1.output_shape, settings.pool, settings.layout)
-        self.c3 = convolution("c3", self.s2.output_shape, 16, 5, connections=table)
-        self.s4 = make_pool("s4", self.c3.output_shape, settings.pool, settings.layout)
+        if settings.pool.last:
+            raise UsageError(
+                f"model.pool.last = {settings.pool.last!r} does not apply: in lenet5 s4 comes before a convolution"
+            )
+        self.c1 = convolution("c1", image_shape, 6, 5, stride=stride)
+        self.s2 = pool("s2", self.c1.output_shape)
+        self.c3 = convolution("c3", self.s2.output_shape, 16, 5, stride=stride, connections=table)
+        self.s4 = pool("s4", self.c3.output_shape)
         self.c5 = convolution("c5", self.s4.output_shape, 120, 5)
         height, width, channels = self.c5.output_shape
         self.f6 = Dense("f6", height * width * channels, 84, init=settings.init, key=key)
@@ -105,31 +109,25 @@ class LeNet5(nnx.Module):
 
     def __call__(self, images, keys=None, training: bool = False):
         """Images [N, height, width, channels] to logits [N, classes] and maps by layer name (NHWC)."""
-        del training  # nothing here but dropout, which goes by `keys`, behaves otherwise
         activate = ACTIVATIONS[self.activation]
         maps = {}
         x = windows.from_images(images, self.layout)
-        x = _conv_pool(x, self.c1, self.s2, activate, maps)
-        x = _conv_pool(x, self.c3, self.s4, activate, maps)
+        for conv, pool in ((self.c1, self.s2), (self.c3, self.s4)):
+            x = _conv_pool(x, conv, pool, activate, maps, keys, training)
         x = windows.flatten(activate(self.c5(x)), self.layout)
         x = dropout(x, self.dropout, keys, 1)
         x = dropout(activate(self.f6(x)), self.dropout, keys, 2)
         return self.output(x), maps
 
 
-def _convolution(settings, key):
-    """The constructor of a convolution with what all of a network's convolutions have in common."""
-    return functools.partial(
-        Convolution,
-        padding=settings.padding.mode,
-        fill=settings.padding.fill,
-        init=settings.init,
-        layout=settings.layout,
-        key=key,
-    )
+def _makers(settings, key):
+    """The constructors of convolutions and poolings, with what all of a network's have in common."""
+    common = {"init": settings.init, "layout": settings.layout, "key": key}
+    convolution = functools.partial(Convolution, padding=settings.padding.mode, fill=settings.padding.fill, **common)
+    return convolution, functools.partial(make_pool, settings=settings.pool, activation=settings.activation, **common)
 
 
-def _conv_pool(x, conv, pool, activate, maps):
+def _conv_pool(x, conv, pool, activate, maps, keys, training):
     """Convolution, activation, pooling; the maps before and after pooling are named after the layers.
 
     Where the order does not matter, pooling comes first: the activation then has a fraction of the work. The map
@@ -138,12 +136,13 @@ def _conv_pool(x, conv, pool, activate, maps):
     The 1998 subsampling squashes its result as well; so does every other layer of that network.
     """
     x = conv(x)
-    layout = pool.geometry.layout
+    layout = conv.geometry.layout
     maps[conv.name] = windows.to_images(activate(x), layout)
     if pool.before_activation:
-        x = activate(pool(x))
+        x = activate(pool(x, keys, training))
     else:
-        x = pool(activate(x))
+        x = pool(activate(x), keys, training)
         x = activate(x) if pool.squashed else x
-    maps[pool.name] = windows.to_images(x, layout)
+    if x.ndim == 4:
+        maps[pool.name] = windows.to_images(x, layout)
     return x

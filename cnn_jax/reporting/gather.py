@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from cnn_jax import config, registry, workdir
-from cnn_jax.layers.pooling import _Common as Pooling
+from cnn_jax.layers.pooling_base import Pooling
 from cnn_jax.models import outline
 from cnn_jax.models.summary import summarise
 from cnn_jax.reporting.contents import Contents, LayerRow, Stage

@@ -90,7 +90,7 @@ def curves(metrics: list[dict], quantity: str, checkpoint_step: int, name: str) 
             _end_labels(axes, series)
             _mark(axes, metrics, checkpoint_step, top=quantity == "loss")
         axes.set_xlabel("epoch" if _by_epoch(metrics) else "step", loc="right")
-        return _svg(figure, name, f"{quantity.replace('_', ' ')} over the run, of {' and '.join(series)}")
+        return svg(figure, name, f"{quantity.replace('_', ' ')} over the run, of {' and '.join(series)}")
 
 
 def _by_epoch(metrics):
@@ -204,10 +204,17 @@ def reliability(bins: list, name: str) -> str:
         below = {"transform": axes.transAxes, "color": MUTED, "va": "top"}
         axes.text(0, -0.225, "images in each tenth", fontsize=8, **below)
         axes.text(1, -0.225, "probability the network gave", ha="right", **below)
-        return _svg(figure, name, "share of correct answers against the probability the network gave")
+        return svg(figure, name, "share of correct answers against the probability the network gave")
 
 
-def _svg(figure, name, description):
+def svg(figure: Figure, name: str, description: str) -> str:
+    """A figure as SVG text, in the colours of the page.
+
+    Args:
+      figure: drawn in the style `STYLE`.
+      name: unique on the page; prefixes the SVG's ids.
+      description: in words, for those who cannot see it.
+    """
     stream = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with style.context({"svg.hashsalt": name}):
@@ -234,7 +241,7 @@ def picture(pixels: np.ndarray) -> str:
     Args:
       pixels: uint8 [height, width, 1 or 3].
     """
-    return _png(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+    return png(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
 def signed_picture(values: np.ndarray, limit: float) -> str:
@@ -248,7 +255,7 @@ def signed_picture(values: np.ndarray, limit: float) -> str:
       A PNG data URI, one pixel per number.
     """
     scaled = np.nan_to_num(values) / (limit or 1.0)
-    return _png(SIGNED_MAP(np.clip(0.5 + 0.5 * scaled, 0, 1), bytes=True)[..., :3])
+    return png(SIGNED_MAP(np.clip(0.5 + 0.5 * scaled, 0, 1), bytes=True)[..., :3])
 
 
 def colour_picture(values: np.ndarray, limit: float) -> str:
@@ -262,10 +269,15 @@ def colour_picture(values: np.ndarray, limit: float) -> str:
       A PNG data URI, one pixel per weight.
     """
     scaled = 0.5 + 0.5 * np.nan_to_num(values) / (limit or 1.0)
-    return _png(np.round(255 * np.clip(scaled, 0, 1)).astype(np.uint8))
+    return png(np.round(255 * np.clip(scaled, 0, 1)).astype(np.uint8))
 
 
-def _png(pixels):
+def png(pixels: np.ndarray) -> str:
+    """A PNG data URI, one pixel per pixel.
+
+    Args:
+      pixels: uint8 [height, width, 3].
+    """
     stream = io.BytesIO()
     image.imsave(stream, np.ascontiguousarray(pixels), format="png", metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

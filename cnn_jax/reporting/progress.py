@@ -10,6 +10,7 @@ class Clock:
     Attributes:
       examples_per_second: over the last dispatch of steps.
       waiting: share of the time since the start spent waiting for data, 0 to 1.
+      mean_rate: examples per second of work since the start, the first dispatch left out.
       seconds: of training, those before this start included.
       flops_per_second: what the network's multiplications and additions come to, over the last dispatch.
 
@@ -27,12 +28,20 @@ class Clock:
         self._start = time.perf_counter() - before
         self._busy = self._waited = 0.0
         self.examples_per_second = 0.0
+        self._steady = None  # steps and seconds after the first dispatch, which may have been compiled in its time
 
     def note(self, steps: int, seconds: float, waited: float) -> None:
         """Adds a dispatch: its steps, its time, and how much of that was waiting for data."""
+        done, taken = self._steady or (-steps, -seconds)
+        self._steady = done + steps, taken + seconds
         self._busy += seconds
         self._waited += waited
         self.examples_per_second = steps * self._batch_size / max(seconds, 1e-9)
+
+    @property
+    def mean_rate(self) -> float:
+        steps, seconds = self._steady or (0, 0.0)
+        return steps * self._batch_size / seconds if seconds else self.examples_per_second
 
     @property
     def waiting(self) -> float:

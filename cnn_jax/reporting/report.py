@@ -38,7 +38,16 @@ def write_report(path: str | os.PathLike, contents: Contents) -> None:
     Raises:
       UserError: the file cannot be written.
     """
-    path, text = Path(path), render(contents)
+    write_page(path, render(contents))
+
+
+def write_page(path: str | os.PathLike, text: str) -> None:
+    """Writes an HTML file, wholly or not at all.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,8 +66,40 @@ def write_report(path: str | os.PathLike, contents: Contents) -> None:
 
 def render(contents: Contents) -> str:
     """The report as HTML text."""
+    count = len(contents.labels)
+    return page_template("report.html.jinja", Path(__file__).parent).render(
+        c=contents,
+        count=count,
+        digits=min(3, max(0, math.ceil(math.log10(count)) - 2)),  # as many as one image can change
+        interval=wilson(count - contents.errors, count),
+        trained=_trained(contents),
+        duration=duration(contents.seconds),
+        recipe=paragraphs(contents.description),
+        settings=setting_rows(contents.config),
+        curves=_curves(contents),
+        samples=_samples(contents),
+        classes=_classes(contents),
+        lowest=_lowest(contents),
+        matrix=_matrix(contents) if len(contents.class_names) <= MATRIX_CLASSES else None,
+        confusions=top_confusions(contents.confusion, 10),
+        mistakes=[_answer(contents, index) for index in contents.mistakes(PICTURES)],
+        doubtful=[_answer(contents, index) for index in contents.doubtful(PICTURES // 2)],
+        reliability=_reliability(contents),
+        filters=filter_pictures(contents.filters, FILTERS),
+        stages=[stage_pictures(stage, CHANNELS) for stage in contents.stages],
+        records=[record_rows(record) for record in contents.records],
+    )
+
+
+def page_template(name: str, folder: Path) -> jinja2.Template:
+    """A page's template, which may include the parts that all reports share.
+
+    Args:
+      name: of the template.
+      folder: where it lies.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([folder, Path(__file__).parent]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -73,31 +114,8 @@ def render(contents: Contents) -> str:
         "shape": shape,
         "share": share,
     }
-    count = len(contents.labels)
-    return environment.get_template("report.html.jinja").render(
-        c=contents,
-        count=count,
-        digits=min(3, max(0, math.ceil(math.log10(count)) - 2)),  # as many as one image can change
-        interval=wilson(count - contents.errors, count),
-        trained=_trained(contents),
-        duration=duration(contents.seconds),
-        recipe=paragraphs(contents.description),
-        settings=_settings(contents.config),
-        curves=_curves(contents),
-        samples=_samples(contents),
-        classes=_classes(contents),
-        lowest=_lowest(contents),
-        matrix=_matrix(contents) if len(contents.class_names) <= MATRIX_CLASSES else None,
-        confusions=top_confusions(contents.confusion, 10),
-        mistakes=[_answer(contents, index) for index in contents.mistakes(PICTURES)],
-        doubtful=[_answer(contents, index) for index in contents.doubtful(PICTURES // 2)],
-        reliability=_reliability(contents),
-        filters=_filters(contents.filters),
-        stages=[_stage(stage) for stage in contents.stages],
-        records=[_record(record) for record in contents.records],
-        colours=plots.COLOURS,
-        signed=", ".join(plots.SIGNED),
-    )
+    environment.globals |= {"colours": plots.COLOURS, "signed": ", ".join(plots.SIGNED)}
+    return environment.get_template(name)
 
 
 def large(number: int) -> str:
@@ -166,7 +184,7 @@ def _trained(contents):
     return {"steps": step, "passes": "" if epoch is None else f"{epoch:.3g} passes over the data"}
 
 
-def _settings(config):
+def setting_rows(config: dict) -> list[tuple[str, str, str]]:
     """All settings as (name, value, default) in words, but the experiment's name, which is the title."""
     return [(name, _plain(value), _plain(default)) for name, value, default in settings(config) if name != "experiment"]
 
@@ -253,11 +271,16 @@ def _reliability(contents):
     }
 
 
-def _filters(kernels):
-    """The first layer as pictures: over RGB in colour, otherwise signed, with the input channels below each other."""
+def filter_pictures(kernels: np.ndarray, most: int) -> dict:
+    """The first layer as pictures: over RGB in colour, otherwise signed, with the input channels below each other.
+
+    Args:
+      kernels: [height, width, inputs, outputs].
+      most: filters drawn.
+    """
     limit = float(np.max(np.abs(np.nan_to_num(kernels)), initial=0.0))
     height, width, inputs, count = kernels.shape
-    shown = kernels[..., :FILTERS]
+    shown = kernels[..., :most]
     colour = inputs == 3
     if colour:
         drawn = [plots.colour_picture(shown[..., k], limit) for k in range(shown.shape[-1])]
@@ -267,26 +290,33 @@ def _filters(kernels):
     return {"pictures": drawn, "limit": limit, "count": count, "colour": colour, "size": (height, width, inputs)}
 
 
-def _stage(stage: Stage):
+def stage_pictures(stage: Stage, most: int) -> dict:
+    """A layer's maps as pictures, each with what pooling keeps of it, all on one scale.
+
+    Args:
+      stage: the layer.
+      most: maps drawn.
+    """
     both = [stage.maps] if stage.pooled is None else [stage.maps, stage.pooled]
     limit = max(float(np.max(np.abs(np.nan_to_num(maps)), initial=0.0)) for maps in both)
     strip = stage.pooled is None and stage.maps.shape[:2] == (1, 1)
     if strip:
         both = [stage.maps.reshape(1, -1, 1)]  # maps of one pixel: all of them in one picture
     channels = both[0].shape[-1]
-    pictures = [[plots.signed_picture(maps[..., k], limit) for maps in both] for k in range(min(channels, CHANNELS))]
+    pictures = [[plots.signed_picture(maps[..., k], limit) for maps in both] for k in range(min(channels, most))]
     return {
         "name": stage.name,
         "pooling": stage.pooling,
         "sizes": [stage.maps.shape] + ([] if stage.pooled is None else [stage.pooled.shape]),
         "limit": limit,
         "pictures": pictures,
-        "hidden": channels > CHANNELS,
+        "hidden": channels > most,
         "strip": strip,
     }
 
 
-def _record(record):
+def record_rows(record: dict) -> dict:
+    """A line of starts.jsonl, in words."""
     git = record.get("git") or {}
     diff = (git.get("diff") or "").splitlines()
     rows = [(key.replace("_", " "), _words(value)) for key, value in record.items() if key not in ("git", "time")]

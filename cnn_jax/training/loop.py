@@ -108,7 +108,7 @@ def train(parts: Parts, state: TrainState, started: float) -> TrainState:
     rows, evaluations, saves = (times(part.every) for part in (settings.log, settings.evaluation, settings.checkpoint))
     step = int(state.step)
     fresh = True  # nothing has been stepped yet, so nothing is due
-    pace, clock = _Pace(parts.feed.most_steps), parts.clock
+    pace, clock = Pace(parts.feed.most_steps), parts.clock
 
     def stretch(start, steps):
         ends = [table.after(start) for table in (rows, evaluations, saves)]
@@ -166,7 +166,7 @@ def _show(parts, state, step, clock):
     )
 
 
-class _Pace:
+class Pace:
     """How many steps to put in one dispatch: one at first, then about `DISPATCH_SECONDS` worth."""
 
     def __init__(self, most: int):

@@ -11,6 +11,7 @@ from cnn_jax import config
 from cnn_jax.data import catalog
 from cnn_jax.data.augment import centre_crop, move, normalise, recolour, ten_crops, to_canvas
 from cnn_jax.data.mixing import mix
+from cnn_jax.models import needs_keys
 from cnn_jax.training import state as states
 from cnn_jax.training.optimizer import ema_update
 from cnn_jax.training.state import Network, Totals, TrainState, Variables
@@ -90,6 +91,7 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
     classes = catalog.facts(settings.data).classes
     augmenting = settings.augment != config.Augment() or settings.data.crop > 0
     mixing = settings.augment.mixup > 0 or settings.augment.cutmix > 0
+    drawing = needs_keys(settings.model)
 
     def once(state):
         # With NHWC the first convolution is one operation, which computes its input once anyway.
@@ -111,7 +113,7 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
     def loss_function(params, statistics, state, batch):
         prepared = functools.partial(prepare, state, batch)
         images, targets = once(state)(prepared)
-        keys = example_keys(states.DROPOUT, state, batch) if settings.model.dropout else None
+        keys = example_keys(states.DROPOUT, state, batch) if drawing else None
         variables = Variables(params, statistics)
         logits, _, statistics = forward(settings, network, variables, images, keys, training=True)
         correct = jnp.sum(jnp.argmax(logits, -1) == batch["labels"], dtype=jnp.int32)

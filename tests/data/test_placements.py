@@ -189,9 +189,7 @@ def test_two_processes_build_one_cache(data):
     for process in processes:
         out, err = process.communicate(timeout=60)
         assert (out, process.returncode) == ("40\n", 0), err
-    equal(
-        batches(dataclasses.replace(data, placement="host")), batches(dataclasses.replace(data, placement="stream"))
-    )
+    equal(batches(dataclasses.replace(data, placement="host")), batches(dataclasses.replace(data, placement="stream")))
 
 
 def spoil_truncate(path):

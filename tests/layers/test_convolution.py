@@ -21,10 +21,14 @@ TABLE = ((0,), (2, 0), (1, 2, 3), (3, 1))  # of 4 channels; not sorted, on purpo
 CASES = {
     "plain": ((7, 6, 3), 4, 3, {"padding": "0,2,1,0"}),
     "stride": ((9, 8, 2), 3, (3, 2), {"stride": (2, 3)}),
+    "two taps": ((5, 5, 16), 2, 2, {}),
+    "four taps of deep stride": ((9, 8, 4), 3, (4, 7), {"stride": 2}),
     "same": ((6, 7, 2), 3, 4, {"stride": 2, "padding": "same"}),
     "full": ((4, 3, 2), 3, (2, 3), {"padding": "full"}),
     "reflect": ((5, 6, 2), 2, 3, {"padding": 2, "fill": "reflect"}),
     "circular": ((5, 6, 2), 2, 3, {"padding": "1,2", "fill": "circular", "stride": 2}),
+    "partial": ((5, 6, 2), 2, 3, {"padding": "2,1,0,2", "fill": "partial", "stride": (1, 2)}),
+    "partial groups": ((4, 4, 2), 2, 3, {"padding": "full", "fill": "partial", "groups": 2}),
     "groups": ((6, 6, 4), 6, 3, {"groups": 2, "padding": 1}),
     "depthwise": ((6, 5, 3), 6, (2, 3), {"groups": 3, "stride": 2}),
     "table": ((6, 5, 4), 4, 3, {"connections": TABLE, "padding": 1, "fill": "reflect"}),
@@ -49,6 +53,10 @@ def by_loops(conv, x, kernel, bias):
         reads = [range(inputs * g, inputs * (g + 1)) for g in group]
         kernels = np.moveaxis(kernel, 3, 0)
     placed = conv.geometry
+    if conv.fill == "partial":  # the sum over the pixels there are, times window / pixels
+        counts = reference.patches(np.ones_like(x), placed.window, placed.stride, placed.pads)
+        scale = np.prod(placed.window) / reference.assemble((i, j, patch.sum((1, 2))[:, :1]) for i, j, patch in counts)
+        return scale * reference.convolution(x, kernels, 0 * bias, reads, placed.stride, placed.pads) + bias
     return reference.convolution(x, kernels, bias, reads, placed.stride, placed.pads, mode=FILLS[conv.fill])
 
 

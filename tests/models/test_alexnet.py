@@ -132,8 +132,9 @@ def alexnet_by_hand(settings, params, statistics, x):
     x = activation(convolution(x, params["conv4"], 1, edges(1), settings.groups))
     x = activation(convolution(x, params["conv5"], 1, edges(1), settings.groups))
     x = max_pool(x).reshape(len(x), -1)
-    x = activation(dense(x, params["dense1"]))
-    x = activation(dense(x, params["dense2"]))
+    kept = 1 - settings.dropout if settings.dropout_scale == "evaluation" else 1
+    x = kept * activation(dense(x, params["dense1"]))
+    x = kept * activation(dense(x, params["dense2"]))
     return dense(x, params["output"])
 
 
@@ -211,13 +212,13 @@ def check_by_hand(settings, side, by_hand):
     [
         {"layout": "NHWC"},
         {"layout": "CHWN", "alpha_divided": True, "norm_first": True},
-        {"layout": "NHWC", "norm": "none", "groups": 1},
+        {"layout": "NHWC", "norm": "none", "groups": 1, "dropout_scale": "training"},
     ],
     ids=["paper", "released code", "one column"],
 )
 def test_alexnet_is_the_paper_and_its_options_are_what_they_say(changes):
     """Images of 64 pixels, whose last map has one."""
-    settings = config.AlexNet(**changes)
+    settings = config.AlexNet(units=64, **changes)
     expected = check_by_hand(settings, 64, alexnet_by_hand)
     for name in changes.keys() - {"layout", "groups"}:  # each option alone changes what is expected
         other = dataclasses.replace(settings, **{name: getattr(config.AlexNet(), name)})
@@ -238,7 +239,7 @@ def test_alexnet_small(norm, layout):
 
 def test_zeros_at_the_bottom_and_right_make_a_larger_image():
     """As 224 and 227: 64 pixels give the maps of 67, of which the last three are black."""
-    settings = config.AlexNet(layout="NHWC")
+    settings = config.AlexNet(units=64, layout="NHWC")
     larger = np.pad(images(64), ((0, 0), (0, 3), (0, 3), (0, 0)))
     _, params, statistics = network(settings, 64)
     logits, maps, _ = run(network(settings, 64)[0], params, statistics, images(64))
@@ -327,7 +328,7 @@ def test_dropout_lies_before_the_dense_layers_in_torchvision_and_after_them_in_2
         logits = run(graph, params | {deaf: deafened}, statistics, x, jax.random.split(KEY, 4))[0]
         return bool(np.any(np.std(logits, axis=0) > 1e-5))
 
-    paper, torchvision = config.AlexNet(layout="NHWC"), config.AlexNetOWT(layout="NHWC")
+    paper, torchvision = config.AlexNet(units=64, layout="NHWC"), config.AlexNetOWT(layout="NHWC")
     assert varies(paper, 64, deaf="dense2") and not varies(torchvision, 63, deaf="dense2")
     assert varies(paper, 64, deaf="dense1") and varies(torchvision, 63, deaf="dense1")
 
@@ -340,6 +341,19 @@ def test_dropout_acts_only_with_keys_and_per_example():
     assert np.all(np.abs(dropped - plain).max(1) > 0.01)
     swapped = run(graph, params, statistics, images(26)[::-1], keys[::-1])[0]
     np.testing.assert_allclose(swapped[::-1], dropped, rtol=1e-4, atol=1e-3)
+
+
+def test_dropout_of_2012_scales_in_evaluation_only():
+    """Units that stay keep their value in training, so that the mean over draws is that of all, halved."""
+    settings = config.AlexNet(units=64, layout="CHWN")
+    graph, params, statistics = network(settings, 64)
+    seen = jnp.repeat(images(64, 1), 64, axis=0)
+    plain = run(graph, params, statistics, images(64, 1))[0][0]
+    drawn = run(graph, params, statistics, seen, jax.random.split(KEY, 64), training=True)[0]
+    spread = drawn.std(0) / 8
+    # Not exactly: a ReLU lies between the two dropouts.
+    assert np.abs(drawn.mean(0) - plain).max() < 0.2 * np.abs(plain).max() + 4 * spread.max()
+    assert np.abs(drawn.mean(0) - 4 * plain).max() > np.abs(plain).max()
 
 
 @pytest.mark.parametrize("kind", ["average", "subsample"])

@@ -93,6 +93,7 @@ def test_shapes_parameters_and_multiply_adds_are_the_published_ones(name):
 
 def correlate(x, kernels, bias, reads):
     """Maps [height, width, channels] to [height, width, features] with SciPy's 2-D correlation."""
+
     def plane(kernel, channels):
         planes = zip(np.moveaxis(kernel, 2, 0), channels, strict=True)
         return sum(scipy.signal.correlate2d(x[..., channel], part, "valid") for part, channel in planes)

@@ -250,8 +250,15 @@ def test_colour_images_single_class_pixel_maps_and_bare_records():
     page = Page(
         render(
             make(
-                images=colour, example=colour[0], filters=random.normal(size=(3, 3, 3, 70)), stages=stages,
-                records=[{}, {"git": None}], seconds=None, config={}, description="", labels=np.zeros(60, int),
+                images=colour,
+                example=colour[0],
+                filters=random.normal(size=(3, 3, 3, 70)),
+                stages=stages,
+                records=[{}, {"git": None}],
+                seconds=None,
+                config={},
+                description="",
+                labels=np.zeros(60, int),
             )  # fmt: skip
         )
     )

@@ -45,6 +45,17 @@ def seen(folder):
         return dict(file)
 
 
+@pytest.mark.parametrize("mode", ["mesh", "pmap"])
+def test_seeds_on_devices_of_their_own_are_runs_of_their_own(seen, mode):
+    np.testing.assert_allclose(seen[f"seeds/{mode}"][:, 0], seen["losses/jit"], rtol=RTOL)
+    np.testing.assert_allclose(seen[f"seeds/{mode}"], seen["seeds/mesh"], rtol=RTOL)
+    assert len(np.unique(seen["seeds/mesh"][-1])) == 8
+    answers = seen[f"probabilities/{mode}"]
+    assert answers.shape == (8, eight_devices.COUNT, 10)
+    np.testing.assert_allclose(answers.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(answers, seen["probabilities/mesh"], atol=1e-4)
+
+
 @pytest.mark.parametrize("mode", [mode for mode in eight_devices.MODES if mode != "jit"])
 def test_losses_are_those_of_one_device(seen, mode):
     one = seen["losses/jit"]

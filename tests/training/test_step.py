@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from launching import RUNS
 from tiny_training import PLAIN, RECIPE, STEPS, TinyRun, assert_same_bits
 
 from cnn_jax import config, overrides, registry
@@ -188,7 +189,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32_parameters(plain):
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "CHWN"])
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", RUNS)
 def test_every_experiment_has_a_step_at_its_full_size(name, layout):
     """The program is built, not run: shapes and types of the state stay what they are."""
     settings = overrides.apply(registry.load(name), [f"model.layout={layout}"])

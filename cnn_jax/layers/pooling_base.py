@@ -1,0 +1,81 @@
+"""What every kind of pooling has in common."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from cnn_jax import config
+from cnn_jax.layers.initializers import Normal, layer_key
+from cnn_jax.layers.windows import Geometry
+
+
+class Site(NamedTuple):
+    """What a pooling layer is made from.
+
+    Attributes:
+      name: for messages, tables, initial weights and random draws.
+      geometry: the windows.
+      settings: of the pooling.
+      key: PRNG key of the model's initial weights; None does for kinds without any.
+      init: of convolutions, as `initializers.weights_and_bias`.
+      activation: of the network.
+    """
+
+    name: str
+    geometry: Geometry
+    settings: config.Pool
+    key: jax.Array | None
+    init: str | Normal
+    activation: str
+
+
+class Pooling(nnx.Module):
+    """A pooling layer: maps of `input_shape` to maps of `output_shape`, both in the layer's layout.
+
+    A kind says how by `pool`, and, if it draws in training, by `sample`.
+    """
+
+    title: str  # in words
+    multiply_adds = 0  # of sums and comparisons none, as the literature counts
+    before_activation = False  # whether a monotone activation may as well come after
+    squashed = False  # whether an activation follows
+    dense = False  # whether windows lie at every pixel, and what they find is sampled afterwards
+    reads = ()  # the settings it goes by, apart from window, stride and padding
+
+    def __init__(self, site: Site):
+        self.name = site.name
+        self.geometry = site.geometry
+        self.input_shape = site.geometry.input_shape
+        self.output_shape = (*site.geometry.output_size, self.input_shape[2])
+
+    def describe(self) -> str:
+        """What the layer does, in words."""
+        return f"{self.title} {self.geometry.describe()}"
+
+    def __call__(self, x, keys=None, training: bool = False):
+        """Pooled maps.
+
+        Args:
+          x: maps.
+          keys: one PRNG key per example.
+          training: with keys, random kinds draw; without either, they do what is published for evaluation.
+        """
+        if keys is None or not training:
+            return self.pool(x)
+        return self.sample(x, jax.vmap(lambda key: layer_key(key, self.name))(keys))
+
+    def pool(self, x):
+        """Pooled maps, without chance."""
+        raise NotImplementedError
+
+    def sample(self, x, keys):
+        """Pooled maps in training."""
+        del keys
+        return self.pool(x)
+
+
+def number(value):
+    """A fixed or a trainable number, in float32."""
+    return jnp.asarray(value[...], jnp.float32) if isinstance(value, nnx.Param) else value

@@ -1,0 +1,1 @@
+"""Studies: arms x seeds, their statistics and what is measured besides accuracy."""

@@ -1,0 +1,76 @@
+"""A study as one HTML file: no script, nothing fetched from elsewhere, the same bytes for the same results."""
+
+from pathlib import Path
+
+from cnn_jax import config, registry, workdir
+from cnn_jax.reporting.report import duration, page_template, paragraphs, record_rows, setting_rows, write_page
+from cnn_jax.studies import plots, report_pictures, report_sections, report_text
+from cnn_jax.studies.results import Results, latex
+
+SECTIONS = (*report_sections.SECTIONS, *report_pictures.SECTIONS)
+
+
+def write_report(path: Path, results: Results, folder: Path) -> None:
+    """Writes the report, wholly or not at all.
+
+    Args:
+      path: the HTML file; one of that name is replaced.
+      results: at least one arm.
+      folder: the study's workdir, for the record of its starts.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    write_page(path, render(results, workdir.starts(folder)))
+
+
+def render(results: Results, starts: list[dict]) -> str:
+    """The report as HTML text.
+
+    Args:
+      results: at least one arm.
+      starts: the records of the study's starts.
+    """
+    study, places = results.study, report_text.digits(results)
+    sections = [section(results) for section in SECTIONS]
+    return page_template("report.html.jinja", Path(__file__).parent).render(
+        title=study.experiment,
+        description=paragraphs(registry.docstring(study.experiment)),
+        facts=_facts(results, places),
+        reading=report_text.reading(results, places),
+        notes=report_text.notes(results),
+        tables=_tables(results, places),
+        sections=[section for section in sections if section and section["blocks"]],
+        latex=latex(results),
+        protocol=report_text.protocol(results),
+        settings=setting_rows(config.to_dict(study.base)),
+        command=starts[0]["command"] if starts else "",
+        records=[record_rows(record) for record in starts],
+        shares=", ".join(plots.SHARES),
+    )
+
+
+def _facts(results, places):
+    arms, study = results.arms, results.study
+    baseline = next((report_text.summary(each) for each in arms if each.arm.name == study.baseline), None)
+    told = [plots.verdict(each) for each in results.comparisons.values()]
+    facts = [
+        ("Arms", str(len(arms)), f"{len(arms[0].seeds)} seeds each"),
+        ("Test images", f"{arms[0].correct.shape[1]:,}", f"of {study.base.data.name}"),
+        ("Told apart", f"{sum(map(bool, told))}", f"{told.count('better')} better, {told.count('worse')} worse"),
+        ("Training", duration(sum(each.record["seconds"] for each in arms)), "of all arms and seeds"),
+    ]
+    if baseline and baseline.mean is not None:
+        note = f"of the baseline, {study.baseline}"
+        facts.insert(0, ("Accuracy", f"{baseline.mean:.{places}f}%", note))
+    return facts
+
+
+def _tables(results, places):
+    pairs = report_text.pairs_table(results, places)
+    return [
+        report_text.compared_table(results, places),
+        *([pairs] if pairs else []),
+        *report_text.measured_tables(results),
+        report_text.cost_table(results),
+    ]

@@ -1,0 +1,87 @@
+"""The sections of a study's report that show pictures: filters, maps, and an image after each pooling."""
+
+import jax
+import numpy as np
+
+from cnn_jax.errors import UsageError
+from cnn_jax.layers.pooling import make_pool
+from cnn_jax.reporting import plots
+from cnn_jax.reporting.contents import Stage
+from cnn_jax.reporting.report import filter_pictures, shape, stage_pictures
+from cnn_jax.studies.report_sections import section
+from cnn_jax.studies.report_text import listed
+
+CHANNELS = 8  # filters and maps drawn of an arm
+
+
+def _filters(results):
+    rows = []
+    for each in results.arms:
+        found = filter_pictures(each.pictures["filters"], CHANNELS)
+        rows.append((each.arm.name, f"±{found['limit']:.2g}", [[source] for source in found["pictures"]]))
+    colour = results.arms[0].pictures["filters"].shape[2] == 3
+    ends = "mid-grey is 0" if colour else "orange is negative, white 0, blue positive"
+    caption = f"The first filters of the first seed, which all arms began with alike where shapes agree; {ends}, each "
+    caption += "arm on the scale that stands beside its name."
+    return section("filters", "First filters", "", {"kind": "rows", "rows": rows, "caption": caption, "title": ""})
+
+
+def _maps(results):
+    names = [name.removeprefix("after ") for each in results.arms for name in each.pictures if "after " in name]
+    blocks = []
+    for pool in dict.fromkeys(names):
+        rows = []
+        for each in results.arms:
+            before, after = (each.pictures.get(f"{when} {pool}") for when in ("before", "after"))
+            if before is None or before.ndim != 3:
+                continue
+            stage = stage_pictures(Stage(name=pool, maps=before, pooled=after if after.ndim == 3 else None), CHANNELS)
+            note = f"{' → '.join(shape(size[:2]) for size in stage['sizes'])}, ±{stage['limit']:.2g}"
+            rows.append((each.arm.name, note, stage["pictures"]))
+        caption = f"Before {pool} and, below, after it: one test image, the first seed, up to {CHANNELS} maps, each "
+        caption += "arm on its own scale; orange is negative, white 0, blue positive."
+        if rows:
+            blocks.append({"kind": "rows", "rows": rows, "caption": caption, "title": pool})
+    return section("maps", "Feature maps", "What does pooling keep?", *blocks)
+
+
+def _pooled(results):
+    """The image itself, pooled by each of the arms' poolings as they begin."""
+    image = results.arms[0].pictures["image"]
+    users = {}
+    for each in results.arms:
+        pool = getattr(results.study.settings(each.arm).model, "pool", None)
+        if pool is not None:
+            users.setdefault(pool, []).append(each.arm.name)
+    tiles = [("the image", [plots.picture(image)], shape(image.shape[:2]))]
+    for pool, arms in users.items():
+        found = _apply(pool, image)
+        if found is not None:
+            low, high = min(0.0, float(found.min())), max(1.0, float(found.max()))
+            grey = np.round(255 * (found - low) / (high - low)).astype(np.uint8)
+            note = f"{shape(found.shape[:2])}, {found.min():.2g} to {found.max():.2g}"
+            tiles.append((listed(arms), [plots.picture(grey)], note))
+    caption = (
+        "The test image itself, its pixels from 0 to 1, after the pooling that each arm's network begins with, the "
+        "pooling's parameters as they begin, and one draw of those that draw in training. White is 1, or the largest "
+        "value where that is above 1; black is 0, or the lowest where that is below."
+    )
+    blocks = [{"kind": "maps", "tiles": tiles, "caption": caption, "low": None}] if len(tiles) > 2 else []
+    return section("pooled", "The same image, pooled", "", *blocks)
+
+
+def _apply(pool, image):
+    """The pooled image, [height, width, channels]; None for a pooling that cannot read a picture, or leaves it be."""
+    key = jax.random.key(0)
+    try:
+        layer = make_pool("pool", image.shape, pool, key=key)
+    except UsageError:
+        return None
+    if len(layer.output_shape) != 3 or min(layer.output_shape[:2]) < 2 or layer.output_shape == image.shape:
+        return None
+    pixels = np.asarray(image, np.float32)[None] / 255
+    found = np.asarray(layer(pixels, jax.random.split(key, 1), training=True)[0], np.float32)
+    return found if np.isfinite(found).all() else None
+
+
+SECTIONS = (_filters, _maps, _pooled)

@@ -1,0 +1,352 @@
+"""The sentences and tables of a study's report."""
+
+import math
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from cnn_jax.reporting.report import duration, large
+from cnn_jax.studies import statistics
+from cnn_jax.studies.plots import minus, signed, verdict
+from cnn_jax.studies.results import ArmResult, Results, p_value
+
+WIDE = 7  # columns of a table of measurements
+PERCENT = ",\u00a0%"  # after a heading, and never on a line of its own
+MANY = 4  # arms told apart, up to which each has its interval in the text
+
+# The columns of measurements: heading, whether a share (shown in %), digits after the point.
+MEASURED = {
+    "consistency": ("consistency", True, 1),
+    "stability": ("consistent and right", True, 1),
+    "shifted_accuracy": ("accuracy under shifts", True, 1),
+    "circular_consistency": ("circular consistency", True, 1),
+    "circular_stability": ("circular, and right", True, 1),
+    "changed_by_a_pixel": ("decisions changed by a pixel", True, 1),
+    "jaggedness": ("jaggedness", False, 3),
+    "diagonal_sd": ("sd along the diagonal", False, 3),
+    "accuracy_at_border": ("accuracy at the border", True, 1),
+    "position_spearman": ("position, rank correlation", False, 2),
+    "position_error": ("position, error", False, 3),
+    "swapped_accuracy": ("swapped accuracy", True, 1),
+    "epochs_to_target": ("epochs to the target", False, 1),
+}
+
+
+class Table(NamedTuple):
+    """A table of texts.
+
+    Attributes:
+      caption: a sentence or two.
+      heads: of the columns; the first is over the names.
+      rows: (name, small print under it, the other cells).
+    """
+
+    caption: str
+    heads: list[str]
+    rows: list[tuple[str, str, list[str]]]
+
+
+def digits(results: Results) -> int:
+    """Digits after the point of an accuracy in %: as many as one test image can change, 1 to 3."""
+    images = results.arms[0].correct.shape[1]
+    return min(3, max(1, math.ceil(math.log10(images)) - 2))
+
+
+def summary(each: ArmResult) -> statistics.Summary:
+    """An arm's accuracy, in %."""
+    return statistics.summarise(100 * each.accuracy)
+
+
+def listed(words: Iterable[str]) -> str:
+    """one, two and three."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def reading(results: Results, places: int) -> list[str]:
+    """What the study shows, in plain sentences.
+
+    Args:
+      results: at least one arm.
+      places: digits after the point of an accuracy.
+    """
+    name = results.study.baseline
+    baseline = next((each for each in results.arms if each.arm.name == name), None)
+    if baseline is None:
+        return [f"The baseline {name} has no result yet, so nothing can be compared with it."]
+    mine = summary(baseline)
+    if mine.mean is None:
+        return [f"Training diverged with every seed of the baseline {name}, so nothing can be compared with it."]
+    images = baseline.correct.shape[1]
+    opening = f"The baseline {name} classifies {mine.mean:.{places}f}% of {images:,} test images rightly"
+    if mine.sd is not None:
+        opening += f" (mean of {mine.n} seeds, standard deviation {mine.sd:.{places}f} points)"
+    tested = {arm: each for arm, each in results.comparisons.items() if each.p_holm is not None}
+    untested = [arm for arm in results.comparisons if arm not in tested]
+    sentences = [opening + "."]
+    if tested:
+        sentences += _told_apart(tested, places) + _detectable(tested, places)
+    if untested:
+        sentences.append(
+            f"Not tested: {listed(untested)}. A paired test needs two seeds or more, and differences that vary."
+        )
+    return sentences + _consistency(results)
+
+
+def _told_apart(tested, places):
+    told = {arm: each for arm, each in tested.items() if verdict(each)}
+    pairs = sorted({each.n for each in tested.values()})
+    counted = f"{pairs[0]} pairs" if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]} pairs"
+    test = {"t": "paired t-test", "wilcoxon": "Wilcoxon signed-rank test"}[next(iter(tested.values())).test]
+    manner = f"({test}, {counted} of seeds, 5% level after Holm's correction over {_arms(len(tested))})"
+    if not told:
+        arm, each = max(tested.items(), key=lambda item: abs(item[1].difference))
+        return [
+            f"No arm is shown to differ from it {manner}; the largest difference is that of {arm}, "
+            f"{_points(each, places, interval=True)}, p = {p_value(each.p_holm).replace('$<$ ', 'below ')}."
+        ]
+    ordered = sorted(told.items(), key=lambda item: -item[1].difference)
+    parts = []
+    for word in ("better", "worse"):
+        these = [(arm, each) for arm, each in ordered if verdict(each) == word]
+        if these:
+            words = listed(f"{arm} ({_points(each, places, len(told) <= MANY)})" for arm, each in these)
+            parts.append(f"{words} {'is' if len(these) == 1 else 'are'} {word}")
+    return [f"{_sentence('; '.join(parts))} {manner}."]
+
+
+def _sentence(words):
+    return f"Against it, {words}"
+
+
+def _points(compared, places, interval):
+    words = f"{signed(compared.difference, places)} points"
+    if interval and compared.interval:
+        low, high = (signed(end, places) for end in compared.interval)
+        words += f", 95% interval {low} to {high}"
+    return words
+
+
+def _detectable(tested, places):
+    rest = {arm: each.detectable for arm, each in tested.items() if not verdict(each) and each.detectable is not None}
+    if not rest:
+        return []
+    low, high = min(rest, key=rest.get), max(rest, key=rest.get)
+    sizes = f"a true difference of {rest[low]:.{places}f} points"
+    if low != high:
+        sizes = f"true differences from {rest[low]:.{places}f} ({low}) to {rest[high]:.{places}f} points ({high})"
+    whom = (
+        f"For {low}" if low == high else f"For the other {_arms(len(rest))}" if len(rest) < len(tested) else "For them"
+    )
+    return [
+        f"{whom} no difference is shown, which does not mean that there is none: a single test of this size finds, "
+        f"with probability 80%, {sizes}."
+    ]
+
+
+def _arms(count):
+    return "1 arm" if count == 1 else f"{count} arms"
+
+
+def _consistency(results):
+    figures = {
+        each.arm.name: mean(each.figures["consistency"]) for each in results.arms if "consistency" in each.figures
+    }
+    figures = {arm: value for arm, value in figures.items() if value is not None}
+    if len(figures) < 2:
+        return []
+    low, high = min(figures, key=figures.get), max(figures, key=figures.get)
+    words = f"Two shifted copies of an image get the same answer in {100 * figures[low]:.1f}% ({low}) to "
+    words += f"{100 * figures[high]:.1f}% ({high}) of the cases"
+    name = results.study.baseline
+    if name in figures and name not in (low, high):
+        words += f", with the baseline in {100 * figures[name]:.1f}%"
+    return [words + "."]
+
+
+def mean(values: np.ndarray) -> float | None:
+    """Over the seeds that have a value; None if none has."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None
+
+
+def compared_table(results: Results, places: int) -> Table:
+    """Accuracy of every arm, and its difference to the baseline."""
+    rows = []
+    for each in results.arms:
+        mine, compared = summary(each), results.comparisons.get(each.arm.name)
+        cells = [str(mine.n), _spread(mine, places), _interval(mine.interval, lambda end: f"{end:.{places}f}")]
+        if compared is not None:
+            cells += _compared(compared, places)
+        else:
+            cells += ["the baseline" if each.arm.name == results.study.baseline else "–", *5 * [""]]
+        rows.append((each.arm.name, _differs(each), cells))
+    heads = ["arm", "n", f"accuracy{PERCENT}", "95% interval", "difference", "95% interval"]
+    heads += ["p (Holm)", "d_z", "images better / worse", "p of images (Holm)"]
+    return Table(
+        "Accuracy on the test images, mean ± standard deviation over n seeds; difference to the baseline over the same "
+        f"seeds, in points. p: {_test(results)}; d_z: mean of the differences over their standard deviation (Cohen). "
+        "Images that more (fewer) seeds get right with the arm than with the baseline, and p of McNemar's exact test "
+        "of the two counts.",
+        heads,
+        rows,
+    )
+
+
+def _compared(compared, places):
+    images = compared.images
+    return [
+        "–" if compared.difference is None else signed(compared.difference, places),
+        _interval(compared.interval, lambda end: signed(end, places)),
+        _p(compared.p_holm),
+        "–" if compared.effect is None else signed(compared.effect, 1),
+        f"{images.better:,} / {images.worse:,}" if images else "–",
+        _p(images.p_images_holm) if images else "–",
+    ]
+
+
+def pairs_table(results: Results, places: int) -> Table | None:
+    """The study's other comparisons; None where it declares none."""
+    if not results.pairs:
+        return None
+    rows = [(f"{one} − {other}", "", _compared(compared, places)) for (one, other), compared in results.pairs.items()]
+    heads = ["arms", "difference", "95% interval", "p", "d_z", "images better / worse", "p of images"]
+    return Table("Other comparisons of two arms, declared beforehand; their p-values are not corrected.", heads, rows)
+
+
+def _test(results):
+    return {"t": "paired t-test", "wilcoxon": "Wilcoxon's signed-rank test"}[results.study.study.test]
+
+
+def _differs(each):
+    return "\n".join(each.arm.changes) or "the base"
+
+
+def _spread(mine, places):
+    if mine.mean is None:
+        return "failed"
+    return f"{mine.mean:.{places}f}" + ("" if mine.sd is None else f" ± {mine.sd:.{places}f}")
+
+
+def _interval(ends, words):
+    return "–" if ends is None else minus(f"{words(ends[0])} to {words(ends[1])}")
+
+
+def _p(p):
+    return {"--": "–"}.get(p_value(p), p_value(p).replace("$<$", "<"))
+
+
+def measured_tables(results: Results) -> list[Table]:
+    """The other figures of every arm; none where nothing else was measured."""
+    columns = [name for name in MEASURED if any(name in each.figures for each in results.arms)]
+    tables = []
+    for start in range(0, len(columns), WIDE):
+        names = columns[start : start + WIDE]
+        caption = "Measured besides accuracy, mean ± standard deviation over the seeds."
+        if "epochs_to_target" in names:
+            target = results.study.study.target
+            caption += (
+                f" Epochs to the target: to a training accuracy of {100 * target:g}%, of the seeds that reached it."
+            )
+        rows = [(each.arm.name, "", [_figure(each, name) for name in names]) for each in results.arms]
+        heads = ["arm", *(MEASURED[name][0] + PERCENT * MEASURED[name][1] for name in names)]
+        tables.append(Table(caption, heads, rows))
+    return tables
+
+
+def _figure(each, name):
+    _, share, places = MEASURED[name]
+    found = statistics.summarise(each.figures.get(name, np.array([np.nan])) * (100 if share else 1))
+    return "–" if found.mean is None else minus(_spread(found, places))
+
+
+def cost_table(results: Results) -> Table:
+    """Size and cost of every arm."""
+    rows = []
+    for each in results.arms:
+        record = each.record
+        note = each.arm.parameters
+        cells = [
+            f"{record['parameters']:,}",
+            large(record["multiply_adds"]),
+            duration(record["seconds"] / record["study"]["seeds"]),
+            f"{record['images_per_second']:,.0f}",
+            f"{record['memory'] / record['together'] / 2**20:,.1f} MiB",
+        ]
+        rows.append((each.arm.name, note, cells))
+    heads = ["arm", "parameters", "multiply-adds of an image", "training of a seed", "images/s", "memory of a seed"]
+    devices = results.arms[0].record["devices"]
+    together = max(each.record["together"] for each in results.arms)
+    return Table(
+        f"Size and cost. Time and memory are those of {together} seeds trained in one program on {len(devices)} "
+        f"{'device' if len(devices) == 1 else 'devices'}, divided by their number; images/s are those of all of them.",
+        heads,
+        rows,
+    )
+
+
+def layer_table(arms: list[ArmResult], values, places: int, caption: str) -> Table:
+    """A number for each arm and layer.
+
+    Args:
+      arms: to show.
+      values: of an arm: [seeds] by layer, or text.
+      places: digits after the point.
+      caption: of the table.
+    """
+    found = {each.arm.name: values(each) for each in arms}
+    layers = {layer for row in found.values() for layer in row}
+    layers = sorted(layers, key=lambda layer: (int(re.sub(r"\D", "", layer) or 0), layer))  # conv1, pool1, conv2
+    show = lambda value: "–" if value is None else f"{value:.{places}f}"
+    rows = [
+        (arm, "", [show(mean(row[layer])) if layer in row else "–" for layer in layers]) for arm, row in found.items()
+    ]
+    return Table(caption, ["arm", *layers], rows)
+
+
+def notes(results: Results) -> list[str]:
+    """Arms and seeds without a result."""
+    found = []
+    for each in results.arms:
+        failed = each.seeds[~np.isfinite(each.accuracy)]
+        if len(failed) == len(each.seeds):
+            found.append(f"{each.arm.name}: training diverged with every seed.")
+        elif len(failed):
+            which = f"seed{'s' * (len(failed) > 1)} {listed(map(str, failed))}"
+            found.append(
+                f"{each.arm.name}: training diverged with {which} of {len(each.seeds)}, left out of all its figures."
+            )
+    for arm, why in results.unfinished.items():
+        found.append(f"{arm}: no result{f', {why}' if why else ' yet'}.")
+    return found
+
+
+def protocol(results: Results) -> list[str]:
+    """How the arms were trained and compared."""
+    study, base = results.study, results.study.base
+    first, images = results.arms[0], results.arms[0].correct.shape[1]
+    seeds = [int(seed) for seed in first.seeds]
+    numbered = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
+    averaged = f", averaged with decay {base.optimizer.ema:g}," if base.optimizer.ema else ""
+    if base.data.validation:
+        watched = f"{base.data.validation:,} training images were held out to watch training"
+    else:
+        watched = "No training image was held out: the learning curves are of the test images, and decided nothing"
+    few = (
+        study.study.images and f" The measurements besides accuracy use the first {min(study.study.images, images):,}."
+    )
+    return [
+        f"{_arms(len(results.arms))}, {len(seeds)} seeds each (seed {numbered}). Seed by seed, all arms have the same "
+        "order of images, the same augmentation and, in layers of the same shape, the same initial weights, so that "
+        "they are compared in pairs.",
+        f"Every network is trained for {base.train.duration} in batches of {base.train.batch_size}, and the "
+        f"parameters of the last step{averaged} count: none is selected. {watched}. The accuracies compared "
+        f"are of the {images:,} test images of {base.data.name}, at the end.{few or ''}",
+        f"The p-values of differences are of the {_test(results)}, two-sided, over seeds, and corrected by Holm's "
+        "method over the arms; intervals are Student's. They speak of other seeds and these very images. McNemar's "
+        "test is of images that more, or fewer, seeds get right than with the baseline, and speaks of other images and "
+        "these very networks. The detectable difference is that of a two-sided paired t-test of size 0.05 and power "
+        "0.8, from the spread seen and the noncentral t distribution, without a correction.",
+    ]

@@ -1,0 +1,268 @@
+"""The results of a study: what its arms' folders hold, as tables."""
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cnn_jax import workdir
+from cnn_jax.studies import arm as arms
+from cnn_jax.studies import measuring, statistics
+from cnn_jax.studies.study import Arm, Study
+from cnn_jax.training.metrics import read_rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ArmResult:
+    """A finished arm; arrays are [seeds, ...], NaN where a seed's training diverged.
+
+    Attributes:
+      arm: its declaration.
+      record: arm.json: parameters, multiply_adds, seconds, images_per_second, memory, together, ...
+      seeds: [seeds].
+      accuracy: of the test images, 0 to 1, [seeds].
+      loss: [seeds].
+      correct: bool [seeds, images].
+      curves: for each seed, the rows of metrics.jsonl.
+      measurements: by name, see `measuring`.
+      pictures: by name, see `arm.py`.
+    """
+
+    arm: Arm
+    record: dict
+    seeds: np.ndarray
+    accuracy: np.ndarray
+    loss: np.ndarray
+    correct: np.ndarray
+    curves: list[list[dict]]
+    measurements: dict
+    pictures: dict[str, np.ndarray]
+
+    @property
+    def figures(self) -> dict[str, np.ndarray]:
+        """The numbers for tables besides accuracy and loss: [seeds] each."""
+        found = measuring.figures(self.measurements)
+        target = self.record["study"]["target"]
+        if target:
+            found["epochs_to_target"] = np.array([_first_epoch(rows, target) for rows in self.curves])
+        return found
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Results:
+    """A study's finished arms.
+
+    Attributes:
+      study: the study.
+      arms: in the study's order; those not finished are missing.
+      comparisons: of accuracy, in points, by name of arm; without the baseline, and empty while that is missing.
+      pairs: likewise, by the two names, the first compared with the second.
+      unfinished: names of the chosen arms without a result, each with what is known of why ("" if nothing).
+    """
+
+    study: Study
+    arms: list[ArmResult]
+    comparisons: dict[str, statistics.Comparison]
+    pairs: dict[tuple[str, str], statistics.Comparison]
+    unfinished: dict[str, str]
+
+
+def load(study: Study, folder: Path) -> Results:
+    """Reads the arms' folders.
+
+    Args:
+      study: the study.
+      folder: its workdir.
+    """
+    found, unfinished = [], {}
+    for arm in study.chosen:
+        own = arms.folder_of(folder, arm)
+        if arms.is_finished(own):
+            found.append(_load(arm, own))
+        else:
+            failure = own / "failure.txt"
+            unfinished[arm.name] = (
+                failure.read_text(encoding="utf-8").strip().splitlines()[-1] if failure.exists() else ""
+            )
+    points = {each.arm.name: 100 * each.accuracy for each in found}
+    correct = {each.arm.name: each.correct for each in found}
+
+    def compare(names, reference):
+        if reference not in points:
+            return {}
+        chosen = [name for name in points if name in (*names, reference)]
+        parts = ({name: of[name] for name in chosen} for of in (points, correct))
+        return statistics.compare(next(parts), reference, next(parts), study.study.test)
+
+    comparisons = compare(points, study.baseline)
+    pairs = {(one, other): found for one, other in study.pairs for found in compare([one], other).values()}
+    return Results(study=study, arms=found, comparisons=comparisons, pairs=pairs, unfinished=unfinished)
+
+
+def _first_epoch(rows, target):
+    """When the training accuracy first reaches a target, in epochs; NaN where it never does."""
+    reached = (row["epoch"] for row in rows if row["split"] == "train" and row["accuracy"] >= target)
+    return next(reached, np.nan)
+
+
+def _load(arm, own):
+    with np.load(own / "outcome.npz") as arrays:
+        outcome = dict(arrays)
+    with np.load(own / "pictures.npz") as arrays:
+        pictures = dict(arrays)
+    correct = outcome["answers"] == outcome["labels"]
+    seeds = outcome["seeds"]
+    return ArmResult(
+        arm=arm,
+        record=json.loads((own / arms.DONE).read_text(encoding="utf-8")),
+        seeds=seeds,
+        accuracy=np.where(outcome["finite"], correct.mean(1), np.nan),
+        loss=np.where(outcome["finite"], outcome["losses"], np.nan),
+        correct=correct,
+        curves=[read_rows(own / f"seed-{seed}") for seed in seeds],
+        measurements=measuring.load(own / "measurements.npz"),
+        pictures=pictures,
+    )
+
+
+def write(results: Results, folder: Path) -> None:
+    """Writes results.csv, summary.csv and table.tex."""
+    workdir.write_text(folder / "results.csv", _csv(seed_rows(results)))
+    workdir.write_text(folder / "summary.csv", _csv(arm_rows(results)))
+    workdir.write_text(folder / "table.tex", latex(results))
+
+
+def seed_rows(results: Results) -> list[dict]:
+    """One row for each arm and seed; an empty cell where training diverged."""
+    rows = []
+    for each in results.arms:
+        for k, seed in enumerate(each.seeds):
+            row = {
+                "arm": each.arm.name,
+                "seed": int(seed),
+                "test_accuracy": each.accuracy[k],
+                "test_loss": each.loss[k],
+            }
+            row |= {name: values[k] for name, values in each.figures.items()}
+            rows.append(row | _costs(each.record))
+    return rows
+
+
+def arm_rows(results: Results) -> list[dict]:
+    """One row for each arm: mean, spread and interval of its accuracy, and its difference to the baseline, in %."""
+    rows = []
+    for each in results.arms:
+        summary = statistics.summarise(100 * each.accuracy)
+        low, high = summary.interval or (None, None)
+        row = {
+            "arm": each.arm.name,
+            "n": summary.n,
+            "accuracy": summary.mean,
+            "sd": summary.sd,
+            "low": low,
+            "high": high,
+        }
+        compared = results.comparisons.get(each.arm.name)
+        for name in ("difference", "p", "p_holm", "effect", "detectable"):
+            row[name] = getattr(compared, name, None)
+        row["difference_low"], row["difference_high"] = (compared and compared.interval) or (None, None)
+        images = compared and compared.images
+        for name in ("better", "worse", "p_images", "p_images_holm"):
+            row[name] = getattr(images, name, None)
+        row |= {name: _mean(values) for name, values in each.figures.items()}
+        rows.append(row | _costs(each.record))
+    return rows
+
+
+def _mean(values):
+    return float(np.nanmean(values)) if np.isfinite(values).any() else None
+
+
+def _costs(record):
+    seeds = record["study"]["seeds"]
+    return {
+        "parameters": record["parameters"],
+        "multiply_adds": record["multiply_adds"],
+        "seconds_per_seed": record["seconds"] / seeds,
+        "images_per_second": record["images_per_second"],
+        "memory_mib_per_seed": record["memory"] / record["together"] / 2**20,
+    }
+
+
+def _csv(rows):
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    cell = lambda value: (
+        "" if value is None or value != value else f"{value:.6g}" if isinstance(value, float) else value
+    )
+    table.writerows([cell(row.get(name)) for name in columns] for row in rows)
+    return text.getvalue()
+
+
+def text(results: Results) -> str:
+    """The arms and their differences to the baseline, for a terminal."""
+    rows = arm_rows(results)
+    width = max([len(row["arm"]) for row in rows], default=0)
+    lines = []
+    for row in rows:
+        line = f"{row['arm']:<{width}}  "
+        line += "failed" if row["accuracy"] is None else f"{row['accuracy']:6.2f} %"
+        line += "" if row["sd"] is None else f" +- {row['sd']:.2f}"
+        if row["difference"] is not None:
+            line += f"  {row['difference']:+.2f}"
+            if row["difference_low"] is not None:
+                line += f" [{row['difference_low']:+.2f}, {row['difference_high']:+.2f}]"
+            line += "" if row["p_holm"] is None else f"  p {row['p_holm']:.3g}"
+        lines.append(f"{line}  n = {row['n']}")
+    for (one, other), compared in results.pairs.items():
+        line = f"{one} - {other}: {compared.difference:+.2f}"
+        if compared.interval:
+            line += " [{:+.2f}, {:+.2f}]".format(*compared.interval)
+        lines.append(line + ("" if compared.p is None else f"  p {compared.p:.3g}"))
+    lines += [f"{name}: no result{': ' * bool(why)}{why}" for name, why in results.unfinished.items()]
+    return "\n".join(lines)
+
+
+def latex(results: Results) -> str:
+    """The table of arms for a paper: needs the package booktabs."""
+    shown = {"consistency": "consistency", "circular_consistency": "circular", "swapped_accuracy": "swapped"}
+    rows = arm_rows(results)
+    extra = [name for name in shown if any(row.get(name) is not None for row in rows)]
+    heads = [
+        "arm",
+        "parameters",
+        "accuracy, \\%",
+        "difference",
+        "$p$ (Holm)",
+        *(f"{shown[name]}, \\%" for name in extra),
+    ]
+    lines = [
+        f"% {results.study.experiment}: {results.study.study.seeds} seeds; accuracy mean $\\pm$ sd; difference to "
+        f"{results.study.baseline} with its 95 \\% interval, in points",
+        f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
+        "\\toprule",
+        " & ".join(heads) + " \\\\",
+        "\\midrule",
+    ]
+    for row in rows:
+        spread = "" if row["sd"] is None else f" $\\pm$ {row['sd']:.2f}"
+        accuracy = "--" if row["accuracy"] is None else f"{row['accuracy']:.2f}{spread}"
+        difference = "--"
+        if row["difference"] is not None:
+            difference = f"${row['difference']:+.2f}$"
+            if row["difference_low"] is not None:
+                difference += f" $[{row['difference_low']:+.2f}, {row['difference_high']:+.2f}]$"
+        cells = [row["arm"].replace("_", "\\_"), f"{row['parameters']:,}", accuracy, difference, p_value(row["p_holm"])]
+        cells += ["--" if row.get(name) is None else f"{100 * row[name]:.1f}" for name in extra]
+        lines.append(" & ".join(cells) + " \\\\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value as papers print it."""
+    return "--" if p is None else "$<$ 0.001" if p < 0.001 else f"{p:.3f}"

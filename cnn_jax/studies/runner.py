@@ -1,0 +1,147 @@
+"""A whole study: its arms one after the other, and what they add up to.
+
+The workdir of a study:
+
+study.json     the arms, the base, the protocol; a study continues only under the same ones
+starts.jsonl   as of a run
+arms/NAME/     see `arm.py`
+results.csv    one row for each arm and seed
+summary.csv    one row for each arm, with its difference to the baseline
+table.tex      the same, for a paper
+report.html
+"""
+
+import dataclasses
+import time
+import traceback
+from pathlib import Path
+
+import jax
+
+from cnn_jax import workdir
+from cnn_jax.errors import EXIT_INTERRUPTED, UsageError, UserError
+from cnn_jax.models import outline
+from cnn_jax.models.summary import summarise
+from cnn_jax.studies import arm as arms
+from cnn_jax.studies.side_by_side import one_device, spread
+from cnn_jax.studies.study import Arm, Study
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """The size of an arm's network.
+
+    Attributes:
+      parameters: trainable numbers.
+      multiply_adds: of one image.
+    """
+
+    parameters: int
+    multiply_adds: int
+
+
+def cost(study: Study, arm: Arm) -> Cost:
+    """The size of an arm's network; nothing is computed.
+
+    Raises:
+      UsageError: a layer does not fit its input.
+    """
+    try:
+        session = one_device(study.settings(arm))
+        rows = summarise(outline(session.settings.model, session.image_shape, session.classes))
+    except UsageError as error:
+        raise UsageError(f"arm {arm.name!r} of {study.experiment}: {error}") from None
+    return Cost(sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows))
+
+
+def checked(study: Study) -> dict[str, Cost]:
+    """The sizes of the chosen arms' networks.
+
+    Raises:
+      UsageError: a network cannot be built, or an arm has another number of parameters than the baseline and does
+        not say why.
+    """
+    costs = {arm.name: cost(study, arm) for arm in study.chosen}
+    expected = costs[study.baseline].parameters
+    silent = [
+        f"arm {arm.name!r} has {costs[arm.name].parameters:,} parameters, and the baseline {study.baseline!r} has "
+        f"{expected:,}"
+        for arm in study.chosen
+        if costs[arm.name].parameters != expected and not arm.parameters
+    ]
+    if silent:
+        raise UsageError(
+            "\n".join(silent) + "\nsay why in the arm's `parameters`, or change it so that the numbers are equal"
+        )
+    return costs
+
+
+def plan(study: Study) -> str:
+    """What a study would do, as a table: arms, their size, and what differs from the base."""
+    costs = checked(study)
+    baseline = costs[study.baseline]
+    lines = [
+        f"{study.experiment}: {len(study.chosen)} arms x {study.study.seeds} seeds, {study.base.train.duration} of "
+        f"{study.base.data.name}, baseline {study.baseline}",
+        f"measured: accuracy{''.join(', ' + name for name in study.study.measurements)}",
+        "",
+    ]
+    heads = ("arm", "parameters", "multiply-adds", "what differs")
+    cells = [heads]
+    for arm in study.chosen:
+        size = costs[arm.name]
+        words = " ".join(arm.changes) or "(the base)"
+        if size.parameters != baseline.parameters:
+            words += f"  [{size.parameters - baseline.parameters:+,} parameters: {arm.parameters}]"
+        cells.append((arm.name, f"{size.parameters:,}", f"{size.multiply_adds:,}", words))
+    widths = [max(len(row[column]) for row in cells) for column in range(3)]
+    for name, parameters, adds, words in cells:
+        lines.append(f"{name:<{widths[0]}}  {parameters:>{widths[1]}}  {adds:>{widths[2]}}  {words}".rstrip())
+    return "\n".join(lines)
+
+
+def run(study: Study, folder: Path, say) -> list[str]:
+    """Trains and measures all arms that are not finished; the failures, a line each.
+
+    Args:
+      study: the study.
+      folder: its workdir, claimed by the caller.
+      say: prints a line.
+
+    Raises:
+      UserError: a signal asked to stop, with exit code 75; or see the message.
+    """
+    checked(study)
+    count = study.study.seeds
+    spread(study.base.parallel, min(study.study.together or count, count))
+    workdir.store_study(folder, study)
+    workdir.record_start(
+        folder, study.base, devices=[str(device) for device in jax.devices()], study=dataclasses.asdict(study.study)
+    )
+    chosen, failures = study.chosen, []
+    (folder / "arms").mkdir(exist_ok=True)
+    for place, arm in enumerate(chosen, 1):
+        own = arms.folder_of(folder, arm)
+        title = f"arm {place}/{len(chosen)} {arm.name}"
+        if arms.is_finished(own):
+            say(f"{title}: already done")
+            continue
+        say(f"{title}: {count} seeds{''.join(', ' + change for change in arm.changes)}")
+        began = time.perf_counter()
+        failure = arms.failure_of(folder, arm)
+        try:
+            arms.run(study, arm, own, say)
+        except UserError as error:
+            if error.exit_code == EXIT_INTERRUPTED:
+                raise
+            failures.append(f"arm {arm.name} failed: {error}")
+            failure.write_text(str(error), encoding="utf-8")
+        except Exception as error:  # whatever breaks one arm must not cost the others their hours
+            failures.append(f"arm {arm.name} failed: {type(error).__name__}: {error} (details in {failure})")
+            failure.write_text(traceback.format_exc(), encoding="utf-8")
+        else:
+            failure.unlink(missing_ok=True)
+            say(f"{title}: done in {time.perf_counter() - began:.0f} s")
+            continue
+        say(failures[-1])
+    return failures

@@ -1,0 +1,37 @@
+"""Paddings on MNIST: what lies beyond the edge, and what becomes of digits near the border.
+
+Six fills of "same" padding, with the same number of parameters; then no padding and full padding, whose maps have other
+sizes. Besides accuracy: digits moved to the border, activation at the edge of the maps, and how well a linear probe
+reads from the last maps where it is looking.
+
+Command: python launch.py --experiment=padding_mnist
+
+Protocol: as pooling_mnist.
+"""
+
+from cnn_jax.config import Config, Data, Evaluation, LeNet, Log, Optimizer, Padding, Protocol, Schedule, Train
+from cnn_jax.studies.study import Arm, Study
+
+
+def study() -> Study:
+    """The arms."""
+    fills = ("reflect", "replicate", "circular", "symmetric", "partial")
+    size = "maps of another size, and with them the first dense layer"
+    return Study(
+        base=Config(
+            model=LeNet(activation="relu", padding=Padding(mode="same")),
+            data=Data(name="mnist"),
+            optimizer=Optimizer(name="adam", learning_rate=2e-3),
+            schedule=Schedule(name="cosine", warmup="0.5 epochs"),
+            train=Train(batch_size=128, duration="5 epochs"),
+            evaluation=Evaluation(every="1 epochs"),
+            log=Log(every="0.2 epochs", tensorboard=False),
+        ),
+        arms=(
+            Arm(name="zero"),
+            *(Arm(name=fill, changes=(f"model.padding.fill={fill}",)) for fill in fills),
+            *(Arm(name=mode, changes=(f"model.padding.mode={mode}",), parameters=size) for mode in ("valid", "full")),
+        ),
+        baseline="zero",
+        study=Protocol(seeds=10, measurements=("consistency", "border", "edges", "position"), images=2000),
+    )

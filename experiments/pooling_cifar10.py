@@ -1,0 +1,52 @@
+"""Poolings in a small AlexNet on CIFAR-10: twelve arms, five seeds each. For a GPU.
+
+Command: python launch.py --experiment=pooling_cifar10
+
+Protocol: all 50,000 images train, one schedule for all arms, untuned; the last step's parameters count. The 10,000 test
+images are measured once, at the end.
+"""
+
+from cnn_jax.config import (
+    AlexNetSmall,
+    Augment,
+    Config,
+    Data,
+    Evaluation,
+    Log,
+    Optimizer,
+    Pool,
+    Protocol,
+    Schedule,
+    Train,
+)
+from cnn_jax.studies.study import Arm, Study
+
+
+def study() -> Study:
+    """The arms."""
+    pool = lambda name, *changes, **rest: Arm(name=name, changes=(f"model.pool.kind={name}", *changes), **rest)
+    return Study(
+        base=Config(
+            model=AlexNetSmall(norm="batch", pool=Pool(window=3, stride=2)),
+            data=Data(name="cifar10", size=40, crop=32, mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)),
+            augment=Augment(flip=True),
+            optimizer=Optimizer(name="sgd", learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
+            schedule=Schedule(name="cosine", warmup="1 epochs"),
+            train=Train(batch_size=128, duration="30 epochs"),
+            evaluation=Evaluation(every="2 epochs"),
+            log=Log(every="0.5 epochs", tensorboard=False),
+        ),
+        arms=(
+            Arm(name="max"),
+            *map(pool, ("average", "min", "lp", "soft", "max_average", "stochastic", "max_blur", "aps")),
+            pool("gated", parameters="a gate of nine weights a layer"),
+            pool("strided", parameters="padded strides round sizes up: a larger last map"),
+            Arm(
+                name="max_2x2",
+                changes=("model.pool.window=2",),
+                parameters="a last map of 4x4 in place of 3x3",
+            ),
+        ),
+        baseline="max",
+        study=Protocol(seeds=5, measurements=("consistency", "circular", "shift_map"), images=2000),
+    )

@@ -1,0 +1,35 @@
+"""Poolings on 1,797 real digits: eight kinds in a ReLU LeNet, five seeds each, in a few minutes on a laptop.
+
+What pooling does to accuracy is small here; what it does under shifts is not. Every arm has the same weights to begin
+with, the same order of images and the same number of parameters; only the two poolings differ.
+
+Command: python launch.py --experiment=pooling_digits
+
+Protocol: 1,437 images train, 360 test, which choose nothing; the last step's parameters count.
+"""
+
+from cnn_jax.config import Config, Data, Evaluation, LeNet, Log, Optimizer, Protocol, Schedule, Train
+from cnn_jax.studies.study import Arm, Study
+
+
+def study() -> Study:
+    """The arms."""
+    kinds = ("average", "min", "lp", "soft", "max_average", "stochastic")
+    return Study(
+        base=Config(
+            model=LeNet(activation="relu"),
+            data=Data(name="digits"),
+            optimizer=Optimizer(name="adam", learning_rate=2e-3),
+            schedule=Schedule(name="cosine", warmup="1 epochs"),
+            train=Train(batch_size=32, duration="30 epochs"),
+            evaluation=Evaluation(every="5 epochs"),
+            log=Log(every="1 epochs", tensorboard=False),
+        ),
+        arms=(
+            Arm(name="max"),
+            *(Arm(name=kind, changes=(f"model.pool.kind={kind}",)) for kind in kinds),
+            Arm(name="max_blur", changes=("model.pool.kind=max_blur",)),
+        ),
+        baseline="max",
+        study=Protocol(seeds=5, measurements=("consistency", "shift_map")),
+    )

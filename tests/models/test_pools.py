@@ -1,0 +1,175 @@
+"""Every kind of pooling inside the networks: layouts, seeds under vmap, random draws, shift invariance."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from cnn_jax import config, overrides
+from cnn_jax.errors import UsageError
+from cnn_jax.layers.pooling import POOLS, make_pool
+from cnn_jax.models import make_model, needs_keys, outline, summary
+from cnn_jax.models.alexnet import _Stack, _Stacked
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+KEY = jax.random.key(2)
+SIDE = 12
+KINDS = [kind for kind in POOLS if kind != "pyramid"]
+
+
+def images(count=2, side=SIDE):
+    return np.random.default_rng(0).uniform(0, 1, (count, side, side, 1)).astype(np.float32)
+
+
+def lenet(layout="NHWC", edge="zero", activation="relu", **pool):
+    padding = config.Padding(mode="same", fill=edge)
+    settings = config.LeNet(layout=layout, padding=padding, activation=activation, pool=config.Pool(**pool))
+    return make_model(settings, (SIDE, SIDE, 1), 10, KEY)
+
+
+def run(model, x, keys=None, training=False):
+    graph, state = nnx.split(model)
+    return jax.jit(lambda state, x, keys: nnx.merge(graph, state)(x, keys, training))(state, x, keys)
+
+
+def test_the_layouts_are_one_network():
+    """In training, with the same draws; the layers of every kind are compared in tests/layers/test_pooling_kinds.py."""
+    keys = jax.random.split(KEY, 2)
+    both = (run(lenet(layout, kind="stochastic"), images(), keys, True) for layout in ("NHWC", "CHWN"))
+    (nhwc, maps), (chwn, others) = both
+    np.testing.assert_allclose(nhwc, chwn, rtol=1e-4, atol=1e-5)
+    assert maps.keys() == others.keys() == {"conv1", "pool1", "conv2", "pool2"}
+    for name in maps:
+        np.testing.assert_allclose(maps[name], others[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    windows = np.stack([maps["conv1"][:, i::2, j::2] for i in (0, 1) for j in (0, 1)])
+    assert np.all((windows == maps["pool1"]).any(0))  # an element of each window, and not always the largest
+    assert np.any(maps["pool1"] < windows.max(0))
+
+
+MODELS = {  # sides that they take with a window of 3
+    "lenet": 32, "lenet5": 36, "alexnet": 224, "alexnet_owt": 224, "alexnet_bn": 224, "alexnet_notebook": 256,
+    "alexnet_small": 32,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_takes_a_kind_by_override(name):
+    """As `--set model.pool.kind=soft --set model.pool.window=3` does."""
+    side = MODELS[name]
+    plain = config.MODELS[name](layout="NHWC")
+    settings = overrides.apply(config.Config(model=plain), ["model.pool.kind=soft", "model.pool.window=3"]).model
+    rows = summary.summarise(outline(settings, (side, side, 3), 10))
+    assert sum(row.kind.startswith("soft pooling 3x3, stride 2") for row in rows) >= 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_fits_alexnet(kind):
+    """With the maps of plain pooling, but where regions are drawn and where there is no window."""
+    plain = config.AlexNetSmall(width=8, layout="NHWC")
+    rows = lambda pool: summary.summarise(outline(dataclasses.replace(plain, pool=pool), (32, 32, 3), 10))
+    kinds, plain = rows(dataclasses.replace(plain.pool, kind=kind)), rows(plain.pool)
+    if kind not in ("fractional", "strided"):
+        assert [row.output for row in kinds] == [row.output for row in plain]
+    if kind in ("conv", "conv_max", "conv_blur", "lip"):
+        assert sum(row.multiply_adds for row in kinds) > sum(row.multiply_adds for row in plain)
+
+
+def test_the_stride_of_a_pooling_left_out_is_the_convolutions():
+    sizes = lambda model: [layer.output_shape[0] for layer in model.parts() if len(layer.output_shape) == 3]
+    pool = config.Pool(kind="strided")
+    assert sizes(outline(config.LeNet(layout="NHWC", pool=pool), (28, 28, 1), 10)) == [12, 12, 4, 4]
+    assert sizes(outline(config.LeNet5(layout="NHWC", pool=pool), (32, 32, 1), 10)) == [14, 14, 5, 5, 1]
+    alexnet = config.AlexNetSmall(layout="NHWC", pool=pool)
+    assert sizes(outline(alexnet, (32, 32, 3), 10)) == [16, 16, 8, 8, 8, 8, 4, 4]
+
+
+@pytest.mark.parametrize("last, features", [("average", 16), ("lp", 16), ("pyramid", 16 * 14)])
+def test_the_last_pooling_before_a_dense_layer(last, features):
+    settings = config.LeNet(layout="NHWC", padding=config.Padding(mode="same"), pool=config.Pool(last=last))
+    graph, state = nnx.split(model := outline(settings, (SIDE, SIDE, 1), 10))
+    assert model.dense1.input_shape == (features,) and model.pool1.output_shape == (6, 6, 6)
+    logits, maps = jax.eval_shape(lambda state, x: nnx.merge(graph, state)(x), state, images())
+    assert logits.shape == (2, 10) and ("pool2" in maps) == (last != "pyramid")
+    settings = config.AlexNetSmall(width=8, layout="NHWC", pool=config.Pool(window=3, last=last))
+    graph, state = nnx.split(model := outline(settings, (32, 32, 3), 10))
+    assert model.dense1.input_shape == (2 * features,)
+    logits, _ = jax.eval_shape(lambda state, x: nnx.merge(graph, state)(x), state, jnp.zeros((2, 32, 32, 3)))
+    assert logits.shape == (2, 10)
+
+
+def test_where_a_convolution_follows_every_pooling_none_is_last():
+    pool = config.Pool(last="pyramid")
+    with pytest.raises(UsageError, match="model.pool.last = 'pyramid'.*lenet5"):
+        outline(config.LeNet5(layout="NHWC", pool=pool), (32, 32, 1), 10)
+    with pytest.raises(UsageError, match="model.pool.last = 'pyramid' .*pool1 comes before a convolution"):
+        outline(config.FourLayer(pool=pool), (32, 32, 3), 10)
+    later = outline(config.FourLayer(later_pool=pool), (32, 32, 3), 10)
+    assert later.output.input_shape == (14 * 64,)
+
+
+def test_logits_do_not_change_with_a_circular_shift():
+    """Adaptive polyphase sampling, circular padding, global average pooling; unlike max pooling."""
+    (image,) = images(1)
+    shifted = np.stack([np.roll(image, shift, (0, 1)) for shift in np.ndindex(SIDE, SIDE)])
+
+    def spread(**pool):
+        logits, _ = run(lenet(edge="circular", padding="same", last="average", **pool), shifted)
+        return np.abs(logits - logits[0]).max() / np.abs(logits).max()
+
+    assert spread(kind="aps", fill="circular") < 1e-5 < 1e-3 < spread(kind="max")
+
+
+def test_min_and_max_pooling_are_one_network_with_tanh():
+    """tanh is odd: with the signs of weights and biases before a pooling turned, min becomes -max."""
+    smallest, largest = lenet(activation="tanh", kind="min"), lenet(activation="tanh")
+    draw = np.random.default_rng(0)
+    for name in ("conv1", "conv2"):
+        bias = jnp.asarray(draw.standard_normal(getattr(smallest, name).bias.shape), jnp.float32)
+        getattr(smallest, name).bias[...], getattr(largest, name).bias[...] = bias, -bias
+    largest.conv1.kernel[...] = -largest.conv1.kernel[...]  # conv2's is turned twice, dense1's once
+    largest.dense1.kernel[...] = -largest.dense1.kernel[...]
+    (ours, _), (theirs, _) = run(smallest, images()), run(largest, images())
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["tree", "conv"])
+def test_seeds_side_by_side_are_seeds_alone(kind):
+    """Initial weights under an outer vmap, and what the layers make of them."""
+    pool = config.Pool(kind=kind)
+
+    def one(key):
+        layer = make_pool("pool", (6, 6, 3), pool, "CHWN", key=key)
+        return layer(np.ones((3, 6, 6, 2), np.float32)), nnx.to_pure_dict(nnx.state(layer, nnx.Param))
+
+    keys = jax.random.split(KEY, 2)
+    both, alone = jax.jit(lambda keys: (jax.vmap(one)(keys), one(keys[1])))(keys)
+    jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours[1], theirs, rtol=1e-5, atol=1e-6), both, alone)
+    assert np.any(both[0][0] != both[0][1])
+
+
+class Tiny(_Stacked, nnx.Module):
+    """What makes up the AlexNets, with one convolution."""
+
+    pooled = {"conv1": "pool"}
+
+    def __init__(self, settings, image_shape, classes, key):
+        stack = _Stack(self, settings, image_shape, key)
+        stack.conv("conv1", 2, 3, "he_normal", padding=1).activation().pool("pool1", last=True)
+        stack.flatten().dense("output", classes, "he_normal")
+
+
+def test_random_pooling_needs_keys_and_training():
+    stochastic = config.Pool(kind="stochastic")
+    assert needs_keys(config.LeNet(pool=stochastic)) and needs_keys(config.LeNet(dropout=0.1))
+    assert needs_keys(config.FourLayer(later_pool=stochastic))
+    assert not needs_keys(config.LeNet()) and not needs_keys(config.PositionNet())
+    assert not needs_keys(config.LeNet(pool=config.Pool(kind="mixed", learned=True)))
+    model = Tiny(config.AlexNetSmall(pool=stochastic), (SIDE, SIDE, 1), 5, KEY)
+    ways = lambda x, keys: [model(x, *how)[0] for how in ((keys, True), (keys[::-1], True), (keys,), (None, True), ())]
+    drawn, other, *evaluated = jax.jit(ways)(images(), jax.random.split(KEY, 2))
+    assert np.any(drawn != other) and np.any(drawn != evaluated[0])
+    np.testing.assert_array_equal(evaluated[0], evaluated[1])
+    np.testing.assert_array_equal(evaluated[0], evaluated[2])
