@@ -21,7 +21,7 @@ def study() -> Study:
             data=Data(name="digits"),
             optimizer=Optimizer(name="adam", learning_rate=2e-3),
             schedule=Schedule(name="cosine", warmup="1 epochs"),
-            train=Train(batch_size=32, duration="30 epochs"),
+            train=Train(batch_size=32, duration="20 epochs"),
             evaluation=Evaluation(every="5 epochs"),
             log=Log(every="1 epochs", tensorboard=False),
         ),

@@ -98,16 +98,32 @@ def measure(study: Study, seeds: Seeds, variables, test: Dataset) -> dict:
 
 
 def cumulative_strides(seeds: Seeds, maps: dict) -> dict[str, int]:
-    """For each layer with maps that are large enough to be moved: the product of its own and all earlier strides."""
+    """For each layer with maps that are large enough to be moved: the product of its own and all earlier strides.
+
+    It ends where a layer has no stride, as fractional pooling.
+    """
     model = outline(seeds.settings.model, seeds.session.image_shape, seeds.session.classes)
     strides, product = {}, 1
     for layer in model.parts():
-        placed = getattr(layer, "geometry", None)
-        if isinstance(placed, Geometry):
-            product *= placed.stride[0]
-        if layer.name in maps and min(layer.output_shape[:2]) > 2:
+        if layer.name not in maps:
+            continue
+        stride = _stride(layer)
+        if stride is None:
+            break
+        product *= stride
+        if min(layer.output_shape[:2]) > 2:
             strides[layer.name] = product
     return strides
+
+
+def _stride(layer):
+    """By which the layer's maps are smaller than its input; None where that is no whole number of pixels."""
+    if not isinstance(getattr(layer, "geometry", None), Geometry):
+        return 1  # normalisation
+    if not getattr(layer, "dense", False):
+        return layer.geometry.stride[0]
+    ratio = layer.input_shape[0] / layer.output_shape[0]  # windows lie at every pixel, and are sampled afterwards
+    return round(ratio) if abs(ratio - round(ratio)) < 0.2 else None
 
 
 def joined(groups: list[dict]) -> dict:
