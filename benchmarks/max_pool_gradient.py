@@ -2,11 +2,11 @@
 
     python benchmarks/max_pool_gradient.py
 
-One line per shape and layout: the fastest round of each in ms, and the median over rounds of the ratio of two runs
+One line per shape and layout: the fastest round of each in ms, and the median over rounds of the ratio of two turns
 that followed each other. Stops with an error if the two outputs or gradients differ.
 
-Measured with jax 0.10.2 on 2 cores of an AMD EPYC that other work shared, three times: ratios of 6 to 16 at AlexNet's
-pools (32x55x55x64: 8 to 11; fastest rounds 101 to 180 ms against 7 to 18), 2 to 5 at LeNet's.
+Measured with jax 0.10.2 on 2 cores of an AMD EPYC, twice: at 32x55x55x64 a ratio of 14 and 15 for NHWC, 13 and 8 for
+CHWN (97 to 105 ms against 6 to 8).
 """
 
 import argparse
@@ -54,11 +54,13 @@ def compiled(pool, placed, x, cotangent):
 
 
 def milliseconds(function, *arguments):
-    """Of one run, after another that puts caches and memory into the state that this function leaves them in."""
+    """Of one run: the mean over a fifth of a second, after a run that puts caches and memory into their usual state."""
     jax.block_until_ready(function(*arguments))
-    start = time.perf_counter()
-    jax.block_until_ready(function(*arguments))
-    return 1e3 * (time.perf_counter() - start)
+    start, runs = time.perf_counter(), 0
+    while time.perf_counter() - start < 0.2:
+        jax.block_until_ready(function(*arguments))
+        runs += 1
+    return 1e3 * (time.perf_counter() - start) / runs
 
 
 def compare(name, shape, window, stride, layout, rounds):

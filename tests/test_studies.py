@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import signal
 import subprocess
 import time
 
@@ -56,15 +58,25 @@ def test_every_arm_and_seed_has_its_row(whole):
     assert "\\begin{tabular}" in (folder / "table.tex").read_text()
 
 
-def test_a_study_that_was_killed_ends_as_one_that_was_not(env, whole, tmp_path):
-    expected, folder = whole[0], tmp_path / "study"
-    process = subprocess.Popen(command(*WORDS, f"--workdir={folder}"), env=env, stderr=subprocess.DEVNULL)
-    saved = lambda: list((folder / "arms" / "average" / "checkpoints").glob("*/checkpoints/[24]"))
+def interrupted(env, folder, arm, send):
+    """Starts the study, sends it a signal once a checkpoint of the arm is there; its exit status and last line."""
+    words = command(*WORDS, f"--workdir={folder}")
+    process = subprocess.Popen(words, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    saved = lambda: list((folder / "arms" / arm / "checkpoints").glob("*/checkpoints/[24]"))
     deadline = time.monotonic() + 200
     while not saved() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -9
+    process.send_signal(send)
+    said = process.communicate()[1]
+    return process.returncode, said.splitlines()[-1]
+
+
+def test_a_study_that_was_killed_ends_as_one_that_was_not(env, whole, tmp_path):
+    expected, folder = whole[0], tmp_path / "study"
+    status, last = interrupted(env, folder, "max", signal.SIGTERM)
+    assert status == 75
+    assert re.fullmatch("error: stopped by a signal .*; the same command continues", last)
+    assert interrupted(env, folder, "average", signal.SIGKILL)[0] == -signal.SIGKILL
     assert (folder / "arms" / "max" / "arm.json").exists()
     assert not (folder / "arms" / "average" / "arm.json").exists()
     done = launch(env, *WORDS, f"--workdir={folder}")

@@ -13,29 +13,23 @@ checkpoints/       all seeds together, while the arm is being trained
 import contextlib
 import dataclasses
 import shutil
-import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax import config, workdir
-from cnn_jax.data.source import Dataset
-from cnn_jax.errors import EXIT_INTERRUPTED, UserError
 from cnn_jax.layers.pooling import Pooling
 from cnn_jax.models import outline
 from cnn_jax.models.summary import summarise
-from cnn_jax.reporting.progress import Clock, make_progress
 from cnn_jax.run import FLOPS, Session
 from cnn_jax.studies import measuring
 from cnn_jax.studies.side_by_side import Seeds
 from cnn_jax.studies.study import Arm, Study
+from cnn_jax.studies.training import train
 from cnn_jax.training.checkpoints import Checkpoints
-from cnn_jax.training.loop import Interruption, Pace
-from cnn_jax.training.metrics import MetricFiles
-from cnn_jax.training.state import TrainState, zero_totals
-from cnn_jax.training.timetable import Timetable
+from cnn_jax.training.loop import Interruption
+from cnn_jax.training.state import TrainState
 
 DONE = "arm.json"
 
@@ -55,144 +49,39 @@ def is_finished(folder: Path) -> bool:
     return (folder / DONE).exists()
 
 
-def run(study: Study, arm: Arm, folder: Path, say) -> None:
+def run(study: Study, arm: Arm, folder: Path, interruption: Interruption) -> None:
     """Trains, measures and stores an arm; continues where a killed one stopped.
 
     Args:
       study: the study.
       arm: one of its arms.
       folder: of the arm.
-      say: prints a line.
+      interruption: tells whether a signal asked to stop.
 
     Raises:
-      UserError: a signal asked to stop, with exit code 75; or see the message.
+      UserError: a signal asked to stop, with exit code 75; or a save failed.
     """
     settings = study.settings(arm)
     folder.mkdir(parents=True, exist_ok=True)
     session = Session(dataclasses.replace(settings, parallel="jit"))
-    train, test = session.load("train"), session.load("test")
+    training, test = session.load("train"), session.load("test")
     watched = session.load("validation") if settings.data.validation else test
     first, count = settings.seed, study.study.seeds
     together = min(study.study.together or count, count)
     groups = [list(range(first + k, min(first + k + together, first + count))) for k in range(0, count, together)]
     parts = []
     for numbers in groups:
-        with contextlib.closing(Seeds(settings, numbers, train)) as seeds:
-            state, costs = _train(seeds, folder, watched, say)
-            parts.append(_measure(study, seeds, state, test) | costs)
+        with contextlib.closing(Seeds(settings, numbers, training)) as seeds:
+            folders = [_seed_folder(folder, number) for number in numbers]
+            for each in folders:
+                each.mkdir(exist_ok=True)
+            flops = FLOPS * multiply_adds(session)
+            own = folder / "checkpoints" / seeds.name
+            state, costs = train(seeds, own, folders, watched, flops, interruption)
+            parts.append(_measure(study, seeds, state, test) | costs | {"steps": seeds.total})
             _store_runs(seeds, state, folder)
     _store(study, arm, folder, parts)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-
-
-def _train(seeds: Seeds, folder, watched: Dataset, say) -> tuple[TrainState, dict]:
-    """The last states of a group of seeds, and what they cost."""
-    settings, total = seeds.settings, seeds.total
-    for number in seeds.numbers:
-        _seed_folder(folder, number).mkdir(exist_ok=True)
-    times = lambda every: Timetable(every, total, seeds.plan.examples, settings.train.batch_size)
-    rows, evaluations, saves = (times(part.every) for part in (settings.log, settings.evaluation, settings.checkpoint))
-    after = lambda step: min(end for table in (rows, evaluations, saves) if (end := table.after(step)) is not None)
-    with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(folder / "checkpoints" / seeds.name)))
-        latest = checkpoints.latest()
-        state = seeds.initial()
-        if latest is not None:
-            state = seeds.placed(checkpoints.restore(latest, state))
-        step = int(state.step)
-        files = [
-            stack.enter_context(
-                contextlib.closing(MetricFiles(_seed_folder(folder, number), step, settings.log.tensorboard))
-            )
-            for number in seeds.numbers
-        ]
-        clock = Clock(
-            settings.train.batch_size * len(seeds.numbers), files[0].seconds, FLOPS * multiply_adds(seeds.session)
-        )
-        progress = stack.enter_context(make_progress(total, step))
-        interruption = stack.enter_context(Interruption())
-        if latest is not None:
-            progress.say(f"continuing from step {step:,}")
-        pace, program, memory = Pace(seeds.most_steps), None, 0
-        coming = seeds.begin(step, min(step + 1, after(step))) if step < total else None
-        stop = min(step + 1, after(step)) if step < total else step
-        while step < total:
-            asked = time.perf_counter()
-            data = coming.result()
-            waited = time.perf_counter() - asked
-            if program is None:
-                program, memory = seeds.compiled(state, data)
-                asked = time.perf_counter()
-            state, _ = program(state, data, np.int32(stop - step))
-            ahead = min(stop + pace.steps, after(stop)) if stop < total else stop
-            coming = seeds.begin(stop, ahead) if stop < total else None
-            totals = jax.device_get(state.totals)
-            seconds = time.perf_counter() - asked
-            clock.note(stop - step, seconds, waited)
-            pace.note(stop - step, seconds)
-            step, stop = stop, ahead
-            progress.step(step, *_means(totals), clock)
-            if step in rows:
-                state = _write_training_rows(seeds, files, state, step)
-            if step in evaluations:
-                _evaluate(seeds, files, progress, state, watched, step)
-            if step in saves or interruption.asked:
-                for file in files:
-                    file.flush()
-                checkpoints.save(step, state, settings, None)
-            if interruption.asked:
-                checkpoints.wait()
-                raise UserError(
-                    f"stopped by a signal at step {step:,} of this arm; the same command continues", EXIT_INTERRUPTED
-                )
-        for file in files:
-            file.write_timing({"step": step, "seconds": round(clock.seconds, 3)})
-        return state, {"seconds": clock.seconds, "images_per_second": clock.mean_rate, "memory": memory}
-
-
-def _means(totals):
-    """Loss and accuracy since the last training row, mean over the seeds."""
-    return float(np.mean(totals.loss / totals.steps)), float(np.mean(totals.correct / totals.examples))
-
-
-def _write_training_rows(seeds, files, state, step):
-    totals = jax.device_get(state.totals)
-    rate = float(seeds.schedule(step - 1))
-    for k, file in enumerate(files):
-        row = {
-            "step": step,
-            "epoch": seeds.plan.epoch(step),
-            "split": "train",
-            "loss": float(totals.loss[k]) / int(totals.steps[k]),
-            "accuracy": int(totals.correct[k]) / int(totals.examples[k]),
-            "top5": None,
-            "learning_rate": rate,
-            "gradient_norm": float(totals.gradient_norm[k]),
-        }
-        file.write(row)
-    zero = jax.tree.map(lambda x: jnp.zeros(len(files), x.dtype), zero_totals())
-    return seeds.placed(state._replace(totals=zero))
-
-
-def _evaluate(seeds, files, progress, state, watched, step):
-    probabilities, losses = seeds.ask(state.evaluated, watched.images, watched.labels)
-    right = probabilities.argmax(-1) == watched.labels
-    rows = [
-        {
-            "step": step,
-            "epoch": seeds.plan.epoch(step),
-            "split": watched.split,
-            "loss": float(np.mean(losses[k], dtype=np.float64)),
-            "accuracy": float(right[k].mean()),
-            "top5": None,
-            "learning_rate": None,
-            "gradient_norm": None,
-        }
-        for k in range(len(files))
-    ]
-    for file, row in zip(files, rows):
-        file.write(row)
-    progress.row(rows[0] | {name: float(np.mean([row[name] for row in rows])) for name in ("loss", "accuracy")})
 
 
 def _measure(study, seeds, state, test) -> dict:
@@ -249,6 +138,7 @@ def _store(study: Study, arm: Arm, folder: Path, parts: list[dict]) -> None:
     settings = study.settings(arm)
     session = Session(dataclasses.replace(settings, parallel="jit"))
     rows = summarise(outline(session.settings.model, session.image_shape, session.classes))
+    size = settings.train.batch_size
     record = {
         "arm": arm.name,
         "changes": list(arm.changes),
@@ -256,7 +146,7 @@ def _store(study: Study, arm: Arm, folder: Path, parts: list[dict]) -> None:
         "study": dataclasses.asdict(study.study),
         "parameters": sum(row.parameters for row in rows),
         "multiply_adds": sum(row.multiply_adds for row in rows),
-        "seconds": sum(part["seconds"] for part in parts),
+        "seconds": sum(part["steps"] * len(part["seeds"]) * size / part["images_per_second"] for part in parts),
         "images_per_second": float(np.mean([part["images_per_second"] for part in parts])),
         "memory": max(part["memory"] for part in parts),
         "together": max(len(part["seeds"]) for part in parts),

@@ -25,6 +25,7 @@ from cnn_jax.models.summary import summarise
 from cnn_jax.studies import arm as arms
 from cnn_jax.studies.side_by_side import one_device, spread
 from cnn_jax.studies.study import Arm, Study
+from cnn_jax.training.loop import Interruption
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,28 +121,35 @@ def run(study: Study, folder: Path, say) -> list[str]:
     )
     chosen, failures = study.chosen, []
     (folder / "arms").mkdir(exist_ok=True)
-    for place, arm in enumerate(chosen, 1):
-        own = arms.folder_of(folder, arm)
-        title = f"arm {place}/{len(chosen)} {arm.name}"
-        if arms.is_finished(own):
-            say(f"{title}: already done")
-            continue
-        say(f"{title}: {count} seeds{''.join(', ' + change for change in arm.changes)}")
-        began = time.perf_counter()
-        failure = arms.failure_of(folder, arm)
-        try:
-            arms.run(study, arm, own, say)
-        except UserError as error:
-            if error.exit_code == EXIT_INTERRUPTED:
-                raise
-            failures.append(f"arm {arm.name} failed: {error}")
-            failure.write_text(str(error), encoding="utf-8")
-        except Exception as error:  # whatever breaks one arm must not cost the others their hours
-            failures.append(f"arm {arm.name} failed: {type(error).__name__}: {error} (details in {failure})")
-            failure.write_text(traceback.format_exc(), encoding="utf-8")
-        else:
-            failure.unlink(missing_ok=True)
-            say(f"{title}: done in {time.perf_counter() - began:.0f} s")
-            continue
-        say(failures[-1])
+    with Interruption() as interruption:
+        for place, arm in enumerate(chosen, 1):
+            title = f"arm {place}/{len(chosen)} {arm.name}"
+            if arms.is_finished(arms.folder_of(folder, arm)):
+                say(f"{title}: already done")
+                continue
+            if interruption.asked:
+                raise UserError(f"stopped by a signal before {title}; the same command continues", EXIT_INTERRUPTED)
+            say(f"{title}: {count} seeds{''.join(', ' + change for change in arm.changes)}")
+            began = time.perf_counter()
+            failed = _failure(study, arm, folder, interruption)
+            if failed:
+                failures.append(f"arm {arm.name} failed: {failed}")
+            say(failures[-1] if failed else f"{title}: done in {time.perf_counter() - began:.0f} s")
     return failures
+
+
+def _failure(study, arm, folder, interruption):
+    """Runs an arm; "", or why it failed, which is written beside its folder as well."""
+    path = arms.failure_of(folder, arm)
+    try:
+        arms.run(study, arm, arms.folder_of(folder, arm), interruption)
+    except UserError as error:
+        if error.exit_code == EXIT_INTERRUPTED:
+            raise
+        path.write_text(str(error), encoding="utf-8")
+        return str(error)
+    except Exception as error:  # whatever breaks one arm must not cost the others their hours
+        path.write_text(traceback.format_exc(), encoding="utf-8")
+        return f"{type(error).__name__}: {error} (details in {path})"
+    path.unlink(missing_ok=True)
+    return ""
