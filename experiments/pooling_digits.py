@@ -21,8 +21,8 @@ def study() -> Study:
             data=Data(name="digits"),
             optimizer=Optimizer(name="adam", learning_rate=2e-3),
             schedule=Schedule(name="cosine", warmup="1 epochs"),
-            train=Train(batch_size=32, duration="20 epochs"),
-            evaluation=Evaluation(every="5 epochs"),
+            train=Train(batch_size=32, duration="15 epochs"),
+            evaluation=Evaluation(every="3 epochs"),
             log=Log(every="1 epochs", tensorboard=False),
         ),
         arms=(

@@ -134,7 +134,7 @@ def keras_notebook(name):
         settings, shape, batch, steps = config.LeNet(layout="NHWC"), (28, 28, 1), 32, 20
         optimizer, rate = make_optimizer(config.Optimizer()), 0.001
     else:
-        settings, shape, batch, steps = config.AlexNetNotebook(layout="NHWC"), (215, 215, 3), 8, 4
+        settings, shape, batch, steps = config.AlexNetNotebook(layout="CHWN"), (215, 215, 3), 8, 4
         optimizer, rate = make_optimizer(config.Optimizer(name="sgd", momentum=0.9)), 0.00001
     images, labels = recipe.batches(steps, batch, shape, seed=2)
     network, variables = keras_start(settings, shape)
