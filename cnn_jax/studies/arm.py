@@ -20,11 +20,9 @@ import numpy as np
 
 from cnn_jax import config, workdir
 from cnn_jax.layers.pooling import Pooling
-from cnn_jax.models import outline
-from cnn_jax.models.summary import summarise
-from cnn_jax.run import FLOPS, Session
+from cnn_jax.run import FLOPS
 from cnn_jax.studies import measuring
-from cnn_jax.studies.side_by_side import Seeds
+from cnn_jax.studies.side_by_side import Seeds, cost, network_of, one_device
 from cnn_jax.studies.study import Arm, Study
 from cnn_jax.studies.training import train
 from cnn_jax.training.checkpoints import Checkpoints
@@ -63,7 +61,7 @@ def run(study: Study, arm: Arm, folder: Path, interruption: Interruption) -> Non
     """
     settings = study.settings(arm)
     folder.mkdir(parents=True, exist_ok=True)
-    session = Session(dataclasses.replace(settings, parallel="jit"))
+    session = one_device(settings)
     training, test = session.load("train"), session.load("test")
     watched = session.load("validation") if settings.data.validation else test
     first, count = settings.seed, study.study.seeds
@@ -75,7 +73,7 @@ def run(study: Study, arm: Arm, folder: Path, interruption: Interruption) -> Non
             folders = [_seed_folder(folder, number) for number in numbers]
             for each in folders:
                 each.mkdir(exist_ok=True)
-            flops = FLOPS * multiply_adds(session)
+            flops = FLOPS * cost(session).multiply_adds
             own = folder / "checkpoints" / seeds.name
             state, costs = train(seeds, own, folders, watched, flops, interruption)
             parts.append(_measure(study, seeds, state, test) | costs | {"steps": seeds.total})
@@ -106,11 +104,10 @@ def _pictures(seeds: Seeds, variables, test) -> dict[str, np.ndarray]:
     """What the first seed sees: its first filters, and maps of one image before and after each pooling."""
     one = jax.tree.map(lambda leaf: leaf[:1], variables)
     image = test.images[:1]
-    model = outline(seeds.settings.model, seeds.session.image_shape, seeds.session.classes)
     maps = seeds.maps(one, image)
-    layers = [layer for layer in model.parts() if layer.name in maps]
-    found = {"image": image[0], "filters": np.asarray(variables.params[layers[0].name]["kernel"][0], np.float32)}
-    for before, layer in zip(layers, layers[1:]):
+    seen = [layer for layer in network_of(seeds.session).parts() if layer.name in maps]
+    found = {"image": image[0], "filters": np.asarray(variables.params[seen[0].name]["kernel"][0], np.float32)}
+    for before, layer in zip(seen, seen[1:]):
         if isinstance(layer, Pooling):
             found[f"before {layer.name}"] = maps[before.name][0, 0]
             found[f"after {layer.name}"] = maps[layer.name][0, 0]
@@ -136,16 +133,13 @@ def _store(study: Study, arm: Arm, folder: Path, parts: list[dict]) -> None:
     np.savez_compressed(folder / "pictures.npz", **parts[0]["pictures"])
     measuring.store(folder / "measurements.npz", measuring.joined([part["measurements"] for part in parts]))
     settings = study.settings(arm)
-    session = Session(dataclasses.replace(settings, parallel="jit"))
-    rows = summarise(outline(session.settings.model, session.image_shape, session.classes))
     size = settings.train.batch_size
     record = {
         "arm": arm.name,
         "changes": list(arm.changes),
         "config": config.to_dict(settings),
         "study": dataclasses.asdict(study.study),
-        "parameters": sum(row.parameters for row in rows),
-        "multiply_adds": sum(row.multiply_adds for row in rows),
+        **dataclasses.asdict(cost(one_device(settings))),
         "seconds": sum(part["steps"] * len(part["seeds"]) * size / part["images_per_second"] for part in parts),
         "images_per_second": float(np.mean([part["images_per_second"] for part in parts])),
         "memory": max(part["memory"] for part in parts),
@@ -153,12 +147,6 @@ def _store(study: Study, arm: Arm, folder: Path, parts: list[dict]) -> None:
         "devices": [str(device) for device in jax.devices()],
     }
     workdir.write_json(folder / DONE, record)
-
-
-def multiply_adds(session: Session) -> int:
-    """Of one image."""
-    rows = summarise(outline(session.settings.model, session.image_shape, session.classes))
-    return sum(row.multiply_adds for row in rows)
 
 
 def _seed_folder(folder, number):

@@ -8,9 +8,8 @@ import numpy as np
 from cnn_jax.data import red_green
 from cnn_jax.data.source import Dataset
 from cnn_jax.layers.windows import Geometry
-from cnn_jax.models import outline
 from cnn_jax.studies import feature_maps, measurements
-from cnn_jax.studies.side_by_side import Seeds
+from cnn_jax.studies.side_by_side import Seeds, network_of
 from cnn_jax.studies.study import Study
 
 MAPPED_IMAGES = 64  # that measurements of feature maps use
@@ -102,9 +101,8 @@ def cumulative_strides(seeds: Seeds, maps: dict) -> dict[str, int]:
 
     It ends where a layer has no stride, as fractional pooling.
     """
-    model = outline(seeds.settings.model, seeds.session.image_shape, seeds.session.classes)
     strides, product = {}, 1
-    for layer in model.parts():
+    for layer in network_of(seeds.session).parts():
         if layer.name not in maps:
             continue
         stride = _stride(layer)

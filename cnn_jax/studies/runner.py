@@ -20,39 +20,17 @@ import jax
 
 from cnn_jax import workdir
 from cnn_jax.errors import EXIT_INTERRUPTED, UsageError, UserError
-from cnn_jax.models import outline
-from cnn_jax.models.summary import summarise
 from cnn_jax.studies import arm as arms
-from cnn_jax.studies.side_by_side import one_device, spread
-from cnn_jax.studies.study import Arm, Study
+from cnn_jax.studies.side_by_side import Cost, cost, one_device, spread
+from cnn_jax.studies.study import Study
 from cnn_jax.training.loop import Interruption
 
 
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """The size of an arm's network.
-
-    Attributes:
-      parameters: trainable numbers.
-      multiply_adds: of one image.
-    """
-
-    parameters: int
-    multiply_adds: int
-
-
-def cost(study: Study, arm: Arm) -> Cost:
-    """The size of an arm's network; nothing is computed.
-
-    Raises:
-      UsageError: a layer does not fit its input.
-    """
+def _cost(study, arm):
     try:
-        session = one_device(study.settings(arm))
-        rows = summarise(outline(session.settings.model, session.image_shape, session.classes))
+        return cost(one_device(study.settings(arm)))
     except UsageError as error:
         raise UsageError(f"arm {arm.name!r} of {study.experiment}: {error}") from None
-    return Cost(sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows))
 
 
 def checked(study: Study) -> dict[str, Cost]:
@@ -62,7 +40,7 @@ def checked(study: Study) -> dict[str, Cost]:
       UsageError: a network cannot be built, or an arm has another number of parameters than the baseline and does
         not say why.
     """
-    costs = {arm.name: cost(study, arm) for arm in study.chosen}
+    costs = {arm.name: _cost(study, arm) for arm in study.chosen}
     expected = costs[study.baseline].parameters
     silent = [
         f"arm {arm.name!r} has {costs[arm.name].parameters:,} parameters, and the baseline {study.baseline!r} has "

@@ -20,6 +20,8 @@ from cnn_jax.data import feed as feeds
 from cnn_jax.data.plan import IndexPlan
 from cnn_jax.data.source import Dataset
 from cnn_jax.errors import UsageError
+from cnn_jax.models import outline
+from cnn_jax.models.summary import summarise
 from cnn_jax.parallel import Parallel
 from cnn_jax.run import Session
 from cnn_jax.training import state as states
@@ -159,6 +161,30 @@ def one_device(settings: config.Config) -> Session:
     session = Session(dataclasses.replace(settings, parallel="jit"))
     session.settings = dataclasses.replace(session.settings, parallel=settings.parallel)
     return session
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """The size of a network.
+
+    Attributes:
+      parameters: trainable numbers.
+      multiply_adds: of one image.
+    """
+
+    parameters: int
+    multiply_adds: int
+
+
+def cost(session: Session) -> Cost:
+    """The size of a session's network; nothing is computed."""
+    rows = summarise(network_of(session))
+    return Cost(sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows))
+
+
+def network_of(session: Session):
+    """A session's network, with shapes in place of numbers."""
+    return outline(session.settings.model, session.image_shape, session.classes)
 
 
 def spread(mode: str, seeds: int) -> Parallel:

@@ -15,8 +15,9 @@ from cnn_jax.errors import EXIT_INTERRUPTED, UserError
 from cnn_jax.reporting.progress import Clock, make_progress
 from cnn_jax.studies.side_by_side import Seeds
 from cnn_jax.training.checkpoints import Checkpoints
+from cnn_jax.training.evaluation import Outcome
 from cnn_jax.training.loop import Interruption, Pace
-from cnn_jax.training.metrics import MetricFiles, read_timing
+from cnn_jax.training.metrics import MetricFiles, evaluation_row, read_timing, training_row
 from cnn_jax.training.state import TrainState, zero_totals
 from cnn_jax.training.timetable import Timetable
 
@@ -121,37 +122,16 @@ def _write_rows(seeds, files, state, step):
     totals = jax.device_get(state.totals)
     rate = float(seeds.schedule(step - 1))
     for k, file in enumerate(files):
-        row = {
-            "step": step,
-            "epoch": seeds.plan.epoch(step),
-            "split": "train",
-            "loss": float(totals.loss[k]) / int(totals.steps[k]),
-            "accuracy": int(totals.correct[k]) / int(totals.examples[k]),
-            "top5": None,
-            "learning_rate": rate,
-            "gradient_norm": float(totals.gradient_norm[k]),
-        }
-        file.write(row)
+        one = jax.tree.map(lambda leaf: leaf[k], totals)
+        file.write(training_row(step, seeds.plan.epoch(step), one, rate))
     zero = jax.tree.map(lambda x: jnp.zeros(len(files), x.dtype), zero_totals())
     return seeds.placed(state._replace(totals=zero))
 
 
 def _evaluate(seeds, files, progress, state, watched, step):
-    probabilities, losses = seeds.ask(state.evaluated, watched.images, watched.labels)
-    right = probabilities.argmax(-1) == watched.labels
-    rows = [
-        {
-            "step": step,
-            "epoch": seeds.plan.epoch(step),
-            "split": watched.split,
-            "loss": float(np.mean(losses[k], dtype=np.float64)),
-            "accuracy": float(right[k].mean()),
-            "top5": None,
-            "learning_rate": None,
-            "gradient_norm": None,
-        }
-        for k in range(len(files))
-    ]
+    answers = seeds.ask(state.evaluated, watched.images, watched.labels)
+    outcomes = [Outcome(losses, probabilities, watched.labels) for probabilities, losses in zip(*answers)]
+    rows = [evaluation_row(step, seeds.plan.epoch(step), watched.split, outcome) for outcome in outcomes]
     for file, row in zip(files, rows):
         file.write(row)
     progress.row(rows[0] | {name: float(np.mean([row[name] for row in rows])) for name in ("loss", "accuracy")})

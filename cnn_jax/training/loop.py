@@ -20,7 +20,7 @@ from cnn_jax.parallel import Parallel
 from cnn_jax.reporting.progress import Clock, Lines
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.evaluation import Evaluator
-from cnn_jax.training.metrics import MetricFiles
+from cnn_jax.training.metrics import MetricFiles, evaluation_row, training_row
 from cnn_jax.training.optimizer import plateau_update
 from cnn_jax.training.profile import Profile
 from cnn_jax.training.state import TrainState, named_leaves, zero_totals
@@ -184,17 +184,8 @@ class Pace:
 
 def _write_training_row(parts, state, step):
     """A row of means since the row before; the state with its totals at zero."""
-    totals = jax.device_get(state.totals)
-    row = {
-        "step": step,
-        "epoch": parts.plan.epoch(step),
-        "split": "train",
-        "loss": float(totals.loss) / int(totals.steps),
-        "accuracy": int(totals.correct) / int(totals.examples),
-        "top5": None,
-        "learning_rate": float(parts.schedule(step - 1)) * float(state.plateau.factor),
-        "gradient_norm": float(totals.gradient_norm),
-    }
+    rate = float(parts.schedule(step - 1)) * float(state.plateau.factor)
+    row = training_row(step, parts.plan.epoch(step), jax.device_get(state.totals), rate)
     parts.files.write(row)
     parts.progress.row(row)
     return state._replace(totals=parts.parallel.replicate(zero_totals()))
@@ -204,16 +195,7 @@ def _evaluate(parts, state, step):
     """A row of the watched split; the state with what the plateau schedule makes of it; the score for "best",
     which the test set never gives."""
     outcome = parts.evaluator(state.evaluated, parts.watched)
-    row = {
-        "step": step,
-        "epoch": parts.plan.epoch(step),
-        "split": parts.watched.split,
-        "loss": outcome.loss,
-        "accuracy": outcome.accuracy,
-        "top5": outcome.top5,
-        "learning_rate": None,
-        "gradient_norm": None,
-    }
+    row = evaluation_row(step, parts.plan.epoch(step), parts.watched.split, outcome)
     parts.files.write(row)
     parts.progress.row(row)
     if parts.settings.schedule.name == "plateau":

@@ -25,6 +25,41 @@ def read_timing(workdir: Path) -> list[dict]:
     return read_lines(workdir / "timing.jsonl")
 
 
+def training_row(step: int, epoch: float, totals, rate: float) -> dict:
+    """A row of means since the training row before.
+
+    Args:
+      step: the last one.
+      epoch: likewise.
+      totals: `state.Totals` of one run, on the host.
+      rate: learning rate of the step.
+    """
+    return {
+        "step": step,
+        "epoch": epoch,
+        "split": "train",
+        "loss": float(totals.loss) / int(totals.steps),
+        "accuracy": int(totals.correct) / int(totals.examples),
+        "top5": None,
+        "learning_rate": rate,
+        "gradient_norm": float(totals.gradient_norm),
+    }
+
+
+def evaluation_row(step: int, epoch: float, split: str, outcome) -> dict:
+    """A row of a split's `evaluation.Outcome`."""
+    return {
+        "step": step,
+        "epoch": epoch,
+        "split": split,
+        "loss": outcome.loss,
+        "accuracy": outcome.accuracy,
+        "top5": outcome.top5,
+        "learning_rate": None,
+        "gradient_norm": None,
+    }
+
+
 class MetricFiles:
     """The metric files of a run.
 

@@ -22,9 +22,8 @@ from cnn_jax.studies.study import MEASUREMENTS
 )
 def test_strides_add_up_over_the_layers(kind, expected):
     model = config.LeNet(pool=config.Pool(kind=kind), layout="CHWN")
-    seeds = SimpleNamespace(
-        settings=SimpleNamespace(model=model), session=SimpleNamespace(image_shape=(28, 28, 1), classes=10)
-    )
+    session = SimpleNamespace(settings=SimpleNamespace(model=model), image_shape=(28, 28, 1), classes=10)
+    seeds = SimpleNamespace(session=session)
     maps = {layer.name for layer in outline(model, (28, 28, 1), 10).parts() if len(layer.output_shape) == 3}
     assert measuring.cumulative_strides(seeds, dict.fromkeys(maps)) == expected
 
