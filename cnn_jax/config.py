@@ -58,7 +58,7 @@ class Pool:
         choices=(
             "max", "average", "min", "subsample", "lp", "log_sum_exp", "soft", "lip", "stochastic",
             "max_average", "mixed", "gated", "tree", "fractional", "s3", "conv", "conv_max", "strided",
-            "max_blur", "average_blur", "conv_blur", "aps",
+            "max_blur", "average_blur", "conv_blur", "aps", "lps",
         ),
     )  # fmt: skip
     window: int = setting(2, low=0)  # side of the square window, pixels; 0: the whole map (global pooling)
@@ -77,12 +77,20 @@ class Pool:
     ratio: float = setting(2**0.5, low=1.0, high=2.0)  # fractional: by which a side shrinks
     sequence: str = setting("pseudorandom", choices=("pseudorandom", "random"))  # fractional: the order of regions
     grid: int = setting(4, low=1)  # s3: rows (columns) of which grid / stride are kept; a multiple of the stride
-    filter: int = setting(3, low=1, high=7)  # *_blur, aps: side of the binomial filter, pixels; 1: none
+    filter: int = setting(3, low=1, high=7)  # *_blur, aps, lps: side of the binomial filter, pixels; 1: none
     fill: str = setting(
         "reflect", choices=("reflect", "zero", "replicate", "circular", "symmetric")
-    )  # *_blur, aps: what lies beyond the edge
+    )  # *_blur, aps, lps: what lies beyond the edge
     norm: str = setting("l2", choices=("l2", "l1", "linf"))  # aps: of which the polyphase component is the largest
+    temperature: float = setting(1.0, low=0.01)  # lps: of the softmax over the components; towards 0: one of them
+    convex: bool = False  # lps: always the mean of the components weighted by that softmax, in place of one of them
     levels: int = setting(3, low=1, high=6)  # pyramid: grids of 1x1, 2x2, ... cells
+
+    @property
+    def draws(self) -> bool:
+        """Whether it is random in training."""
+        by_setting = {"mixed": not self.learned, "lps": not self.convex}
+        return self.kind in ("stochastic", "fractional", "s3") or by_setting.get(self.kind, False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -330,6 +338,7 @@ class Evaluation:
     every: str = "1 epochs"
     batch_size: int = setting(50, identity=False, low=1)  # examples per step; moves at most the last digits of a loss
     crops: int = setting(1, identity=False, choices=(1, 10))  # 10: corners, centre, and their mirror images
+    passes: int = setting(1, identity=False, low=1)  # random pooling: mean over so many draws; 1: without chance
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -404,6 +413,11 @@ def duration_steps(duration: str, examples: int, batch_size: int) -> int:
     return math.floor(amount * per_unit + 0.5)
 
 
+def pools(model) -> list[Pool]:
+    """The settings of a network's poolings."""
+    return [value for value in vars(model).values() if isinstance(value, Pool)]
+
+
 def image_shape(config: Config) -> tuple[int, int, int]:
     """Height, width and channels of what the network is given."""
     *sides, channels = catalog.facts(config.data).shape
@@ -470,6 +484,9 @@ def _cross_checks(config):
     pairs = 2 * max(1, config.optimizer.accumulate)
     if (config.augment.mixup or config.augment.cutmix) and config.train.batch_size % pairs:
         yield f"augment.mixup and cutmix mix neighbours: train.batch_size must be a multiple of {pairs}"
+    if config.evaluation.passes > 1 and not any(pool.draws for pool in pools(config.model)):
+        passes = config.evaluation.passes
+        yield f"evaluation.passes = {passes} needs a pooling that draws, such as model.pool.kind = 'fractional'"
     if config.schedule.name == "step" and not config.schedule.drops:
         yield "schedule.name = 'step' needs schedule.drops, such as --set schedule.drops='6 epochs,8 epochs'"
     if config.schedule.name != "step" and config.schedule.drops:

@@ -176,6 +176,17 @@ class Parallel:
 
         return call, _bytes(program)
 
+    def over_seeds(self, function):
+        """`function(stacked, shared)` compiled: each device takes its share of the stack, and nothing is exchanged.
+
+        Args:
+          function: gives arrays [seeds, ...].
+        """
+        spread, whole = PartitionSpec(AXIS), PartitionSpec()
+        shares = {"mesh": self._mesh, "in_specs": (spread, whole), "out_specs": spread, "check_vma": False}
+        mapped = jax.jit(jax.shard_map(function, **shares))
+        return lambda stacked, shared: mapped(self.split(stacked, 0), shared)
+
     def compile_evaluation(self, function):
         """`function(variables, batches)` compiled; arrays of [batches, examples, ...], examples split over the devices.
 

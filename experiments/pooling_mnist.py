@@ -1,4 +1,4 @@
-"""Poolings on MNIST: fourteen arms on a ReLU LeNet and a tanh one, ten seeds each.
+"""Poolings on MNIST: thirteen arms on a ReLU LeNet and five on a tanh one, ten seeds each.
 
 Only the two poolings differ (and, in the tanh arms, the activation); where an arm needs parameters of its own it says
 so. With tanh, minimum and maximum pooling must come out alike: turning the signs of the weights around turns one into
@@ -32,11 +32,13 @@ def study() -> Study:
             Arm(name="max"),
             *map(pool, ("average", "min", "lp", "log_sum_exp", "soft", "max_average", "stochastic")),
             pool("mixed", "model.pool.learned=true", parameters="the share of the maximum, one number a layer"),
+            pool("gated", parameters="a gate of four weights a layer"),
             pool("max_blur"),
             pool("aps"),
-            *map(tanh, ("max", "min", "average")),
+            pool("lps", parameters="two convolutions a layer, whose logits choose"),
+            *map(tanh, ("max", "min", "average", "soft", "max_blur")),
         ),
         baseline="max",
         pairs=(("tanh_min", "tanh_max"),),
-        study=Protocol(seeds=10, measurements=("consistency", "circular", "shift_map"), images=2000),
+        study=Protocol(seeds=10, measurements=("consistency", "circular", "shift_map", "equivariance"), images=2000),
     )

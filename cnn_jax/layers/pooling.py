@@ -12,10 +12,11 @@ from cnn_jax import config
 from cnn_jax.errors import UsageError
 from cnn_jax.layers.initializers import Normal
 from cnn_jax.layers.pooling_base import Pooling, Site
-from cnn_jax.layers.pooling_blur import AdaptivePolyphase, AverageBlur, MaxBlur
+from cnn_jax.layers.pooling_blur import AverageBlur, MaxBlur
 from cnn_jax.layers.pooling_convolution import ConvolutionBlur, ConvolutionMax, ConvolutionPool, NoPool
 from cnn_jax.layers.pooling_means import LocalImportance, LogSumExp, PowerMean, SoftPool
 from cnn_jax.layers.pooling_mixed import GatedPool, MaxPlusAverage, MixedPool, TreePool
+from cnn_jax.layers.pooling_polyphase import AdaptivePolyphase, LearnedPolyphase
 from cnn_jax.layers.pooling_random import FractionalPool, S3Pool, StochasticPool
 from cnn_jax.layers.reductions import average_pool, larger, max_pool, sum_pool
 from cnn_jax.layers.windows import flatten, geometry, per_channel
@@ -135,6 +136,7 @@ POOLS = {
     "average_blur": AverageBlur,
     "conv_blur": ConvolutionBlur,
     "aps": AdaptivePolyphase,
+    "lps": LearnedPolyphase,
     "pyramid": PyramidPool,
 }
 PLACE = ("kind", "last", "window", "stride", "padding")  # settings that every network has its own defaults for
@@ -209,8 +211,3 @@ def stride_before(settings: config.Pool, last: bool = False) -> int:
       last: as for `make_pool`.
     """
     return settings.stride if settings.kind == "strided" and not (last and settings.last) else 1
-
-
-def draws(settings: config.Pool) -> bool:
-    """Whether the pooling is random in training."""
-    return settings.kind in ("stochastic", "fractional", "s3") or (settings.kind == "mixed" and not settings.learned)

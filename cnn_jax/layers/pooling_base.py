@@ -54,15 +54,14 @@ class Pooling(nnx.Module):
         """What the layer does, in words."""
         return f"{self.title} {self.geometry.describe()}"
 
-    def __call__(self, x, keys=None, training: bool = False):
+    def __call__(self, x, keys=None):
         """Pooled maps.
 
         Args:
           x: maps.
-          keys: one PRNG key per example.
-          training: with keys, random kinds draw; without either, they do what is published for evaluation.
+          keys: one PRNG key per example, with which random kinds draw; None: they do what is published for evaluation.
         """
-        if keys is None or not training:
+        if keys is None:
             return self.pool(x)
         return self.sample(x, jax.vmap(lambda key: layer_key(key, self.name))(keys))
 
@@ -71,7 +70,7 @@ class Pooling(nnx.Module):
         raise NotImplementedError
 
     def sample(self, x, keys):
-        """Pooled maps in training."""
+        """Pooled maps, by chance."""
         del keys
         return self.pool(x)
 

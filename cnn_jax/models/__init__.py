@@ -6,7 +6,6 @@ import jax
 from flax import nnx
 
 from cnn_jax import config
-from cnn_jax.layers.pooling import draws
 from cnn_jax.models.alexnet import AlexNet, AlexNetBN, AlexNetNotebook, AlexNetOWT, AlexNetSmall
 from cnn_jax.models.lenet import LeNet, LeNet5
 from cnn_jax.models.small import FourLayer, PositionNet
@@ -28,8 +27,8 @@ def make_model(settings, image_shape: tuple[int, int, int], classes: int, key: j
     """The network that the settings describe.
 
     Every network is called as `model(images, keys=None, training=False)` with images [N, height, width, channels] and
-    returns logits [N, classes] and a dict of named maps. `keys` (one per example) switches dropout on and, in training,
-    random pooling; in training, batch normalisation uses the batch's own statistics and moves its running ones.
+    returns logits [N, classes] and a dict of named maps. `keys` (one per example) let random pooling draw and, in
+    training, dropout; in training, batch normalisation uses the batch's own statistics and moves its running ones.
     `parts()` lists the layers in order.
 
     Args:
@@ -50,8 +49,7 @@ def needs_keys(settings) -> bool:
     Args:
       settings: one of `config.MODELS`.
     """
-    pools = [value for value in vars(settings).values() if isinstance(value, config.Pool)]
-    return getattr(settings, "dropout", 0) > 0 or any(map(draws, pools))
+    return getattr(settings, "dropout", 0) > 0 or any(pool.draws for pool in config.pools(settings))
 
 
 def outline(settings, image_shape: tuple[int, int, int], classes: int) -> nnx.Module:

@@ -41,7 +41,7 @@ class _Stacked:
 
         Args:
           images: [N, height, width, channels].
-          keys: one PRNG key per example, switches dropout on and, in training, random pooling.
+          keys: one PRNG key per example, let random pooling draw and, in training, dropout.
           training: batch normalisation uses the statistics of the batch, and moves the running ones.
 
         Returns:
@@ -49,6 +49,7 @@ class _Stacked:
         """
         settings, activate = self.settings, ACTIVATIONS[self.settings.activation]
         x, maps, drops, layer = windows.from_images(images, settings.layout), {}, 0, ""
+        dropping = keys if training else None
         for step in self.steps:
             match step:
                 case "activation":
@@ -57,7 +58,7 @@ class _Stacked:
                     x = windows.flatten(x, settings.layout)
                 case "dropout":
                     drops += 1
-                    x = self.drop(x, keys, drops)
+                    x = self.drop(x, dropping, drops)
                 case layer:
                     part = getattr(self, layer)
                     x = _through(part, x, keys, training)
@@ -295,7 +296,7 @@ class AlexNetSmall(_Stacked, nnx.Module):
 def _through(layer, x, keys, training):
     """What a layer makes of x."""
     if isinstance(layer, Pooling):
-        return layer(x, keys, training)
+        return layer(x, keys)
     return layer(x, training) if isinstance(layer, BatchNorm) else layer(x)
 
 

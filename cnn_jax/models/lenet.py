@@ -58,10 +58,11 @@ class LeNet(nnx.Module):
         maps = {}
         x = windows.from_images(images, self.layout)
         for conv, pool in ((self.conv1, self.pool1), (self.conv2, self.pool2)):
-            x = _conv_pool(x, conv, pool, activate, maps, keys, training)
+            x = _conv_pool(x, conv, pool, activate, maps, keys)
         x = windows.flatten(x, self.layout)
-        x = dropout(activate(self.dense1(x)), self.dropout, keys, 1)
-        x = dropout(activate(self.dense2(x)), self.dropout, keys, 2)
+        drops = keys if training else None
+        x = dropout(activate(self.dense1(x)), self.dropout, drops, 1)
+        x = dropout(activate(self.dense2(x)), self.dropout, drops, 2)
         return self.output(x), maps
 
 
@@ -113,10 +114,11 @@ class LeNet5(nnx.Module):
         maps = {}
         x = windows.from_images(images, self.layout)
         for conv, pool in ((self.c1, self.s2), (self.c3, self.s4)):
-            x = _conv_pool(x, conv, pool, activate, maps, keys, training)
+            x = _conv_pool(x, conv, pool, activate, maps, keys)
         x = windows.flatten(activate(self.c5(x)), self.layout)
-        x = dropout(x, self.dropout, keys, 1)
-        x = dropout(activate(self.f6(x)), self.dropout, keys, 2)
+        drops = keys if training else None
+        x = dropout(x, self.dropout, drops, 1)
+        x = dropout(activate(self.f6(x)), self.dropout, drops, 2)
         return self.output(x), maps
 
 
@@ -127,7 +129,7 @@ def _makers(settings, key):
     return convolution, functools.partial(make_pool, settings=settings.pool, activation=settings.activation, **common)
 
 
-def _conv_pool(x, conv, pool, activate, maps, keys, training):
+def _conv_pool(x, conv, pool, activate, maps, keys):
     """Convolution, activation, pooling; the maps before and after pooling are named after the layers.
 
     Where the order does not matter, pooling comes first: the activation then has a fraction of the work. The map
@@ -139,9 +141,9 @@ def _conv_pool(x, conv, pool, activate, maps, keys, training):
     layout = conv.geometry.layout
     maps[conv.name] = windows.to_images(activate(x), layout)
     if pool.before_activation:
-        x = activate(pool(x, keys, training))
+        x = activate(pool(x, keys))
     else:
-        x = pool(activate(x), keys, training)
+        x = pool(activate(x), keys)
         x = activate(x) if pool.squashed else x
     if x.ndim == 4:
         maps[pool.name] = windows.to_images(x, layout)

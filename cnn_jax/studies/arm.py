@@ -64,11 +64,8 @@ def run(study: Study, arm: Arm, folder: Path, interruption: Interruption) -> Non
     session = one_device(settings)
     training, test = session.load("train"), session.load("test")
     watched = session.load("validation") if settings.data.validation else test
-    first, count = settings.seed, study.study.seeds
-    together = min(study.study.together or count, count)
-    groups = [list(range(first + k, min(first + k + together, first + count))) for k in range(0, count, together)]
     parts = []
-    for numbers in groups:
+    for numbers in study.groups:
         with contextlib.closing(Seeds(settings, numbers, training)) as seeds:
             folders = [_seed_folder(folder, number) for number in numbers]
             for each in folders:
@@ -102,9 +99,8 @@ def _measure(study, seeds, state, test) -> dict:
 
 def _pictures(seeds: Seeds, variables, test) -> dict[str, np.ndarray]:
     """What the first seed sees: its first filters, and maps of one image before and after each pooling."""
-    one = jax.tree.map(lambda leaf: leaf[:1], variables)
     image = test.images[:1]
-    maps = seeds.maps(one, image)
+    maps = seeds.maps(variables, image)
     seen = [layer for layer in network_of(seeds.session).parts() if layer.name in maps]
     found = {"image": image[0], "filters": np.asarray(variables.params[seen[0].name]["kernel"][0], np.float32)}
     for before, layer in zip(seen, seen[1:]):

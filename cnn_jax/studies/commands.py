@@ -1,20 +1,21 @@
 """The modes of launch.py for a study. Results go to standard output, everything else to standard error."""
 
-import jax
+import math
 
 from cnn_jax import cli, run, workdir
 from cnn_jax.data import source
 from cnn_jax.errors import EXIT_FAILED, UsageError
 from cnn_jax.run import say
-from cnn_jax.studies import results, runner
+from cnn_jax.studies import results, runner, side_by_side
 from cnn_jax.studies.study import Study
 
 
 def train(wish: cli.Wish, study: Study, folder) -> int:
     """Trains and measures the arms that are not finished, and writes what they add up to."""
+    if study.base.parallel == "auto":
+        side_by_side.a_device_for_each_core(math.gcd(*map(len, study.groups)))
     with workdir.claimed(folder):
         say(f"compilation cache: {run.enable_compilation_cache()}")
-        jax.devices()
         failures = runner.run(study, folder, say)
         _write(wish.report, study, folder)
         for failure in failures:

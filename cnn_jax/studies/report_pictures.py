@@ -80,7 +80,7 @@ def _apply(pool, image):
     if len(layer.output_shape) != 3 or min(layer.output_shape[:2]) < 2 or layer.output_shape == image.shape:
         return None
     pixels = np.asarray(image, np.float32)[None] / 255
-    found = np.asarray(layer(pixels, jax.random.split(key, 1), training=True)[0], np.float32)
+    found = np.asarray(layer(pixels, jax.random.split(key, 1))[0], np.float32)
     return found if np.isfinite(found).all() else None
 
 

@@ -92,7 +92,8 @@ def run(study: Study, folder: Path, say) -> list[str]:
     """
     checked(study)
     count = study.study.seeds
-    spread(study.base.parallel, min(study.study.together or count, count))
+    for seeds in study.groups:
+        spread(study.base.parallel, len(seeds))
     workdir.store_study(folder, study)
     workdir.record_start(
         folder, study.base, devices=[str(device) for device in jax.devices()], study=dataclasses.asdict(study.study)

@@ -3,12 +3,15 @@
 The step is that of a single run: each seed has its own weights, order of examples, augmentation and dropout, and ends
 where a run of its own would. On several devices each takes its share of the seeds. An accelerator computes its seeds
 together, by vmap. A CPU takes one after the other: a step fills its caches, and under vmap it is half as fast
-(benchmarks/seeds.py). It is one program all the same, compiled once.
+(benchmarks/seeds.py). It is one program all the same, compiled once. Each core is then a device of its own, since the
+matrices of a small network are too small to be shared by cores.
 """
 
 import concurrent.futures
 import dataclasses
 import functools
+import math
+import os
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +28,10 @@ from cnn_jax.models.summary import summarise
 from cnn_jax.parallel import Parallel
 from cnn_jax.run import Session
 from cnn_jax.training import state as states
+from cnn_jax.training.evaluation import make_measure
 from cnn_jax.training.optimizer import make_optimizer, make_schedule
 from cnn_jax.training.state import TrainState, Variables
-from cnn_jax.training.step import example_losses, forward, make_train_step, prepare_images
+from cnn_jax.training.step import forward, make_train_step, prepare_images
 
 STACKED = TrainState(seed=0, step=None, params=0, statistics=0, optimizer=0, ema=0, plateau=0, totals=0)
 ASKED_BYTES = 64 * 2**20  # of the images in one dispatch of `Seeds.ask`, over all seeds
@@ -76,7 +80,9 @@ class Seeds:
         step = make_train_step(settings, self.session.network, self.schedule, self._optimizer)
         self._run = _run_of(step, self._feed)
         self._worker = concurrent.futures.ThreadPoolExecutor(1)
-        self._answer = jax.jit(self._answers)
+        self._measure = make_measure(settings, self.session.network)
+        self._answer = self._parallel.over_seeds(self._answers)
+        self._see = self._parallel.over_seeds(self._maps)
 
     @property
     def name(self) -> str:
@@ -121,30 +127,27 @@ class Seeds:
         results = []
         for start in range(0, count, batches * each):
             index = np.minimum(np.arange(start, start + batches * each), count - 1).reshape(batches, each)
-            results.append(jax.device_get(self._answer(variables, images[index], targets[index])))
-        joined = [np.concatenate(part, axis=1)[:, :count] for part in zip(*results)]
-        return joined[0] if labels is None else tuple(joined)
+            batch = images[index], targets[index], index.astype(np.int32)
+            results.append(jax.device_get(self._answer(variables, batch)))
+        losses, probabilities = (np.concatenate(part, axis=1)[:, :count] for part in zip(*results))
+        return probabilities if labels is None else (probabilities, losses)
 
-    def _answers(self, variables, batches, labels):
-        def answer(variables, batches, labels):
-            return lax.map(lambda batch: one(variables, *batch), (batches, labels))
+    def _answers(self, variables, batches):
+        def answer(variables, batches):
+            return lax.map(functools.partial(self._measure, variables), batches)
 
-        def one(variables, batch, labels):
-            logits, *_ = forward(self.settings, self.session.network, variables, prepare_images(self.settings, batch))
-            targets = jax.nn.one_hot(labels, logits.shape[-1])
-            return jax.nn.softmax(logits.astype(jnp.float32)), example_losses(self.settings, logits, targets)
-
-        results = for_each_seed(answer, variables, batches, labels)  # [seeds, batches, examples, ...]
+        results = for_each_seed(answer, variables, batches)  # [seeds, batches, examples, ...]
         return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), results)
 
     def maps(self, variables: Variables, images: np.ndarray) -> dict[str, np.ndarray]:
         """The maps of every layer, float32 [seeds, N, height, width, channels], of a few images."""
+        return {name: np.asarray(value, np.float32) for name, value in self._see(variables, images).items()}
 
+    def _maps(self, variables, images):
         def see(variables, images):
             return forward(self.settings, self.session.network, variables, prepare_images(self.settings, images))[1]
 
-        found = jax.jit(lambda variables, images: for_each_seed(see, variables, images))(variables, images)
-        return {name: np.asarray(value, np.float32) for name, value in found.items()}
+        return for_each_seed(see, variables, images)
 
     def close(self) -> None:
         """Stops what is done in the background."""
@@ -185,6 +188,20 @@ def cost(session: Session) -> Cost:
 def network_of(session: Session):
     """A session's network, with shapes in place of numbers."""
     return outline(session.settings.model, session.image_shape, session.classes)
+
+
+def a_device_for_each_core(seeds: int) -> None:
+    """Makes a CPU as many devices as it has cores, or as share the seeds evenly; to be called before JAX finds any.
+
+    A number that the user has set, by JAX_NUM_CPU_DEVICES or XLA_FLAGS, stands. Accelerators are left as they are.
+
+    Args:
+      seeds: of each program.
+    """
+    if jax.config.jax_num_cpu_devices < 0 and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        fitting = max(count for count in range(1, cores + 1) if seeds % count == 0)
+        jax.config.update("jax_num_cpu_devices", fitting)
 
 
 def spread(mode: str, seeds: int) -> Parallel:

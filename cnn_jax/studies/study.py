@@ -67,6 +67,13 @@ class Study:
         wanted = {*self.study.arms, self.baseline} if self.study.arms else {arm.name for arm in self.arms}
         return tuple(arm for arm in self.arms if arm.name in wanted)
 
+    @property
+    def groups(self) -> list[list[int]]:
+        """The seeds of each program: `study.together` of them, from the base's seed on."""
+        first, count = self.base.seed, self.study.seeds
+        size = min(self.study.together or count, count)
+        return [list(range(first + k, first + min(k + size, count))) for k in range(0, count, size)]
+
     def settings(self, arm: Arm) -> Config:
         """The config of an arm; its seed is that of the first run.
 

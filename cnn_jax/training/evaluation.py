@@ -11,7 +11,7 @@ from jax import lax
 from cnn_jax import config
 from cnn_jax.data.source import Dataset
 from cnn_jax.parallel import Parallel
-from cnn_jax.training.state import Network
+from cnn_jax.training.state import EVALUATION, Network
 from cnn_jax.training.step import example_losses, forward, prepare_crops, prepare_images
 
 MOST_BATCHES = 20  # in one dispatch
@@ -57,6 +57,46 @@ class Outcome:
         return float(np.mean(ahead.sum(-1) < 5, dtype=np.float64))
 
 
+def make_measure(settings: config.Config, network: Network):
+    """The function `measure(variables, batch) -> (losses, probabilities)`, float32 [N] and [N, classes].
+
+    A batch is images uint8 [N, H, W, C], labels int32 [N] and index int32 [N], of the examples in their split. With
+    `evaluation.crops` or `evaluation.passes` above 1 the probabilities are means over crops and over draws of random
+    pooling, and losses are the logarithms of those means. The draws go by the example's index alone: all networks and
+    all devices have the same.
+
+    Args:
+      settings: the run's config.
+      network: the model.
+    """
+    crops, passes = settings.evaluation.crops, settings.evaluation.passes
+
+    def measure(variables, batch):
+        images, labels, _ = batch
+        logits, *_ = forward(settings, network, variables, prepare_images(settings, images))
+        targets = jax.nn.one_hot(labels, logits.shape[-1])
+        return example_losses(settings, logits, targets), _softmax(logits)
+
+    def measure_mean(variables, batch):
+        images, labels, index = batch
+        views = prepare_crops(settings, images) if crops > 1 else prepare_images(settings, images)[None]
+
+        def look(number):
+            keys = _keys(number, index) if passes > 1 else None
+            return _softmax(forward(settings, network, variables, views[number % crops], keys)[0])
+
+        probabilities = jnp.mean(lax.map(look, jnp.arange(passes * crops)), axis=0)
+        right = jnp.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
+        return -jnp.log(jnp.maximum(right, jnp.finfo(jnp.float32).tiny)), probabilities
+
+    return measure_mean if crops * passes > 1 else measure
+
+
+def _keys(number, index):
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), EVALUATION), number)
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(index)
+
+
 class Evaluator:
     """A compiled evaluation.
 
@@ -70,21 +110,7 @@ class Evaluator:
         devices = len(parallel.devices)
         self._batch = -(-settings.evaluation.batch_size // devices) * devices
         self._parallel = parallel
-
-        def outputs(variables, batch):
-            images, labels = batch
-            logits, *_ = forward(settings, network, variables, prepare_images(settings, images))
-            targets = jax.nn.one_hot(labels, logits.shape[-1])
-            return example_losses(settings, logits, targets), _softmax(logits)
-
-        def averaged(variables, batch):
-            images, labels = batch
-            one = lambda crop: _softmax(forward(settings, network, variables, crop)[0])
-            probabilities = jnp.mean(lax.map(one, prepare_crops(settings, images)), axis=0)
-            right = jnp.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
-            return -jnp.log(jnp.maximum(right, jnp.finfo(jnp.float32).tiny)), probabilities
-
-        measure = averaged if settings.evaluation.crops == 10 else outputs
+        measure = make_measure(settings, network)
         every = lambda variables, batches: lax.map(functools.partial(measure, variables), batches)
         self._outputs = parallel.compile_evaluation(every)
 
@@ -92,12 +118,13 @@ class Evaluator:
         """The outcome on every example; the last batches are filled up with copies that do not count."""
         total = len(dataset.labels)
         fitting = DISPATCH_BYTES // (self._batch * dataset.images[0].nbytes)
-        batches = max(1, min(MOST_BATCHES, fitting, -(-total // self._batch)))
-        size, results = batches * self._batch, []
+        count = max(1, min(MOST_BATCHES, fitting, -(-total // self._batch)))
+        size, results = count * self._batch, []
         own = self._parallel.part(self._batch)  # of each batch
         for start in range(0, total, size):
-            index = np.minimum(np.arange(start, start + size), total - 1).reshape(batches, self._batch)[:, own]
-            data = self._parallel.split((dataset.images[index], dataset.labels[index]), 1)
+            index = np.minimum(np.arange(start, start + size), total - 1).reshape(count, self._batch)[:, own]
+            batches = dataset.images[index], dataset.labels[index], index.astype(np.int32)
+            data = self._parallel.split(batches, 1)
             results.append(self._outputs(variables, data))
             if len(results) % MOST_QUEUED == 0:
                 jax.block_until_ready(results[-1])

@@ -11,7 +11,7 @@ from cnn_jax.models import make_model, outline
 from cnn_jax.training.optimizer import PlateauState, plateau_init
 
 # What a random number is for. Keys are folded from (seed, purpose, step, example), never from a device or process.
-INITIAL_WEIGHTS, AUGMENTATION, DROPOUT = 1, 2, 3
+INITIAL_WEIGHTS, AUGMENTATION, DROPOUT, EVALUATION = 1, 2, 3, 4
 
 
 class Totals(NamedTuple):
@@ -85,7 +85,7 @@ class Network(NamedTuple):
         Args:
           variables: what the network computes with.
           images: [N, H, W, C].
-          keys: one PRNG key per example, switches dropout on.
+          keys: one PRNG key per example; random pooling draws with them and, in training, dropout.
           training: batch normalisation uses the statistics of the batch, and moves the running ones.
         """
         model = nnx.merge(self.graph, *map(nnx.State, variables), copy=True)

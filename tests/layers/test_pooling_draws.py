@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cnn_jax import config
-from cnn_jax.layers.pooling import draws, make_pool
+from cnn_jax.layers.pooling import make_pool
+from cnn_jax.layers.initializers import Normal
 from cnn_jax.layers.windows import from_images, to_images
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -20,7 +21,7 @@ def pooled(x, keys=None, **settings):
     """NHWC maps through a layer without parameters; in training with keys."""
     layout = "CHWN"
     layer = make_pool("pool", x.shape[1:], config.Pool(**settings), layout)
-    pooling = jax.jit(lambda x, keys: to_images(layer(from_images(x, layout), keys, True), layout))
+    pooling = jax.jit(lambda x, keys: to_images(layer(from_images(x, layout), keys), layout))
     return np.asarray(pooling(x, keys))
 
 
@@ -49,7 +50,7 @@ def test_stochastic_gradients_go_to_the_element_drawn():
 
     @jax.jit
     def run(x, keys):
-        y, pull = jax.vjp(lambda x: to_images(layer(from_images(x, layout), keys, True), layout), x)
+        y, pull = jax.vjp(lambda x: to_images(layer(from_images(x, layout), keys), layout), x)
         return y, *pull(jnp.ones_like(y))
 
     y, gradient = run(x, many(2))
@@ -113,28 +114,43 @@ def test_s3_keeps_rows_and_columns_of_the_maximum():
         np.testing.assert_array_equal(y[image], dense[np.ix_(rows[image], columns[image])])
 
 
-@pytest.mark.parametrize("kind", ["stochastic", "mixed", "fractional", "s3"])
+def test_learned_polyphase_draws_components_by_their_softmax():
+    """At a low temperature, one of them; at a high one, a mixture that is nearly their mean."""
+    x = np.repeat(normal((1, 8, 8, 2)), KEYS, 0)
+    cold, warm = (config.Pool(kind="lps", window=1, filter=1, temperature=t) for t in (0.01, 1000.0))
+    make = lambda settings: make_pool("pool", (8, 8, 2), settings, key=jax.random.key(1), init=Normal(0.7))
+    layer = make(cold)
+    components = [x[:1, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    shares = np.asarray(jax.nn.softmax(layer._logits(list(map(jnp.asarray, components)))[:, 0]))
+    y, mixed = jax.jit(lambda x, keys: (layer(x, keys), make(warm)(x[:9], keys[:9])))(x, many(KEYS))
+    for share, component in zip(shares, components, strict=True):
+        drawn = np.isclose(y, component, atol=1e-3).all((1, 2, 3))
+        assert drawn.mean() == pytest.approx(share, abs=0.05)
+    assert np.ptp(shares) > 0.05
+    np.testing.assert_allclose(mixed, np.repeat(np.mean(components, 0), 9, 0), atol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["stochastic", "mixed", "fractional", "s3", "lps"])
 def test_draws_are_those_of_the_image(kind):
-    """Not of the batch, the layout, or the seeds that train alongside; and none without keys or in evaluation."""
+    """Not of the batch, the layout, or the seeds that train alongside; and none without keys."""
     settings = config.Pool(kind=kind)
-    assert draws(settings)
+    assert settings.draws
     x, keys = np.repeat(np.abs(normal((1, 8, 7, 2))), 12, 0), many(12)
-    layer, turned = (make_pool("pool", x.shape[1:], settings, layout) for layout in LAYOUTS)
+    layer, turned = (make_pool("pool", x.shape[1:], settings, layout, key=jax.random.key(0)) for layout in LAYOUTS)
 
     @jax.jit
     def run(x, keys):
-        chwn = lambda x, keys: to_images(turned(from_images(x, "CHWN"), keys, True), "CHWN")
+        chwn = lambda x, keys: to_images(turned(from_images(x, "CHWN"), keys), "CHWN")
         seeds = jax.vmap(chwn)(jnp.stack([x, x]), jnp.stack([keys, keys[::-1]]))
-        return layer(x, keys, True), seeds, layer(x, keys)
+        return layer(x, keys), seeds, layer(x)
 
     y, seeds, evaluated = run(x, keys)
     np.testing.assert_allclose(seeds, [y, y[::-1]], rtol=1e-6, atol=1e-6)
     assert np.ptp(y, axis=0).max() > 0 and np.ptp(evaluated, axis=0).max() == 0
-    np.testing.assert_array_equal(jax.jit(functools.partial(layer, training=True))(x), evaluated)
 
 
 def test_two_layers_draw_differently():
     x = np.repeat(normal((1, 4, 4, 2)), 20, 0)
     first, second = (make_pool(name, x.shape[1:], config.Pool(kind="mixed")) for name in ("pool1", "pool2"))
-    ours, theirs = jax.jit(lambda x, keys: (first(x, keys, True), second(x, keys, True)))(x, many(20))
+    ours, theirs = jax.jit(lambda x, keys: (first(x, keys), second(x, keys)))(x, many(20))
     assert np.any(ours != theirs)

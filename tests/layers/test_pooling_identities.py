@@ -78,6 +78,7 @@ def test_multiply_adds_and_parameters():
     assert counts(kind="conv", window=3) == (3 * 2 * 9 * 25, 9 * 25 + 5)
     assert counts(kind="conv_max", window=3) == (8 * 6 * 9 * 25, 9 * 25 + 5)
     assert counts(kind="conv_blur", window=3) == (6 * 4 * 9 * 25, 9 * 25 + 5)
+    assert counts(kind="lps") == (2 * 8 * 6 * 9 * 25, 2 * (9 * 25 + 5))
     assert counts(kind="lip") == (8 * 6 * 9 * 25, 9 * 25 + 10)
     assert counts(kind="gated", window=3) == (0, 9)
     assert counts(kind="tree", window=3, depth=3) == (0, 7 * 9)
@@ -85,7 +86,7 @@ def test_multiply_adds_and_parameters():
     assert counts(kind="strided") == counts(kind="soft") == (0, 0)
 
 
-@pytest.mark.parametrize("kind", ["max_blur", "average_blur", "conv_blur", "aps", "s3"])
+@pytest.mark.parametrize("kind", ["max_blur", "average_blur", "conv_blur", "aps", "lps", "s3"])
 @pytest.mark.parametrize("window, stride, padding", [(2, 2, "valid"), (3, 2, "valid"), (3, 2, "same"), (3, 3, "1")])
 def test_sampling_afterwards_keeps_the_size_of_plain_pooling(kind, window, stride, padding):
     for size in ((24, 23), (13, 12)):
@@ -96,17 +97,24 @@ def test_sampling_afterwards_keeps_the_size_of_plain_pooling(kind, window, strid
 
 
 def test_adaptive_polyphase_sampling_follows_any_shift():
-    """Twice, with circular padding: sums over the map stay the same; those of max pooling do not."""
+    """Twice, with circular padding: sums over the map stay the same; those of max pooling do not.
+
+    Mixed components do not move together: their sum stays the same, but not what a second pooling makes of them.
+    """
     x = np.abs(normal((1, 16, 12, 2)))
     shifted = np.concatenate([np.roll(x, shift, (1, 2)) for shift in np.ndindex(4, 4)])
 
-    def spread(kind, **settings):
-        settings = {"window": 3, "padding": "same", **settings}
-        sums = pooled(np.asarray(pooled(shifted, kind=kind, **settings)), kind=kind, **settings).sum((1, 2))
+    def spread(kind, times=2, **settings):
+        y = shifted
+        for _ in range(times):
+            y = np.asarray(pooled(y, **{"kind": kind, "window": 3, "padding": "same", **settings}))
+        sums = y.sum((1, 2))
         return np.abs(sums / sums[0] - 1).max()
 
     for size in (1, 4):
         assert spread("aps", fill="circular", filter=size) < 1e-6
+        assert spread("lps", 1, fill="circular", filter=size, convex=True) < 1e-6
+    assert spread("lps", fill="circular", filter=1) < 1e-6
     assert spread("max") > 1e-3 and spread("max_blur", fill="circular") > 1e-5
 
 

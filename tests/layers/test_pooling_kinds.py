@@ -46,6 +46,8 @@ CASES = {
     "aps": ("aps", {"fill": "circular", **PADDED}, False),
     "aps l1": ("aps", {"filter": 1, "norm": "l1", **PLAIN}, False),
     "aps linf": ("aps", {"filter": 2, "norm": "linf", "window": 1}, False),
+    "lps": ("lps", {"fill": "circular", **PADDED}, False),
+    "lps convex": ("lps", {"convex": True, "temperature": 0.1, "window": 1, "filter": 1}, False),
     "pyramid": ("pyramid", {"levels": 3}, False),
 }
 
@@ -239,6 +241,38 @@ def aps_linf(x, params, layer):
     return polyphase(blurred(x, 2, "reflect", 1), lambda a: np.max(np.abs(a)), "reflect")
 
 
+def learned(components, params, mode):
+    """Their logits [N, components]: two convolutions with a ReLU between them, and the mean."""
+
+    def logit(x):
+        for part in ("first", "second"):
+            x = np.pad(np.maximum(x, 0) if part == "second" else x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=mode)
+            kernels = np.moveaxis(params[part]["kernel"], 3, 0)
+            x = reference.convolution(x, kernels, params[part]["bias"], [range(CHANNELS)] * CHANNELS)
+        return x.mean((1, 2, 3))
+
+    return np.stack([logit(component) for component in components], 1)
+
+
+def cut(x, mode):
+    """The polyphase components x[i::2, j::2]."""
+    x = np.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), mode=mode)
+    return [x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+
+
+def lps(x, params, layer):
+    components = cut(blurred(window(x, layer, mode="wrap").max((4, 5)), 3, "wrap", 1), "wrap")
+    best = learned(components, params, "wrap").argmax(1)
+    return np.stack([components[best[n]][n] for n in range(len(x))])
+
+
+def lps_convex(x, params, layer):
+    components = cut(x, "reflect")
+    weights = np.exp(learned(components, params, "reflect") / 0.1)
+    weights /= weights.sum(1, keepdims=True)
+    return np.einsum("nk,knhwc->nhwc", weights, components)
+
+
 def pyramid(x, params, layer):
     """Cells of 7 and 8 pixels: halves share the middle row, thirds two rows and two columns."""
     rows = {1: [(0, 7)], 2: [(0, 4), (3, 7)], 3: [(0, 3), (2, 5), (4, 7)]}
@@ -249,7 +283,7 @@ def pyramid(x, params, layer):
 
 def by_numpy(case, x, params):
     layer = make(case, "NHWC")
-    name = case if case in ("aps l1", "aps linf") else CASES[case][0]
+    name = case if case in ("aps l1", "aps linf", "lps convex") else CASES[case][0]
     return globals()[name.replace(" ", "_")](np.asarray(x, np.float64), params, layer)
 
 

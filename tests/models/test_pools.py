@@ -158,18 +158,20 @@ class Tiny(_Stacked, nnx.Module):
     def __init__(self, settings, image_shape, classes, key):
         stack = _Stack(self, settings, image_shape, key)
         stack.conv("conv1", 2, 3, "he_normal", padding=1).activation().pool("pool1", last=True)
-        stack.flatten().dense("output", classes, "he_normal")
+        stack.flatten().dropout().dense("output", classes, "he_normal")
 
 
-def test_random_pooling_needs_keys_and_training():
+def test_random_pooling_needs_keys_and_dropout_training_as_well():
     stochastic = config.Pool(kind="stochastic")
     assert needs_keys(config.LeNet(pool=stochastic)) and needs_keys(config.LeNet(dropout=0.1))
     assert needs_keys(config.FourLayer(later_pool=stochastic))
     assert not needs_keys(config.LeNet()) and not needs_keys(config.PositionNet())
     assert not needs_keys(config.LeNet(pool=config.Pool(kind="mixed", learned=True)))
-    model = Tiny(config.AlexNetSmall(pool=stochastic), (SIDE, SIDE, 1), 5, KEY)
-    ways = lambda x, keys: [model(x, *how)[0] for how in ((keys, True), (keys[::-1], True), (keys,), (None, True), ())]
-    drawn, other, *evaluated = jax.jit(ways)(images(), jax.random.split(KEY, 2))
-    assert np.any(drawn != other) and np.any(drawn != evaluated[0])
-    np.testing.assert_array_equal(evaluated[0], evaluated[1])
-    np.testing.assert_array_equal(evaluated[0], evaluated[2])
+    for settings in (config.AlexNetSmall(pool=stochastic), config.AlexNetSmall(pool=config.Pool(kind="average"))):
+        model = Tiny(settings, (SIDE, SIDE, 1), 5, KEY)
+        hows = lambda keys: ((keys, True), (keys[::-1], True), (keys,), (None, True), ())
+        ways = lambda x, keys: [model(x, *how)[0] for how in hows(keys)]
+        trained, other, drawn, *without = jax.jit(ways)(images(), jax.random.split(KEY, 2))
+        assert np.any(trained != other) and np.any(trained != drawn)
+        assert np.any(drawn != without[0]) == settings.pool.draws
+        np.testing.assert_array_equal(without[0], without[1])

@@ -1,5 +1,7 @@
 """Evaluation on one device; tests/training/test_parallel.py has it on eight, at other batch sizes."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -54,6 +56,24 @@ def test_top5_is_among_the_five_largest():
     best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :5]
     assert Outcome(np.zeros(200), probabilities, labels).top5 == np.mean((best == labels[:, None]).any(-1))
     assert Outcome(np.zeros(200), probabilities[:, :10], labels).top5 is None
+
+
+def test_passes_average_the_probabilities_of_each_draw():
+    """Those of keys made here, by the examples' own indices; crops are averaged as well; other batches draw alike."""
+    run = TinyRun("model.pool.kind=mixed", "evaluation.passes=3", "data.crop=24", "evaluation.crops=10")
+    variables, data = run.first_state().evaluated, dataset("validation", 20)
+    network = jax.jit(lambda images, keys: jax.nn.softmax(run.network(variables, images, keys)[0]))
+    key = jax.random.fold_in(jax.random.key(0), 4)
+    total, crops = 0, [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]
+    for number, (mirrored, (top, left)) in enumerate(3 * [(m, place) for m in (False, True) for place in crops]):
+        keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.fold_in(key, number)))(np.arange(20))
+        crop = np.float32(data.images[:, top : top + 24, left : left + 24]) / 255
+        total += np.asarray(network(crop[:, :, ::-1] if mirrored else crop, keys))
+    outcome = run.evaluator(variables, data)
+    np.testing.assert_allclose(outcome.probabilities, total / 30, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(outcome.losses, -np.log(total[np.arange(20), data.labels] / 30), rtol=1e-4)
+    plain = TinyRun("model.pool.kind=mixed", "data.crop=24").evaluator(variables, data)
+    assert np.abs(plain.probabilities - outcome.probabilities).max() > 1e-4
 
 
 def test_ten_crops_average_the_probabilities_of_each():
