@@ -144,7 +144,7 @@ class Parallel:
           data_axes: likewise for each array of the data.
 
         Returns:
-          The program, and the bytes that a call of it takes: arguments, results and all in between.
+          The program, and the bytes that a call of it takes on all devices: arguments, results and all in between.
         """
         count = np.int32(1)
         if self.mode != "pmap":
@@ -154,7 +154,7 @@ class Parallel:
             # A program of its own on each device: nothing is exchanged. (The check would be of what is.)
             shares = {"mesh": self._mesh, "in_specs": arguments, "out_specs": (states, spec(0)), "check_vma": False}
             program = jax.jit(jax.shard_map(run, **shares), donate_argnums=0).lower(state, data, count).compile()
-            return program, _bytes(program)
+            return program, self._bytes(program)
         axes = (state_axes, data_axes, None)
         mapped = jax.pmap(run, in_axes=axes, out_axes=(state_axes, 0), donate_argnums=0, devices=self.devices)
         cut = lambda leaf: leaf.reshape(len(self.devices), -1, *leaf.shape[1:])
@@ -174,7 +174,12 @@ class Parallel:
             state, finite = program(*stacked(state, data, steps))
             return type(state)(*along(join, state, state_axes)), join(finite)
 
-        return call, _bytes(program)
+        return call, self._bytes(program)
+
+    def _bytes(self, program):
+        used = program.memory_analysis()  # of one device
+        kept = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
+        return len(self.devices) * (kept + used.temp_size_in_bytes)
 
     def over_seeds(self, function):
         """`function(stacked, shared)` compiled: each device takes its share of the stack, and nothing is exchanged.
@@ -195,12 +200,6 @@ class Parallel:
         examples = self._sharded(1)
         results = examples if self.processes == 1 else self.replicated
         return jax.jit(function, in_shardings=(self.replicated, examples), out_shardings=results)
-
-
-def _bytes(program):
-    used = program.memory_analysis()
-    kept = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
-    return kept + used.temp_size_in_bytes
 
 
 def _spec(axis):
