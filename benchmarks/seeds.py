@@ -103,9 +103,7 @@ def one_by_one(settings, dataset, count, steps):
     size = settings.train.batch_size
     schedule = make_schedule(settings.schedule, settings.optimizer.learning_rate, 10**6, len(dataset.labels), size)
     step = make_train_step(settings, session.network, schedule, optimizer)
-    first = jax.jit(
-        functools.partial(states.initial_state, settings, session.image_shape, session.classes, optimizer)
-    )
+    first = jax.jit(functools.partial(states.initial_state, settings, session.image_shape, session.classes, optimizer))
     feeds = [
         make_feed(settings.data.placement, dataset, IndexPlan(len(dataset.labels), size, seed), parallel)[0]
         for seed in range(count)

@@ -4,8 +4,8 @@ import dataclasses
 import difflib
 import typing
 
-from cnn_jax.config import problems
 from cnn_jax.errors import UsageError
+from cnn_jax.rules import problems
 
 TRUE = ("true", "yes", "1")
 FALSE = ("false", "no", "0")

@@ -20,9 +20,9 @@ from cnn_jax.config import (
     duration_steps,
     from_dict,
     image_shape,
-    problems,
     to_dict,
 )
+from cnn_jax.rules import problems
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,7 @@ def test_the_defaults_are_sound(model):
         (Config(data=Data(size=27)), ["data.size = 27", "28"]),
         (Config(data=Data(low=1.0)), ["data.low", "data.high", "1.0"]),
         (Config(model=LeNet5(), train=Train(label_smoothing=0.1)), ["train.label_smoothing", "rbf"]),
+        (Config(evaluation=Evaluation(passes=3)), ["evaluation.passes = 3", "model.pool.kind = 'fractional'"]),
     ],
 )
 def test_a_problem_is_named_with_its_value_and_rule(config, parts):
@@ -99,6 +100,7 @@ def test_sound_combinations_are_not_refused():
         Config(optimizer=Optimizer(accumulate=4)),
         Config(data=Data(size=32, low=-0.1, high=1.175), model=LeNet5()),
         Config(model=LeNet5(output="softmax"), train=Train(label_smoothing=0.1)),
+        Config(model=LeNet(pool=Pool(kind="lps")), evaluation=Evaluation(passes=3)),
     ]:
         assert problems(config) == []
 

@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from cnn_jax import registry
-from cnn_jax.config import Config, problems
+from cnn_jax.config import Config
 from cnn_jax.errors import EXIT_USAGE, UsageError
+from cnn_jax.rules import problems
 from cnn_jax.studies import study
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -84,8 +84,8 @@ class LearnedPolyphase(_Polyphase):
     so that it moves with them. Blurred components all have the same mean, and only the ReLU tells them apart; a filter
     of 1 leaves them as they are. In training the components are mixed by a Gumbel softmax, a softmax of the logits plus
     Gumbel noise, over the temperature. `convex` mixes them by the softmax alone, in training as well as in evaluation;
-    so does TIPS (2025), which has coefficients for each channel and two further losses. Shifts then leave the sum over the
-    map as it is, and not the map.
+    so does TIPS (2025), which has coefficients for each channel and two further losses. Shifts then leave the sum over
+    the map as it is, and not the map.
 
     Parameters: first and second, a `Convolution` each, of as many features as channels.
     """

@@ -3,6 +3,7 @@
 Each constructor lists the network's steps in order: layers, and what has neither parameters nor a shape of its own.
 """
 
+import functools
 import math
 
 import jax
@@ -234,7 +235,7 @@ class AlexNetNotebook(_Stacked, nnx.Module):
     """The Keras notebook's variant: nothing is padded, pools do not overlap, batch normalisation follows them.
 
     Numbers in all at 224 pixels, running statistics included: 24,019,722 with 10 classes, 28,075,752 with 1000. The
-    last map is one pixel there.
+    last map is one pixel there; `padding` pads all convolutions alike and keeps it larger.
 
     Args:
       settings: `config.AlexNetNotebook`, its layout resolved.
@@ -250,16 +251,18 @@ class AlexNetNotebook(_Stacked, nnx.Module):
         self, settings: config.AlexNetNotebook, image_shape: tuple[int, int, int], classes: int, key: jax.Array
     ):
         stack, glorot = _Stack(self, settings, image_shape, key), "glorot_uniform"
+        conv = functools.partial(stack.conv, init=glorot, padding=settings.padding.mode)
         try:
-            stack.conv("conv1", 96, 11, glorot, stride=4).activation().pool("pool1").norm("norm1", "batch", **KERAS)
-            stack.conv("conv2", 256, 11, glorot).activation().pool("pool2").norm("norm2", "batch", **KERAS)
-            stack.conv("conv3", 384, 3, glorot).activation().norm("norm3", "batch", **KERAS)
-            stack.conv("conv4", 384, 3, glorot).activation().norm("norm4", "batch", **KERAS)
-            stack.conv("conv5", 256, 3, glorot).activation().pool("pool5", last=True).norm("norm5", "batch", **KERAS)
+            conv("conv1", 96, 11, stride=4).activation().pool("pool1").norm("norm1", "batch", **KERAS)
+            conv("conv2", 256, 11).activation().pool("pool2").norm("norm2", "batch", **KERAS)
+            conv("conv3", 384, 3).activation().norm("norm3", "batch", **KERAS)
+            conv("conv4", 384, 3).activation().norm("norm4", "batch", **KERAS)
+            conv("conv5", 256, 3).activation().pool("pool5", last=True).norm("norm5", "batch", **KERAS)
         except UsageError as error:
             raise UsageError(
-                f"{error}. No layer of alexnet_notebook pads its input, and maps shrink fast: images need at least "
-                "215x215 pixels with the default pooling. Enlarge them (data.size), or use another model"
+                f"{error}. The maps of alexnet_notebook shrink fast: without padding, and with the default pooling, "
+                "images need at least 215x215 pixels. Enlarge them (data.size), pad (model.padding.mode=same), or use "
+                "another model"
             ) from None
         stack.flatten()
         stack.dense("dense1", 4096, glorot).activation().dropout().norm("norm6", "batch", **KERAS)

@@ -83,10 +83,9 @@ def load(study: Study, folder: Path) -> Results:
         if arms.is_finished(own):
             found.append(_load(arm, own))
         else:
-            failure = own / "failure.txt"
-            unfinished[arm.name] = (
-                failure.read_text(encoding="utf-8").strip().splitlines()[-1] if failure.exists() else ""
-            )
+            failure = arms.failure_of(folder, arm)
+            said = failure.read_text(encoding="utf-8").strip().splitlines() if failure.exists() else []
+            unfinished[arm.name] = said[-1] if said else ""
     points = {each.arm.name: 100 * each.accuracy for each in found}
     correct = {each.arm.name: each.correct for each in found}
 

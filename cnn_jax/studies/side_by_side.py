@@ -10,7 +10,6 @@ matrices of a small network are too small to be shared by cores.
 import concurrent.futures
 import dataclasses
 import functools
-import math
 import os
 
 import jax

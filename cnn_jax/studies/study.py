@@ -6,7 +6,7 @@ Nothing here imports jax: `--list`, `--help` and usage errors answer at once.
 import dataclasses
 import re
 
-from cnn_jax import config, overrides
+from cnn_jax import overrides, rules
 from cnn_jax.config import Config, Protocol
 from cnn_jax.errors import UsageError
 
@@ -101,7 +101,7 @@ def apply(study: Study, specs: list[str]) -> Study:
     """
     own = [spec for spec in specs if spec.strip().startswith(PREFIX)]
     base = overrides.apply(study.base, [spec for spec in specs if spec not in own])
-    protocol = overrides.apply(_Own(study=study.study), own, lambda asked: config.broken_rules(asked.study, PREFIX))
+    protocol = overrides.apply(_Own(study=study.study), own, lambda asked: rules.broken_rules(asked.study, PREFIX))
     study = dataclasses.replace(study, base=base, study=protocol.study)
     found = problems(study)
     if found:

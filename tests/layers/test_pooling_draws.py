@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cnn_jax import config
-from cnn_jax.layers.pooling import make_pool
 from cnn_jax.layers.initializers import Normal
+from cnn_jax.layers.pooling import make_pool
 from cnn_jax.layers.windows import from_images, to_images
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

@@ -50,19 +50,24 @@ def test_the_layouts_are_one_network():
 
 
 MODELS = {  # sides that they take with a window of 3
-    "lenet": 32, "lenet5": 36, "alexnet": 224, "alexnet_owt": 224, "alexnet_bn": 224, "alexnet_notebook": 256,
-    "alexnet_small": 32,
+    "lenet": 32, "lenet5": 36, "alexnet": 224, "alexnet_owt": 224, "alexnet_bn": 224, "alexnet_notebook": 224,
+    "alexnet_small": 32, "four_layer": 32, "position": 32,
 }  # fmt: skip
+SINGLE = ("four_layer", "position")  # with one pooling by that name
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_network_takes_a_kind_by_override(name):
-    """As `--set model.pool.kind=soft --set model.pool.window=3` does."""
+def test_every_network_takes_a_kind_and_a_fill_by_override(name):
+    """As `--set model.pool.kind=soft --set model.padding.fill=reflect` does; where nothing is padded, with a mode."""
     side = MODELS[name]
     plain = config.MODELS[name](layout="NHWC")
-    settings = overrides.apply(config.Config(model=plain), ["model.pool.kind=soft", "model.pool.window=3"]).model
+    specs = ["model.pool.kind=soft", "model.pool.window=3", "model.padding.fill=reflect"]
+    specs += ["model.padding.mode=1"] if hasattr(plain.padding, "mode") else []
+    settings = overrides.apply(config.Config(model=plain), specs).model
     rows = summary.summarise(outline(settings, (side, side, 3), 10))
-    assert sum(row.kind.startswith("soft pooling 3x3, stride 2") for row in rows) >= 2
+    assert sum(row.kind.startswith("soft pooling 3x3, stride 2") for row in rows) >= (name not in SINGLE) + 1
+    convolutions = [row.kind for row in rows if row.kind.startswith("convolution")]
+    assert len(convolutions) >= 2 and all("reflect fill" in kind for kind in convolutions)
 
 
 @pytest.mark.parametrize("kind", KINDS)
