@@ -367,6 +367,8 @@ class Protocol:
     seeds: int = setting(10, low=1)  # runs of each arm, from the seed on; the same ones for all arms
     arms: tuple[str, ...] = setting((), identity=False)  # train and compare only these, and the baseline; (): all
     together: int = setting(0, identity=False, low=0)  # seeds trained in one program; 0: all
+    select: str = setting("last", choices=("last", "best"))  # whose parameters count: the last step's, or those with
+    # the best validation accuracy of each seed, which needs data.validation
     measurements: tuple[str, ...] = ()  # besides accuracy; see studies/measuring.py
     test: str = setting("t", identity=False, choices=("t", "wilcoxon"))  # of paired differences to the baseline
     images: int = setting(0, low=0)  # test images that measurements use; 0: all

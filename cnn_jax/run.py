@@ -103,7 +103,7 @@ class Session:
         step = checkpoints.best()
         if step is None:
             raise UserError(f"there is no checkpoint in {checkpoints.folder}: train first, with --mode=train")
-        return step, "best validation accuracy" if self.settings.data.validation else "last step"
+        return step, "best validation accuracy" if checkpoints.scored(step) else "last step"
 
 
 def enable_compilation_cache() -> str:

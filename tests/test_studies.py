@@ -14,8 +14,9 @@ from launching import QUICK, command, environment, launch, settings, shared_fold
 ARMS, SEEDS = ("max", "average", "stochastic"), 4
 SMALL = settings(
     study__arms="average,stochastic", study__seeds=SEEDS, study__measurements="consistency", study__images=10,
-    data__name="fake", data__side=28, data__examples=60, train__duration="8 steps", train__batch_size=8,
-    schedule__warmup="2 steps", evaluation__every="4 steps", checkpoint__every="2 steps", log__every="2 steps",
+    data__name="fake", data__side=28, data__examples=80, data__validation=20, study__select="best",
+    train__duration="8 steps", train__batch_size=8, schedule__warmup="2 steps", optimizer__learning_rate=0.01,
+    evaluation__every="2 steps", checkpoint__every="2 steps", log__every="2 steps",
 )  # fmt: skip
 WORDS = ["--experiment=pooling_digits", "--noreport", *SMALL]
 CLOCK = {"seconds_per_seed", "images_per_second"}
@@ -58,6 +59,20 @@ def test_every_arm_and_seed_has_its_row(whole):
     assert "\\begin{tabular}" in (folder / "table.tex").read_text()
 
 
+def test_what_counts_is_the_best_by_the_validation_accuracy(whole):
+    """Of equal ones the first; its checkpoint is kept beside the last one."""
+    counted = set()
+    for place in (whole[0] / "arms").glob("*/seed-*"):
+        found = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
+        measured = [(row["accuracy"], -row["step"]) for row in found if row["split"] == "validation"]
+        assert len(measured) == 4
+        best = -max(measured)[1]
+        counted.add(best)
+        kept = {int(path.name) for path in (place / "checkpoints").iterdir() if path.name.isdigit()}
+        assert kept == {best, 8}
+    assert len(counted) > 1
+
+
 def interrupted(env, folder, arm, send):
     """Starts the study, sends it a signal once a checkpoint of the arm is there; its exit status and last line."""
     words = command(*WORDS, f"--workdir={folder}")
@@ -97,7 +112,7 @@ def test_a_seed_of_an_arm_is_a_run_like_any_other(env, whole):
     done = launch(env, "--experiment=pooling_digits", "--mode=eval", f"--workdir={place}")
     with np.load(place.parent / "outcome.npz") as outcome:
         right = (outcome["answers"][2] == outcome["labels"]).mean()
-    assert f"accuracy {100 * right:.2f} %" in done.stdout
+    assert re.search(rf"test: accuracy {100 * right:.2f} % .* \(best validation accuracy, step \d\)", done.stdout)
     assert json.loads((place / "config.json").read_text())["seed"] == 2
 
 

@@ -22,6 +22,7 @@ from cnn_jax import config, workdir
 from cnn_jax.layers.pooling import Pooling
 from cnn_jax.run import FLOPS
 from cnn_jax.studies import measuring
+from cnn_jax.studies.selection import BestValidation, LastStep, with_own_steps
 from cnn_jax.studies.side_by_side import Seeds, cost, network_of, one_device
 from cnn_jax.studies.study import Arm, Study
 from cnn_jax.studies.training import train
@@ -72,16 +73,18 @@ def run(study: Study, arm: Arm, folder: Path, interruption: Interruption) -> Non
                 each.mkdir(exist_ok=True)
             flops = FLOPS * cost(session).multiply_adds
             own = folder / "checkpoints" / seeds.name
-            state, costs = train(seeds, own, folders, watched, flops, interruption)
-            parts.append(_measure(study, seeds, state, test) | costs | {"steps": seeds.total})
-            _store_runs(seeds, state, folder)
+            best = study.study.select == "best"
+            selection = BestValidation(own / "best.npz") if best else LastStep()
+            state, costs = train(seeds, own, folders, watched, selection, flops, interruption)
+            chosen, scores = selection.chosen(state)
+            parts.append(_measure(study, seeds, chosen.evaluated, test) | costs | {"steps": seeds.total})
+            _store_runs(seeds, chosen, scores, with_own_steps(state), folder)
     _store(study, arm, folder, parts)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
-def _measure(study, seeds, state, test) -> dict:
+def _measure(study, seeds, variables, test) -> dict:
     """What a group of seeds says of the test images, and its measurements."""
-    variables = state.evaluated
     probabilities, losses = seeds.ask(variables, test.images, test.labels)
     finite = np.isfinite(losses).all(1)
     found = measuring.measure(study, seeds, variables, test)
@@ -110,16 +113,17 @@ def _pictures(seeds: Seeds, variables, test) -> dict[str, np.ndarray]:
     return found
 
 
-def _store_runs(seeds: Seeds, state: TrainState, folder: Path) -> None:
-    """Makes each seed's folder the workdir of a finished run."""
+def _store_runs(seeds: Seeds, chosen: TrainState, scores, last: TrainState, folder: Path) -> None:
+    """Makes each seed's folder the workdir of a finished run, with the state that counts and the last one."""
     for k, number in enumerate(seeds.numbers):
         place = _seed_folder(folder, number)
         settings = dataclasses.replace(seeds.settings, seed=number)
-        one = TrainState(*(x if x is state.step else jax.tree.map(lambda leaf: leaf[k], x) for x in state))
         workdir.store_config(place, settings)
-        with contextlib.closing(Checkpoints(place)) as checkpoints:
-            if checkpoints.latest() != int(state.step):
-                checkpoints.save(int(state.step), one, settings, None)
+        with contextlib.closing(Checkpoints(place, keep=2)) as checkpoints:
+            for state, score in ((chosen, scores[k]), (last, None)):
+                one = jax.tree.map(lambda leaf: leaf[k], state)
+                if int(one.step) > (checkpoints.latest() or 0):
+                    checkpoints.save(int(one.step), one, settings, score)
 
 
 def _store(study: Study, arm: Arm, folder: Path, parts: list[dict]) -> None:

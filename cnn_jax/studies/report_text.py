@@ -330,8 +330,11 @@ def protocol(results: Results) -> list[str]:
     seeds = [int(seed) for seed in first.seeds]
     numbered = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
     averaged = f", averaged with decay {base.optimizer.ema:g}," if base.optimizer.ema else ""
+    counts = f"parameters of the last step{averaged} count: none is selected"
     if base.data.validation:
         watched = f"{base.data.validation:,} training images were held out to watch training"
+        if study.study.select == "best":
+            counts = f"parameters{averaged} of the evaluation with the best validation accuracy count, seed by seed"
     else:
         watched = "No training image was held out: the learning curves are of the test images, and decided nothing"
     few = (
@@ -342,7 +345,7 @@ def protocol(results: Results) -> list[str]:
         "order of images, the same augmentation and, in layers of the same shape, the same initial weights, so that "
         "they are compared in pairs.",
         f"Every network is trained for {base.train.duration} in batches of {base.train.batch_size}, and the "
-        f"parameters of the last step{averaged} count: none is selected. {watched}. The accuracies compared "
+        f"{counts}. {watched}. The accuracies compared "
         f"are of the {images:,} test images of {base.data.name}, at the end.{few or ''}",
         f"The p-values of differences are of the {_test(results)}, two-sided, over seeds, and corrected by Holm's "
         "method over the arms; intervals are Student's. They speak of other seeds and these very images. McNemar's "

@@ -62,7 +62,8 @@ def plan(study: Study) -> str:
     lines = [
         f"{study.experiment}: {len(study.chosen)} arms x {study.study.seeds} seeds, {study.base.train.duration} of "
         f"{study.base.data.name}, baseline {study.baseline}",
-        f"measured: accuracy{''.join(', ' + name for name in study.study.measurements)}",
+        f"measured: accuracy{''.join(', ' + name for name in study.study.measurements)}; of "
+        + {"last": "the last step", "best": "the step with the best validation accuracy"}[study.study.select],
         "",
     ]
     heads = ("arm", "parameters", "multiply-adds", "what differs")

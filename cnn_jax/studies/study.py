@@ -133,6 +133,8 @@ def problems(study: Study) -> list[str]:
             found.append(f"study.{kind}: there is no {', '.join(strange)}; there are {', '.join(there)}")
     if "swapped" in study.study.measurements and study.base.data.name != "red_green":
         found.append(f"study.measurements: 'swapped' is for data.name = 'red_green', not {study.base.data.name!r}")
+    if study.study.select == "best" and not study.base.data.validation:
+        found.append("study.select = 'best' goes by the validation accuracy: hold out examples with data.validation")
     if study.base.schedule.name == "plateau":
         found.append("schedule.name = 'plateau': every seed would have a rate of its own; use another schedule")
     return found

@@ -23,7 +23,7 @@ from cnn_jax.training.timetable import Timetable
 
 
 def train(
-    seeds: Seeds, folder, folders, watched: Dataset, flops: int, interruption: Interruption
+    seeds: Seeds, folder, folders, watched: Dataset, selection, flops: int, interruption: Interruption
 ) -> tuple[TrainState, dict]:
     """The last states of a group of seeds, and what they cost.
 
@@ -31,7 +31,8 @@ def train(
       seeds: the group.
       folder: where its checkpoints go.
       folders: of each seed, where its rows go.
-      watched: the split that is measured on the way, and chooses nothing.
+      watched: the split that is measured on the way.
+      selection: is told what was measured; see `selection.py`.
       flops: operations of one training example.
       interruption: tells whether a signal asked to stop.
 
@@ -62,7 +63,7 @@ def train(
             if step in rows:
                 state = _write_rows(seeds, files, state, step)
             if step in evaluations:
-                _evaluate(seeds, files, progress, state, watched, step)
+                selection.note(state, _evaluate(seeds, files, progress, state, watched, step))
             if step in saves or interruption.asked:
                 spent = {"seconds": round(clock.seconds, 3), "images_per_second": clock.mean_rate}
                 files[0].write_timing({"step": step, **spent, "memory": stepper.memory})
@@ -135,3 +136,4 @@ def _evaluate(seeds, files, progress, state, watched, step):
     for file, row in zip(files, rows):
         file.write(row)
     progress.row(rows[0] | {name: float(np.mean([row[name] for row in rows])) for name in ("loss", "accuracy")})
+    return [row["accuracy"] for row in rows]

@@ -74,8 +74,15 @@ class Checkpoints:
         return distributed.leading(self._best_step)
 
     def _best_step(self):
-        scores = (self._manager.metrics(step)[SCORE] for step in self._manager.all_steps()) if self._best else ()
-        return self._manager.best_step() if any(map(math.isfinite, scores)) else self._manager.latest_step()
+        scored = self._best and any(map(self._scored, self._manager.all_steps()))
+        return self._manager.best_step() if scored else self._manager.latest_step()
+
+    def scored(self, step: int) -> bool:
+        """Whether a step was saved with a score."""
+        return distributed.leading(lambda: self._scored(step))
+
+    def _scored(self, step):
+        return math.isfinite(self._manager.metrics(step)[SCORE])
 
     def save(self, step: int, state, settings: config.Config, score: float | None) -> None:
         """Saves in the background; `wait` tells when it is on the disk.

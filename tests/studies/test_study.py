@@ -51,6 +51,7 @@ def test_arms_may_be_chosen_and_the_baseline_stays():
         (["study.measurements=swapped"], "'swapped' is for data.name = 'red_green', not 'digits'"),
         (["model.pool.kind=largest"], "model.pool.kind = 'largest' must be one of"),
         (["schedule.name=plateau", "data.validation=100"], "every seed would have a rate of its own"),
+        (["study.select=best"], "study.select = 'best' goes by the validation accuracy: hold out examples"),
     ],
 )
 def test_what_does_not_fit_is_refused(specs, message):
