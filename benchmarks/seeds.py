@@ -1,14 +1,17 @@
-"""Time of N seeds trained side by side in one program, against N runs one after the other, on the same device.
+"""Time of N seeds trained side by side in one program, as a study does, against N runs one after the other.
 
-    python benchmarks/seeds.py --experiment=lenet_mnist --seeds=1,4,16 --steps=500 --set data.data_dir=FOLDER
+    python benchmarks/seeds.py --experiment=lenet_mnist --seeds=4,16 --steps=500 --set data.data_dir=FOLDER
 
-Both train the same seeds on the same images for the same steps; the losses are compared. They take turns, --rounds
-times. Compilation is timed apart: it happens once for all seeds together, and once a run otherwise unless it is cached.
+The seeds share all devices; on a CPU those are its cores, as many as divide every N (JAX_NUM_CPU_DEVICES=1: one device
+of all cores). The runs have one device each, on a CPU all its cores. Both train the same seeds on the same images for
+the same steps; the losses are compared. They take turns, --rounds times. Compilation is timed apart: it happens once
+for all seeds together, and once a run otherwise unless it is cached.
 """
 
 import argparse
 import functools
 import json
+import math
 import pathlib
 import statistics
 import sys
@@ -25,7 +28,7 @@ from cnn_jax.data import source  # noqa: E402
 from cnn_jax.data.feed import make_feed  # noqa: E402
 from cnn_jax.data.plan import IndexPlan  # noqa: E402
 from cnn_jax.parallel import Parallel  # noqa: E402
-from cnn_jax.studies.side_by_side import Seeds  # noqa: E402
+from cnn_jax.studies.side_by_side import Seeds, a_device_for_each_core, one_device  # noqa: E402
 from cnn_jax.training import state as states  # noqa: E402
 from cnn_jax.training.optimizer import make_optimizer, make_schedule  # noqa: E402
 from cnn_jax.training.step import make_run, make_train_step  # noqa: E402
@@ -34,20 +37,22 @@ from cnn_jax.training.step import make_run, make_train_step  # noqa: E402
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", default="lenet_mnist", help="default: %(default)s")
-    parser.add_argument("--seeds", default="1,4,16", help="numbers of seeds to try; default: %(default)s")
+    parser.add_argument("--seeds", default="4,16", help="numbers of seeds to try; default: %(default)s")
     parser.add_argument("--steps", type=int, default=500, help="of one turn; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each; default: %(default)s")
     parser.add_argument("--set", action="append", default=[], help="as of launch.py; repeatable")
     parser.add_argument("--out", help="JSON file for all figures")
     options = parser.parse_args()
-    settings = overrides.apply(registry.load(options.experiment), [*options.set, "parallel=jit"])
+    settings = overrides.apply(registry.load(options.experiment), options.set)
     dataset = source.load(settings.data, "train", options.experiment)
-    device = jax.devices()[0].device_kind
+    counts = list(map(int, options.seeds.split(",")))
+    a_device_for_each_core(math.gcd(*counts))
+    device = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
     title = f"{options.experiment}, {options.steps} steps of {settings.train.batch_size}"
     print(f"{title}, {device}, jax {jax.__version__}")
     print("seeds  together, s  one by one, s  ratio  compilation together, s  one, s")
     rows = []
-    for count in map(int, options.seeds.split(",")):
+    for count in counts:
         row = compared(settings, dataset, count, options.steps, options.rounds)
         rows.append({"seeds": count, "device": device} | row)
         figures = [row[name] for name in ("together", "alone", "ratio", "compilation_together", "compilation_alone")]
@@ -97,7 +102,7 @@ def side_by_side(settings, dataset, count, steps):
 def one_by_one(settings, dataset, count, steps):
     """Likewise, each seed as `launch.py` trains it."""
     parallel = Parallel("jit")
-    session = Seeds(settings, [0], dataset).session
+    session = one_device(settings)
     settings = session.settings
     optimizer = make_optimizer(settings.optimizer)
     size = settings.train.batch_size

@@ -45,7 +45,7 @@ class FractionalPool(Pooling):
     Regions follow each other, and overlap by window - 1 pixels: a window of 1 gives the paper's disjoint regions, one
     of 2 its overlapping ones. A side of n pixels, counted in places of the window, becomes ceil(n / ratio). The order
     is pseudorandom, edges at floor(alpha (i + u)) with one u for a side, or a random permutation. In evaluation
-    u = 1/2; the paper averages the network's output over many draws instead.
+    u = 1/2; the paper averages the network's output over many draws instead, which is `evaluation.passes`.
     """
 
     title = "fractional max pooling"

@@ -242,8 +242,8 @@ def measured_tables(results: Results) -> list[Table]:
     """The other figures of every arm; none where nothing else was measured."""
     columns = [name for name in MEASURED if any(name in each.figures for each in results.arms)]
     tables = []
-    for start in range(0, len(columns), WIDE):
-        names = columns[start : start + WIDE]
+    for part in np.array_split(columns, -(-len(columns) // WIDE)) if columns else ():
+        names = part.tolist()
         caption = "Measured besides accuracy, mean ± standard deviation over the seeds."
         if "epochs_to_target" in names:
             target = results.study.study.target

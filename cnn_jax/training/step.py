@@ -88,56 +88,7 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
       schedule: step to learning rate.
       optimizer: optax transformation that takes `learning_rate` at each update.
     """
-    classes = catalog.facts(settings.data).classes
-    augmenting = settings.augment != config.Augment() or settings.data.crop > 0
-    mixing = settings.augment.mixup > 0 or settings.augment.cutmix > 0
-    drawing = needs_keys(settings.model)
-
-    def once(state):
-        # With NHWC the first convolution is one operation, which computes its input once anyway.
-        merging = augmenting and settings.model.layout == "CHWN"
-        return functools.partial(_computed_once, state.step >= 0) if merging else lambda compute: compute()
-
-    def example_keys(purpose, state, batch):
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(state.seed), purpose), state.step)
-        return jax.vmap(functools.partial(jax.random.fold_in, key))(batch["index"])
-
-    def prepare(state, batch):
-        keys = example_keys(states.AUGMENTATION, state, batch) if augmenting or mixing else None
-        images = prepare_images(settings, batch["images"], keys if augmenting else None, once(state))
-        targets = jax.nn.one_hot(batch["labels"], classes)
-        if settings.train.label_smoothing:
-            targets = optax.smooth_labels(targets, settings.train.label_smoothing)
-        return mix(images, targets, keys, settings.augment) if mixing else (images, targets)
-
-    def loss_function(params, statistics, state, batch):
-        prepared = functools.partial(prepare, state, batch)
-        images, targets = once(state)(prepared)
-        keys = example_keys(states.DROPOUT, state, batch) if drawing else None
-        variables = Variables(params, statistics)
-        logits, _, statistics = forward(settings, network, variables, images, keys, training=True)
-        correct = jnp.sum(jnp.argmax(logits, -1) == batch["labels"], dtype=jnp.int32)
-        return jnp.mean(example_losses(settings, logits, targets)), (correct, statistics)
-
-    def gradients(state, batch):
-        part = jax.value_and_grad(loss_function, has_aux=True)
-        parts = settings.optimizer.accumulate
-        if parts == 1:
-            return part(state.params, state.statistics, state, batch)
-        # Part i holds the pairs i, i + parts, ...: each device then keeps its own share of every part, and neighbours,
-        # which are mixed, stay together.
-        together = 2 if mixing else 1
-        cut = lambda leaf: leaf.reshape(-1, parts, together, *leaf.shape[1:]).swapaxes(0, 1)
-        split = jax.tree.map(lambda leaf: cut(leaf).reshape(parts, -1, *leaf.shape[1:]), batch)
-
-        def add(carry, one):
-            total, statistics = carry
-            (loss, (correct, statistics)), grads = part(state.params, statistics, state, one)
-            return (jax.tree.map(jnp.add, total, (loss, correct, grads)), statistics), None
-
-        zero = jnp.float32(0), jnp.int32(0), jax.tree.map(jnp.zeros_like, state.params)
-        ((loss, correct, grads), statistics), _ = lax.scan(add, (zero, state.statistics), split)
-        return (loss / parts, (correct, statistics)), jax.tree.map(lambda leaf: leaf / parts, grads)
+    gradients = _make_gradients(settings, _make_loss(settings, network))
 
     def train_step(state: TrainState, batch, axis=None):
         (loss, (correct, statistics)), grads = gradients(state, batch)
@@ -157,6 +108,72 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
         return state, jnp.isfinite(loss) & jnp.isfinite(norm)
 
     return train_step
+
+
+def _make_loss(settings, network):
+    """`loss(params, statistics, state, batch) -> (mean loss, (right answers, statistics afterwards))`."""
+    classes = catalog.facts(settings.data).classes
+    augmenting = settings.augment != config.Augment() or settings.data.crop > 0
+    mixing = _mixes(settings)
+    drawing = needs_keys(settings.model)
+
+    def once(state):
+        # With NHWC the first convolution is one operation, which computes its input once anyway.
+        merging = augmenting and settings.model.layout == "CHWN"
+        return functools.partial(_computed_once, state.step >= 0) if merging else lambda compute: compute()
+
+    def example_keys(purpose, state, batch):
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(state.seed), purpose), state.step)
+        return jax.vmap(functools.partial(jax.random.fold_in, key))(batch["index"])
+
+    def prepare(state, batch):
+        keys = example_keys(states.AUGMENTATION, state, batch) if augmenting or mixing else None
+        images = prepare_images(settings, batch["images"], keys if augmenting else None, once(state))
+        targets = jax.nn.one_hot(batch["labels"], classes)
+        if settings.train.label_smoothing:
+            targets = optax.smooth_labels(targets, settings.train.label_smoothing)
+        return mix(images, targets, keys, settings.augment) if mixing else (images, targets)
+
+    def loss(params, statistics, state, batch):
+        prepared = functools.partial(prepare, state, batch)
+        images, targets = once(state)(prepared)
+        keys = example_keys(states.DROPOUT, state, batch) if drawing else None
+        variables = Variables(params, statistics)
+        logits, _, statistics = forward(settings, network, variables, images, keys, training=True)
+        correct = jnp.sum(jnp.argmax(logits, -1) == batch["labels"], dtype=jnp.int32)
+        return jnp.mean(example_losses(settings, logits, targets)), (correct, statistics)
+
+    return loss
+
+
+def _make_gradients(settings, loss_function):
+    """`gradients(state, batch)`: what the loss returns, and its gradient; in `optimizer.accumulate` parts."""
+    parts = settings.optimizer.accumulate
+    # Part i holds the pairs i, i + parts, ...: each device then keeps its own share of every part, and neighbours,
+    # which are mixed, stay together.
+    together = 2 if _mixes(settings) else 1
+    part = jax.value_and_grad(loss_function, has_aux=True)
+
+    def gradients(state, batch):
+        if parts == 1:
+            return part(state.params, state.statistics, state, batch)
+        cut = lambda leaf: leaf.reshape(-1, parts, together, *leaf.shape[1:]).swapaxes(0, 1)
+        split = jax.tree.map(lambda leaf: cut(leaf).reshape(parts, -1, *leaf.shape[1:]), batch)
+
+        def add(carry, one):
+            total, statistics = carry
+            (loss, (correct, statistics)), grads = part(state.params, statistics, state, one)
+            return (jax.tree.map(jnp.add, total, (loss, correct, grads)), statistics), None
+
+        zero = jnp.float32(0), jnp.int32(0), jax.tree.map(jnp.zeros_like, state.params)
+        ((loss, correct, grads), statistics), _ = lax.scan(add, (zero, state.statistics), split)
+        return (loss / parts, (correct, statistics)), jax.tree.map(lambda leaf: leaf / parts, grads)
+
+    return gradients
+
+
+def _mixes(settings):
+    return settings.augment.mixup > 0 or settings.augment.cutmix > 0
 
 
 def _computed_once(certain, compute):
