@@ -1,0 +1,75 @@
+"""What README.md and the recipe cards tell a person to type is understood, and what they name is there."""
+
+import dataclasses
+import re
+import shlex
+
+import launch as program
+import pytest
+from launching import REPOSITORY
+
+from cnn_jax import cli, overrides, registry
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def lines(text):
+    """The lines of indented blocks, those that go on joined, without comments."""
+    blocks = re.sub(r"\s*\\\n\s*", " ", "\n".join(re.findall(r"(?:^ {4}.*\n)+", text, re.MULTILINE)))
+    return [line.split("  #")[0].strip() for line in blocks.splitlines() if line.strip()]
+
+
+CARDS = [line for name in registry.names() for line in re.findall(r"python launch\.py.*", registry.docstring(name))]
+COMMANDS = [line for line in lines(README) if "launch.py" in line] + CARDS
+BENCHMARKS = [line for line in lines(README) if line.startswith("python benchmarks/")]
+
+
+def test_commands_were_found():
+    assert len(CARDS) >= len(registry.names()) and len(COMMANDS) > len(CARDS) + 10 and len(BENCHMARKS) >= 3
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_is_understood(line, monkeypatch, tmp_path):
+    """Flags, experiment and settings; what would train or read a run is only looked at."""
+    seen = []
+    for place in ("train/A", "train/B", "val/A", "val/B"):
+        picture = tmp_path / "FOLDER" / place / "one.jpg"
+        picture.parent.mkdir(parents=True)
+        picture.touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "main", seen.append)
+    monkeypatch.setattr("sys.argv", shlex.split(line[line.index("launch.py") :]))
+    program.main()
+    for name in program.FLAGS:
+        program.FLAGS[name].unparse()
+    (wish,) = seen
+    if wish.list or wish.experiment == "NAME":
+        return
+    wish = dataclasses.replace(wish, mode="summary", images=[], out=None, init_from=None, profile=False)
+    settings, _ = cli.check(wish)
+    assert settings.experiment == wish.experiment
+
+
+@pytest.mark.parametrize("line", [line for line in lines(README) if line.startswith("--set")])
+def test_settings_on_lines_of_their_own_are_sound(line):
+    specs = [word for word in shlex.split(line) if word != "--set"]
+    overrides.apply(registry.load("lenet_mnist"), specs)
+
+
+@pytest.mark.parametrize("line", BENCHMARKS)
+def test_a_benchmark_has_its_flags(line):
+    _, script, *words = shlex.split(line)
+    source = (REPOSITORY / script).read_text(encoding="utf-8")
+    flags = {word.split("=")[0] for word in words if word.startswith("--")}
+    assert [flag for flag in flags if f'"{flag}"' not in source] == []
+
+
+def test_what_is_named_is_there():
+    targets = re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    named = set(re.findall(r"(?:^    |`)make ([a-z]+)", README, re.MULTILINE))
+    assert {"demo", "test"} <= named <= set(targets)
+    links = re.findall(r"\]\(([\w./-]+)\)", README)
+    paths = re.findall(r"`((?:cnn_jax|benchmarks|scripts|experiments|tests)/[\w./]*)`", README)
+    assert len(links) > 3 and [path for path in links + paths if not (REPOSITORY / path).exists()] == []
+    table = set(re.findall(r"`(\w+)`", "\n".join(line for line in README.splitlines() if line.startswith("| `"))))
+    assert [name for name in registry.names() if name not in table] == []
