@@ -116,3 +116,8 @@ def test_a_folder_with_a_run_is_no_place_for_a_study(tmp_path):
     workdir.store_config(tmp_path, STUDY.base)
     with pytest.raises(UsageError, match="holds a run, not a study"):
         workdir.check_same_study(tmp_path, STUDY, resume=True)
+
+
+def test_the_seeds_of_each_program():
+    assert apply(STUDY, ["study.seeds=5", "seed=2"]).groups == [[2, 3, 4, 5, 6]]
+    assert apply(STUDY, ["study.seeds=5", "study.together=2"]).groups == [[0, 1], [2, 3], [4]]
