@@ -4,10 +4,10 @@ import dataclasses
 import re
 import shlex
 
-import launch as program
 import pytest
 from launching import REPOSITORY
 
+import launch as program
 from cnn_jax import cli, overrides, registry
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
