@@ -205,3 +205,26 @@ def test_every_experiment_has_a_step_at_its_full_size(name, layout):
     kinds = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
     assert kinds(after) == kinds(state)
     assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.statistics))} == {jnp.dtype("float32")}
+
+
+def test_minimum_pooling_is_maximum_pooling_with_the_signs_turned():
+    """In a tanh network: what lies before a pooling keeps its weights' size and changes their sign, step by step.
+
+    The two are therefore equal in distribution wherever initial weights are as likely as their negatives.
+    """
+
+    def turned(params):
+        weights = lambda layer, kernel, bias: {"kernel": kernel * layer["kernel"], "bias": bias * layer["bias"]}
+        signs = {"conv1": (-1, -1), "output": (-1, 1)}
+        return {name: weights(layer, *signs.get(name, (1, -1))) for name, layer in params.items()}
+
+    largest, least = TinyRun(), TinyRun("model.pool.kind=min")
+    first = jax.device_get(largest.first_state())
+    losses, last = largest.losses()
+    same, ended = least.losses(
+        least.parallel.replicate(first._replace(params=turned(first.params), ema=turned(first.ema)))
+    )
+    np.testing.assert_allclose(same, losses, rtol=1e-6)
+    for name, layer in turned(jax.device_get(last.params)).items():
+        for part, values in layer.items():
+            np.testing.assert_allclose(ended.params[name][part], values, rtol=1e-4, atol=1e-6, err_msg=f"{name} {part}")
