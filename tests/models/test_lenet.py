@@ -246,15 +246,17 @@ def test_other_settings_leave_a_layers_initial_weights_alone():
 
 
 @pytest.mark.parametrize("name", ["notebook", "1998"])
-def test_dropout_acts_only_with_keys_and_per_example(name):
+def test_dropout_acts_only_in_training_and_per_example(name):
     model, side = network(name, dropout=0.5), NETWORKS[name][1]
     graph, state = nnx.split(model)
-    run = jax.jit(lambda images, keys: nnx.merge(graph, state)(images, keys)[0])
+    make = lambda training: jax.jit(lambda images, keys: nnx.merge(graph, state)(images, keys, training)[0])
+    evaluate, train = make(False), make(True)
     keys = jax.random.split(KEY, 3)
-    plain, dropped = run(images(side), None), run(images(side), keys)
+    plain, dropped = evaluate(images(side), None), train(images(side), keys)
+    np.testing.assert_array_equal(evaluate(images(side), keys), plain)
     np.testing.assert_allclose(plain, forward(name)[0], rtol=1e-5, atol=1e-5)
     assert np.all(np.abs(dropped - plain).max(1) > 0.01)
-    np.testing.assert_allclose(run(images(side)[1:], keys[1:]), dropped[1:], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(train(images(side)[1:], keys[1:]), dropped[1:], rtol=1e-4, atol=1e-4)
 
 
 def test_the_radial_basis_has_ten_classes():
