@@ -35,11 +35,6 @@ class _Polyphase(Blurred):
         """The polyphase components of x, maps of `output_shape` each."""
         return self.phases.windows(self.phases.pad(Blurred.pool(self, x), self.fill))
 
-    def mixed(self, components, shares):
-        """The sum of the components times their shares [components, N]."""
-        layout = self.geometry.layout
-        return sum(per_image(share, layout).astype(part.dtype) * part for share, part in zip(shares, components))
-
     def chosen(self, components, scores):
         """Of each image the component with the largest score; scores are [components, N], of equal ones the first."""
         best = jnp.argmax(scores, axis=0)
@@ -112,17 +107,19 @@ class LearnedPolyphase(_Polyphase):
 
     def pool(self, x):
         components = self.components(x)
-        logits = self._logits(components)
-        if not self.convex:
-            return self.chosen(components, logits)
-        return self.mixed(components, jax.nn.softmax(logits / self.temperature, axis=0))
+        return (self._mixed if self.convex else self.chosen)(components, self._logits(components))
 
     def sample(self, x, keys):
         if self.convex:
             return self.pool(x)
         components = self.components(x)
         noise = jax.vmap(lambda key: jax.random.gumbel(key, (len(components),)), out_axes=1)(keys)
-        return self.mixed(components, jax.nn.softmax((self._logits(components) + noise) / self.temperature, axis=0))
+        return self._mixed(components, self._logits(components) + noise)
+
+    def _mixed(self, components, logits):
+        """The mean of the components weighted by the softmax of their logits [components, N] over the temperature."""
+        layout, shares = self.geometry.layout, jax.nn.softmax(logits / self.temperature, axis=0)
+        return sum(per_image(share, layout).astype(part.dtype) * part for share, part in zip(shares, components))
 
     def _logits(self, components):
         """[components, N], float32."""

@@ -48,11 +48,11 @@ class BestValidation:
           state: after an evaluation, leaves [seeds, ...].
           scores: of each seed, the higher the better.
         """
+        better = None if self._best is None else np.array(scores) > self._best[-1]
+        if better is not None and not better.any():
+            return  # before the states are fetched from the devices
         found = [*jax.tree.leaves(with_own_steps(jax.device_get(state))), np.array(scores, np.float64)]
-        if self._best is not None:
-            better = found[-1] > self._best[-1]
-            if not better.any():
-                return
+        if better is not None:
             found = [np.where(_along(better, new), new, old) for new, old in zip(found, self._best, strict=True)]
         self._best = found
         names = [*named_leaves(state), "score"]
