@@ -9,8 +9,8 @@ Both get memory that is in use already, as in training, where many steps run in 
 itself, the C library hands the maps back to the system after each call and the next one waits for zeroed pages, for
 about as long as ours takes to compute.
 
-Measured with jax 0.10.2 on 2 cores of an AMD EPYC, three runs: at 32x55x55x64 a ratio of 10.5, 11.0 and 10.5 for NHWC,
-10.2, 10.2 and 9.9 for CHWN (47 to 51 ms against 4.4 to 5.0).
+Measured with jax 0.10.2 on 2 idle cores of an AMD EPYC, five runs: at 32x55x55x64 a ratio of 10.6 to 11.7 for NHWC,
+10.5 to 12.2 for CHWN (44 to 49 ms against 3.6 to 4.2).
 """
 
 import argparse
