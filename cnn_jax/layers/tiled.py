@@ -50,12 +50,12 @@ def convolve_tiled(x, kernel, stride: tuple[int, int], pads: Pads, groups: int =
         pairs = zip(jnp.split(x, groups, axis=3), jnp.split(kernel, groups, axis=3))
         return jnp.concatenate([convolve_tiled(*pair, stride, pads) for pair in pairs], axis=3)
     if stride != (1, 1):
-        x, kernel = _stride_to_channels(x, kernel, stride, pads)
+        x, kernel = stride_to_channels(x, kernel, stride, pads)
         pads = (0, 0), (0, 0)
     return _convolve(x, kernel, pads)
 
 
-def _stride_to_channels(x, kernel, stride, pads):
+def stride_to_channels(x, kernel, stride, pads):
     """x and a kernel whose convolution with stride 1 is theirs: blocks of stride x stride pixels become channels."""
     blocks = [-(-window // step) for window, step in zip(kernel.shape, stride)]
     count, *size, channels = x.shape

@@ -30,6 +30,7 @@ CASES = {
     "partial": ((5, 6, 2), 2, 3, {"padding": "2,1,0,2", "fill": "partial", "stride": (1, 2)}),
     "partial groups": ((4, 4, 2), 2, 3, {"padding": "full", "fill": "partial", "groups": 2}),
     "groups": ((6, 6, 4), 6, 3, {"groups": 2, "padding": 1}),
+    "thick groups": ((4, 3, 64), 4, 3, {"groups": 2, "padding": 1}),
     "depthwise": ((6, 5, 3), 6, (2, 3), {"groups": 3, "stride": 2}),
     "table": ((6, 5, 4), 4, 3, {"connections": TABLE, "padding": 1, "fill": "reflect"}),
 }
@@ -112,6 +113,14 @@ def test_gradients_are_those_of_loops_in_both_layouts(case):
             d = draw(ours.shape)
             expected = np.vdot(cotangent, change(d))
             np.testing.assert_allclose(np.vdot(ours, d), expected, rtol=1e-4, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_form_for_gpus_is_the_same_convolution(case, as_on_a_gpu):
+    values, gradients = values_and_gradients.__wrapped__(case, "NHWC")
+    np.testing.assert_allclose(values, by_loops(layer(case, "NHWC"), *drawn(case)[:3]), rtol=1e-5, atol=1e-5)
+    for ours, expected in zip(gradients, values_and_gradients(case, "CHWN")[1], strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", CASES)
