@@ -27,8 +27,8 @@ from cnn_jax import overrides, registry  # noqa: E402
 from cnn_jax.data import source  # noqa: E402
 from cnn_jax.data.feed import make_feed  # noqa: E402
 from cnn_jax.data.plan import IndexPlan  # noqa: E402
-from cnn_jax.parallel import Parallel  # noqa: E402
-from cnn_jax.studies.side_by_side import Seeds, a_device_for_each_core, one_device  # noqa: E402
+from cnn_jax.parallel import Parallel, a_device_for_each_core  # noqa: E402
+from cnn_jax.studies.side_by_side import Seeds, one_device  # noqa: E402
 from cnn_jax.training import state as states  # noqa: E402
 from cnn_jax.training.optimizer import make_optimizer, make_schedule  # noqa: E402
 from cnn_jax.training.step import make_run, make_train_step  # noqa: E402
@@ -46,7 +46,7 @@ def main():
     settings = overrides.apply(registry.load(options.experiment), options.set)
     dataset = source.load(settings.data, "train", options.experiment)
     counts = list(map(int, options.seeds.split(",")))
-    a_device_for_each_core(math.gcd(*counts))
+    a_device_for_each_core(lambda devices: math.gcd(*counts) % devices == 0)
     device = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
     title = f"{options.experiment}, {options.steps} steps of {settings.train.batch_size}"
     print(f"{title}, {device}, jax {jax.__version__}")

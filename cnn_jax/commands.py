@@ -19,6 +19,8 @@ MOST_CLASSES = 10  # of a prediction, printed
 
 def train(wish: cli.Wish, settings, folder) -> None:
     """Trains or continues, measures the test split, writes results.json and report.html."""
+    if not jax.distributed.is_initialized():
+        run.use_cores(settings)
     with distributed.claimed(folder):
         say(f"compilation cache: {run.enable_compilation_cache()}")
         result = run.train(settings, folder, wish.started, wish.init_from or "", wish.profile)

@@ -201,8 +201,11 @@ def leader_first(work):
 
 
 def own(tree):
-    """Arrays that all processes hold in full, as NumPy arrays of this process alone; as they are with one process."""
-    return tree if jax.process_count() == 1 else jax.tree.map(np.array, tree)
+    """Arrays that all devices hold in full, as NumPy arrays of this process alone; as they are with one device.
+
+    Orbax would have each device save a piece, cut by programs that it compiles at every start.
+    """
+    return tree if jax.device_count() == 1 else jax.tree.map(np.array, tree)
 
 
 def agree(asked: bool, steps: int) -> tuple[bool, int]:

@@ -10,6 +10,7 @@ processes share the devices, every process holds the state in full, and feeds it
 
 import collections
 import functools
+import os
 
 import jax
 import numpy as np
@@ -25,7 +26,7 @@ class Parallel:
     """Devices, and how arrays and programs are laid over them.
 
     Args:
-      mode: "auto", "jit", "mesh" or "pmap". auto: jit on one device, mesh on several.
+      mode: "auto", "jit", "mesh" or "pmap". auto: jit on one device, mesh on several (see also `run.shares_cores`).
       batch_size: examples per step over all devices, which must share them evenly; None: nothing is trained.
       devices: default: all, of all processes.
       accumulate: parts that each device takes its share of a batch in.
@@ -195,11 +196,26 @@ class Parallel:
     def compile_evaluation(self, function):
         """`function(variables, batches)` compiled; arrays of [batches, examples, ...], examples split over the devices.
 
-        Of several processes, each has all results.
+        Nothing is exchanged, but that of several processes each gets all results.
         """
-        examples = self._sharded(1)
+        examples, spec = self._sharded(1), _spec(1)
+        shares = {"mesh": self._mesh, "in_specs": (PartitionSpec(), spec), "out_specs": spec, "check_vma": False}
         results = examples if self.processes == 1 else self.replicated
-        return jax.jit(function, in_shardings=(self.replicated, examples), out_shardings=results)
+        placed = {"in_shardings": (self.replicated, examples), "out_shardings": results}
+        return jax.jit(jax.shard_map(function, **shares), **placed)
+
+
+def a_device_for_each_core(fits) -> None:
+    """Makes a CPU as many devices as it has cores, or as fit; to be called before JAX looks for any.
+
+    A number that the user has set, by JAX_NUM_CPU_DEVICES or XLA_FLAGS, stands. Accelerators are left as they are.
+
+    Args:
+      fits: whether so many devices can share the work; one always can.
+    """
+    if jax.config.jax_num_cpu_devices < 0 and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jax.config.update("jax_num_cpu_devices", max([1, *filter(fits, range(2, cores + 1))]))
 
 
 def _spec(axis):

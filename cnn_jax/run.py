@@ -16,7 +16,7 @@ from cnn_jax.data.plan import IndexPlan
 from cnn_jax.errors import UsageError, UserError
 from cnn_jax.models import outline, resolve_layout
 from cnn_jax.models.summary import summarise
-from cnn_jax.parallel import Parallel
+from cnn_jax.parallel import Parallel, a_device_for_each_core
 from cnn_jax.reporting.progress import Clock, Silence, make_progress
 from cnn_jax.training import loop
 from cnn_jax.training import state as states
@@ -29,6 +29,7 @@ from cnn_jax.training.step import make_run, make_train_step
 
 # Operations of a training example for one multiply-add of the network: two forwards, and twice that backwards.
 FLOPS = 6
+SHARE = 16  # images of a batch, from which a core of its own for them is worth the exchange of gradients
 
 
 def say(text: str) -> None:
@@ -57,7 +58,8 @@ class Session:
 
     def __init__(self, settings: config.Config, training: bool = False):
         batch_size = settings.train.batch_size if training else None
-        self.parallel = Parallel(settings.parallel, batch_size, accumulate=settings.optimizer.accumulate)
+        mode = "pmap" if shares_cores(settings) and len(jax.devices()) > 1 else settings.parallel
+        self.parallel = Parallel(mode, batch_size, accumulate=settings.optimizer.accumulate)
         layout = resolve_layout(settings.model.layout, jax.default_backend(), self.parallel.mode == "mesh")
         self.settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, layout=layout))
         self.image_shape = config.image_shape(settings)
@@ -104,6 +106,22 @@ class Session:
         if step is None:
             raise UserError(f"there is no checkpoint in {checkpoints.folder}: train first, with --mode=train")
         return step, "best validation accuracy" if checkpoints.scored(step) else "last step"
+
+
+def shares_cores(settings: config.Config) -> bool:
+    """Whether a run that leaves the choice open is for the cores of this CPU as devices, each with a replica.
+
+    So are the small networks, whose layout is open as well: their steps are too short for all cores to work on one.
+    """
+    is_open = settings.parallel == "auto" and settings.model.layout == "auto"
+    return is_open and jax.process_count() == 1 and jax.default_backend() == "cpu"
+
+
+def use_cores(settings: config.Config) -> None:
+    """Makes the cores devices for such a run; to be called before JAX looks for any."""
+    parts = settings.train.batch_size // settings.optimizer.accumulate
+    if settings.parallel == "auto" and settings.model.layout == "auto":
+        a_device_for_each_core(lambda devices: parts % devices == 0 and parts // devices >= SHARE)
 
 
 def enable_compilation_cache() -> str:

@@ -25,15 +25,17 @@ STEPS = 230
 
 @pytest.fixture(scope="module")
 def env(tmp_path_factory):
-    """Compiled as for a user: whether results are equal to the bit must not depend on a simpler program."""
-    return environment(shared_folder(tmp_path_factory, "cache"), TFDS_DATA_DIR=str(tmp_path_factory.mktemp("data")))
+    """Compiled as for a user: whether results are equal to the bit must not depend on a simpler program. Two cores."""
+    folders = {"TFDS_DATA_DIR": str(tmp_path_factory.mktemp("data"))}
+    return environment(shared_folder(tmp_path_factory, "cache"), JAX_NUM_CPU_DEVICES="2", **folders)
 
 
 @pytest.fixture(scope="module")
 def whole(env, tmp_path_factory):
     """The workdir of the run that nobody disturbs."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    launch(env, *WORDS, f"--workdir={folder}", "--noreport")
+    done = launch(env, *WORDS, f"--workdir={folder}", "--noreport")
+    assert "parallel: pmap on 2 cpu devices" in done.stderr
     return folder
 
 

@@ -5,15 +5,17 @@ import math
 from cnn_jax import cli, run, workdir
 from cnn_jax.data import source
 from cnn_jax.errors import EXIT_FAILED, UsageError
+from cnn_jax.parallel import a_device_for_each_core
 from cnn_jax.run import say
-from cnn_jax.studies import results, runner, side_by_side
+from cnn_jax.studies import results, runner
 from cnn_jax.studies.study import Study
 
 
 def train(wish: cli.Wish, study: Study, folder) -> int:
     """Trains and measures the arms that are not finished, and writes what they add up to."""
     if study.base.parallel == "auto":
-        side_by_side.a_device_for_each_core(math.gcd(*map(len, study.groups)))
+        seeds = math.gcd(*map(len, study.groups))
+        a_device_for_each_core(lambda devices: seeds % devices == 0)
     with workdir.claimed(folder):
         say(f"compilation cache: {run.enable_compilation_cache()}")
         failures = runner.run(study, folder, say)

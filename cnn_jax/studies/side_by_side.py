@@ -10,7 +10,6 @@ matrices of a small network are too small to be shared by cores.
 import concurrent.futures
 import dataclasses
 import functools
-import os
 
 import jax
 import jax.numpy as jnp
@@ -187,20 +186,6 @@ def cost(session: Session) -> Cost:
 def network_of(session: Session):
     """A session's network, with shapes in place of numbers."""
     return outline(session.settings.model, session.image_shape, session.classes)
-
-
-def a_device_for_each_core(seeds: int) -> None:
-    """Makes a CPU as many devices as it has cores, or as share the seeds evenly; to be called before JAX finds any.
-
-    A number that the user has set, by JAX_NUM_CPU_DEVICES or XLA_FLAGS, stands. Accelerators are left as they are.
-
-    Args:
-      seeds: of each program.
-    """
-    if jax.config.jax_num_cpu_devices < 0 and "device_count" not in os.environ.get("XLA_FLAGS", ""):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        fitting = max(count for count in range(1, cores + 1) if seeds % count == 0)
-        jax.config.update("jax_num_cpu_devices", fitting)
 
 
 def spread(mode: str, seeds: int) -> Parallel:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from cnn_jax import config
 from cnn_jax.data import catalog
@@ -15,6 +16,8 @@ from cnn_jax.models import needs_keys
 from cnn_jax.training import state as states
 from cnn_jax.training.optimizer import ema_update
 from cnn_jax.training.state import Network, Totals, TrainState, Variables
+
+ALONE = 2**18  # elements, from which an array is a message of its own between devices
 
 
 def example_losses(settings: config.Config, logits, targets):
@@ -94,8 +97,9 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
         (loss, (correct, statistics)), grads = gradients(state, batch)
         examples = jnp.int32(batch["labels"].shape[0])
         if axis is not None:
-            loss, grads, statistics = lax.pmean((loss, grads, statistics), axis)
-            correct, examples = lax.psum((correct, examples), axis)
+            devices = lax.axis_size(axis)
+            loss, grads, statistics, share = mean_over(axis, (loss, grads, statistics, correct.astype(jnp.float32)))
+            correct, examples = jnp.rint(share * devices).astype(jnp.int32), examples * devices
         rate = schedule(state.step) * state.plateau.factor
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params, learning_rate=rate)
         params = optax.apply_updates(state.params, updates)
@@ -108,6 +112,16 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
         return state, jnp.isfinite(loss) & jnp.isfinite(norm)
 
     return train_step
+
+
+def mean_over(axis: str, tree):
+    """The mean of float32 arrays over the devices of an axis. Small ones travel together: a message costs more than
+    what is in it."""
+    leaves, structure = jax.tree.flatten(tree)
+    small = [i for i, leaf in enumerate(leaves) if leaf.size < ALONE]
+    joined, apart = ravel_pytree([leaves[i] for i in small])
+    means = dict(zip(small, apart(lax.pmean(joined, axis))))
+    return structure.unflatten([means[i] if i in means else lax.pmean(leaf, axis) for i, leaf in enumerate(leaves)])
 
 
 def _make_loss(settings, network):

@@ -1,6 +1,5 @@
 """Seeds trained together are the single runs of those seeds; tests/training/test_parallel.py has several devices."""
 
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -49,24 +48,3 @@ def test_seeds_that_devices_cannot_share_are_refused(monkeypatch):
     with pytest.raises(UsageError, match="6 seeds do not divide over 4 devices: set study.seeds or study.together"):
         side_by_side.spread("mesh", 6)
     assert len(side_by_side.spread("mesh", 8).devices) == 4
-
-
-@pytest.mark.parametrize(
-    "cores, seeds, given, flags, devices",
-    [
-        (2, 10, -1, "", [2]),
-        (8, 10, -1, "", [5]),
-        (2, 5, -1, "--xla_backend_optimization_level=0", [1]),
-        (2, 10, 1, "", []),
-        (2, 10, -1, "--xla_force_host_platform_device_count=4", []),
-    ],
-)
-def test_a_cpu_is_as_many_devices_as_cores_share_the_seeds(monkeypatch, cores, seeds, given, flags, devices):
-    """Unless the user has said how many."""
-    asked = []
-    settings = SimpleNamespace(jax_num_cpu_devices=given, update=lambda name, value: asked.append((name, value)))
-    monkeypatch.setattr(side_by_side, "jax", SimpleNamespace(config=settings))
-    monkeypatch.setattr(side_by_side.os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
-    monkeypatch.setenv("XLA_FLAGS", flags)
-    side_by_side.a_device_for_each_core(seeds)
-    assert asked == [("jax_num_cpu_devices", count) for count in devices]

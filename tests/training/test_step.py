@@ -35,6 +35,18 @@ def log_softmax(logits):
     return logits - top - np.log(np.exp(logits - top).sum(-1, keepdims=True))
 
 
+def test_means_over_devices_travel_in_one_message_but_for_large_arrays():
+    draw = np.random.default_rng(0).standard_normal
+    tree = {name: np.float32(draw((4, *shape))) for name, shape in {"a": (), "b": (3, 2), "c": (2**18,)}.items()}
+    mean = jax.vmap(functools.partial(steps.mean_over, "devices"), axis_name="devices", out_axes=None)
+    for ours, values in zip(jax.tree.leaves(mean(tree)), jax.tree.leaves(tree), strict=True):
+        np.testing.assert_allclose(ours, values.mean(0), rtol=1e-5, atol=1e-6)
+    one = jax.tree.map(lambda leaf: leaf[0], tree)
+    program = jax.make_jaxpr(functools.partial(steps.mean_over, "devices"), axis_env=[("devices", 4)])(one)
+    messages = [equation for equation in program.eqns if "psum" in str(equation.primitive)]
+    assert [message.invars[0].aval.shape for message in messages] in ([(7,), (2**18,)], [(2**18,), (7,)])
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_is_the_formula(smoothing):
     rng = np.random.default_rng(0)
