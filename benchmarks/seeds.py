@@ -2,10 +2,10 @@
 
     python benchmarks/seeds.py --experiment=lenet_mnist --seeds=4,16 --steps=500 --set data.data_dir=FOLDER
 
-The seeds share all devices; on a CPU those are its cores, as many as divide every N (JAX_NUM_CPU_DEVICES=1: one device
-of all cores). The runs have one device each, on a CPU all its cores. Both train the same seeds on the same images for
-the same steps; the losses are compared. They take turns, --rounds times. Compilation is timed apart: it happens once
-for all seeds together, and once a run otherwise unless it is cached.
+The seeds share all devices, and each run has them all, as with `launch.py`. On a CPU those are its cores, as many as
+divide every N; small networks share each batch over them. Both train the same seeds on the same images for the same
+steps; the losses are compared. They take turns, --rounds times. Compilation is timed apart: it happens once for all
+seeds together, and once a run otherwise unless it is cached.
 """
 
 import argparse
@@ -27,8 +27,9 @@ from cnn_jax import overrides, registry  # noqa: E402
 from cnn_jax.data import source  # noqa: E402
 from cnn_jax.data.feed import make_feed  # noqa: E402
 from cnn_jax.data.plan import IndexPlan  # noqa: E402
-from cnn_jax.parallel import Parallel, a_device_for_each_core  # noqa: E402
-from cnn_jax.studies.side_by_side import Seeds, one_device  # noqa: E402
+from cnn_jax.parallel import a_device_for_each_core  # noqa: E402
+from cnn_jax.run import Session  # noqa: E402
+from cnn_jax.studies.side_by_side import Seeds  # noqa: E402
 from cnn_jax.training import state as states  # noqa: E402
 from cnn_jax.training.optimizer import make_optimizer, make_schedule  # noqa: E402
 from cnn_jax.training.step import make_run, make_train_step  # noqa: E402
@@ -101,9 +102,8 @@ def side_by_side(settings, dataset, count, steps):
 
 def one_by_one(settings, dataset, count, steps):
     """Likewise, each seed as `launch.py` trains it."""
-    parallel = Parallel("jit")
-    session = one_device(settings)
-    settings = session.settings
+    session = Session(settings, training=True)
+    settings, parallel = session.settings, session.parallel
     optimizer = make_optimizer(settings.optimizer)
     size = settings.train.batch_size
     schedule = make_schedule(settings.schedule, settings.optimizer.learning_rate, 10**6, len(dataset.labels), size)
@@ -113,9 +113,9 @@ def one_by_one(settings, dataset, count, steps):
         make_feed(settings.data.placement, dataset, IndexPlan(len(dataset.labels), size, seed), parallel)[0]
         for seed in range(count)
     ]
-    run = parallel.compile_run(make_run(step, feeds[0].pick), feeds[0].axes)
+    program = parallel.compile_run(make_run(step, feeds[0].pick), feeds[0].axes)
     began = time.perf_counter()
-    program = run.lower(first(0), feeds[0].stretch(0, 1), np.int32(1)).compile()
+    jax.block_until_ready(program(parallel.replicate(first(0)), feeds[0].stretch(0, 1), np.int32(1)))
     compiling = time.perf_counter() - began
 
     def train():
