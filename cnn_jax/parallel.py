@@ -9,6 +9,7 @@ processes share the devices, every process holds the state in full, and feeds it
 """
 
 import collections
+import contextlib
 import functools
 import os
 
@@ -215,7 +216,8 @@ def a_device_for_each_core(fits) -> None:
     """
     if jax.config.jax_num_cpu_devices < 0 and "device_count" not in os.environ.get("XLA_FLAGS", ""):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        jax.config.update("jax_num_cpu_devices", max([1, *filter(fits, range(2, cores + 1))]))
+        with contextlib.suppress(RuntimeError):  # JAX has found its devices, in a notebook say: they stay what they are
+            jax.config.update("jax_num_cpu_devices", max([1, *filter(fits, range(2, cores + 1))]))
 
 
 def _spec(axis):

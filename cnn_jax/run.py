@@ -58,7 +58,8 @@ class Session:
 
     def __init__(self, settings: config.Config, training: bool = False):
         batch_size = settings.train.batch_size if training else None
-        mode = "pmap" if shares_cores(settings) and len(jax.devices()) > 1 else settings.parallel
+        cores = len(jax.devices()) > 1 and jax.default_backend() == "cpu" and jax.process_count() == 1
+        mode = "pmap" if cores and shares_cores(settings) else settings.parallel
         self.parallel = Parallel(mode, batch_size, accumulate=settings.optimizer.accumulate)
         layout = resolve_layout(settings.model.layout, jax.default_backend(), self.parallel.mode == "mesh")
         self.settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, layout=layout))
@@ -109,18 +110,17 @@ class Session:
 
 
 def shares_cores(settings: config.Config) -> bool:
-    """Whether a run that leaves the choice open is for the cores of this CPU as devices, each with a replica.
+    """Whether on a CPU the cores are devices, each with a replica, if the settings leave the choice open.
 
-    So are the small networks, whose layout is open as well: their steps are too short for all cores to work on one.
+    They are for small networks, whose layout is open as well: a step is too short for all cores to work on one.
     """
-    is_open = settings.parallel == "auto" and settings.model.layout == "auto"
-    return is_open and jax.process_count() == 1 and jax.default_backend() == "cpu"
+    return settings.parallel == "auto" and settings.model.layout == "auto"
 
 
 def use_cores(settings: config.Config) -> None:
     """Makes the cores devices for such a run; to be called before JAX looks for any."""
     parts = settings.train.batch_size // settings.optimizer.accumulate
-    if settings.parallel == "auto" and settings.model.layout == "auto":
+    if shares_cores(settings):
         a_device_for_each_core(lambda devices: parts % devices == 0 and parts // devices >= SHARE)
 
 

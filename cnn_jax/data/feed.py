@@ -168,25 +168,27 @@ def _own_batches(plan, parallel):
 
 def make_feed(placement: str, dataset: Dataset, plan: IndexPlan, parallel) -> tuple[DeviceFeed | HostFeed, str]:
     """The feed that the setting asks for, and a sentence that says why. Arguments as `choose` and `DeviceFeed`."""
-    kind, why = choose(placement, dataset)
+    kind, why = choose(placement, dataset, parallel)
     return kind(dataset, plan, parallel), why
 
 
-def choose(placement: str, dataset: Dataset) -> tuple[type, str]:
+def choose(placement: str, dataset: Dataset, parallel) -> tuple[type, str]:
     """The kind of feed that the setting asks for, and a sentence that says why.
 
     Args:
-      placement: "auto", "device", "host" or "stream". auto: the device, if the set has at most `DEVICE_BYTES`; a set
-        that source.load found too large to decode is streamed.
+      placement: "auto", "device", "host" or "stream". auto: the device, if the set has at most `DEVICE_BYTES`, with all
+        its copies where devices are cores of one CPU; a set that source.load found too large to decode is streamed.
       dataset: the training set.
+      parallel: the devices.
     """
     size = dataset.images.nbytes
+    copies = len(parallel.devices) // parallel.processes if parallel.devices[0].platform == "cpu" else 1
     reason = dataset.reason if placement == "auto" else "as set"
     if dataset.where == "stream":
         chosen = "stream"
     elif placement == "auto":
-        chosen = "device" if size <= DEVICE_BYTES else "host"
-        reason = "; ".join(filter(None, [f"auto: the device up to {DEVICE_BYTES / 2**20:.0f} MiB", reason]))
+        chosen = "device" if copies * size <= DEVICE_BYTES else "host"
+        reason = "; ".join(filter(None, [f"auto: the device up to {DEVICE_BYTES / copies / 2**20:.0f} MiB", reason]))
     else:
         chosen = placement
         reason = "; ".join(filter(None, [reason, dataset.reason]))

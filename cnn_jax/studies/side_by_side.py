@@ -259,7 +259,7 @@ class _Feed:
     """
 
     def __init__(self, placement, dataset, plans, parallel):
-        kind, self.why = feeds.choose(placement, dataset)
+        kind, self.why = feeds.choose(placement, dataset, parallel)
         # Each puts its part together on the host; it is spread with those of the other seeds.
         self._feeds = [kind(dataset, plan, parallel) for plan in plans]
         self._parallel = parallel

@@ -1,6 +1,5 @@
 """Seeds trained together are the single runs of those seeds; tests/training/test_parallel.py has several devices."""
 
-
 import jax
 import numpy as np
 import pytest

@@ -1,6 +1,7 @@
 """Where the data lives changes nothing: the batches are the plan's. test_loop.py has the losses, equal to the bit."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -55,6 +56,10 @@ def test_auto_takes_the_device_while_the_set_is_small(monkeypatch):
         feed, sentence = make("auto")
         assert isinstance(feed, kind) and sentence.startswith(f"{name} (") and "auto" in sentence
     assert make("device")[1].endswith("as set)")
+    cores = SimpleNamespace(devices=jax.devices() * 2, processes=1)
+    for limit, kind in ((2 * size, feeds.DeviceFeed), (2 * size - 1, feeds.HostFeed)):  # a copy for each
+        monkeypatch.setattr(feeds, "DEVICE_BYTES", limit)
+        assert feeds.choose("auto", dataset(), cores)[0] is kind
 
 
 def test_the_set_is_not_changed_by_the_feed():
