@@ -119,7 +119,7 @@ def stages(env, tmp_path_factory):
     processes[1].send_signal(signal.SIGTERM)
     said = [ended(processes, [75, 75])]
     steps = [max(saved(folder))]
-    process = begun(env | {"JAX_NUM_CPU_DEVICES": "4"}, command(*words))
+    process = begun(env | {"JAX_NUM_CPU_DEVICES": "4"}, command(*words, "--parallel=mesh"))
     wait_for([process], lambda: max(saved(folder)) > steps[0])
     process.send_signal(signal.SIGTERM)
     said.append(ended([process], [75]))
