@@ -11,7 +11,7 @@ from jax import lax
 
 from cnn_jax.errors import UsageError
 from cnn_jax.layers.initializers import Normal, layer_key, weights_and_bias
-from cnn_jax.layers.tiled import convolve_tiled, stride_to_channels
+from cnn_jax.layers.tiled import convolve_tiled, each_group, stride_to_channels
 from cnn_jax.layers.windows import Geometry, geometry, per_channel, per_pixel
 
 THIN = 16  # channels, up to which a GPU gets them folded
@@ -153,8 +153,7 @@ def convolve_folded(x, kernel, stride, pads, groups=1):
     if groups > 1:
         if channels < THICK:
             return _convolve_by_xla(x, kernel, stride, pads, groups)
-        pairs = zip(jnp.split(x, groups, axis=3), jnp.split(kernel, groups, axis=3))
-        return jnp.concatenate([convolve_folded(*pair, stride, pads) for pair in pairs], axis=3)
+        return each_group(functools.partial(convolve_folded, stride=stride, pads=pads), x, kernel, groups)
     if channels > THIN:
         return _convolve_by_xla(x, kernel, stride, pads, groups)
     if stride != (1, 1):

@@ -47,12 +47,17 @@ def convolve_tiled(x, kernel, stride: tuple[int, int], pads: Pads, groups: int =
       groups: channels and features are cut into this many groups that do not see each other.
     """
     if groups > 1:
-        pairs = zip(jnp.split(x, groups, axis=3), jnp.split(kernel, groups, axis=3))
-        return jnp.concatenate([convolve_tiled(*pair, stride, pads) for pair in pairs], axis=3)
+        return each_group(functools.partial(convolve_tiled, stride=stride, pads=pads), x, kernel, groups)
     if stride != (1, 1):
         x, kernel = stride_to_channels(x, kernel, stride, pads)
         pads = (0, 0), (0, 0)
     return _convolve(x, kernel, pads)
+
+
+def each_group(convolve, x, kernel, groups):
+    """`convolve(x, kernel)` of each group of channels and features, one beside the other."""
+    pairs = zip(jnp.split(x, groups, axis=3), jnp.split(kernel, groups, axis=3))
+    return jnp.concatenate([convolve(*pair) for pair in pairs], axis=3)
 
 
 def stride_to_channels(x, kernel, stride, pads):
