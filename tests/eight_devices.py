@@ -10,18 +10,19 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from tiny_training import RECIPE, TinyRun, assert_same_bits, dataset, train_seeds
+from tiny_training import RECIPE, SMOOTH, TinyRun, assert_same_bits, dataset, train_seeds
 
 from cnn_jax.parallel import Parallel
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.evaluation import Evaluator
 from cnn_jax.training.state import named_leaves
 
-BATCH = "train.batch_size=32"  # four to a device, so that accumulation can split it further
+BATCH = "train.batch_size=32"  # four to a device, so that accumulation can split it down to parts of one
 MODES = {
     "jit": ("parallel=jit",),
     "mesh": ("parallel=mesh",),
     "pmap": ("parallel=pmap",),
+    "jit, accumulated one by one, NHWC": ("parallel=jit", "optimizer.accumulate=32", "model.layout=NHWC"),
     "mesh, accumulated, from the host": ("parallel=mesh", "optimizer.accumulate=4", "data.placement=host"),
     "pmap, accumulated, from the host, NHWC": (
         "parallel=pmap",
@@ -37,15 +38,15 @@ EVALUATIONS = [(batch, devices) for batch in (1, 7, 64, 128) for devices in (1, 
 def main(folder: Path) -> None:
     seen = {}
     for name, changes in MODES.items():
-        run = TinyRun(BATCH, *changes)
-        assert len(run.parallel.devices) == (1 if name == "jit" else 8)
+        run = TinyRun(BATCH, SMOOTH, *changes)
+        assert len(run.parallel.devices) == (1 if "parallel=jit" in changes else 8)
         seen[f"losses/{name}"], state = run.losses()
         seen |= {f"params/{name}/{leaf}": value for leaf, value in named_leaves(state.params).items()}
         if name in ("jit", "mesh"):
             save_and_restore(folder / name, run, state, seen)
     for mode in ("mesh", "pmap"):
         numbers = list(range(RECIPE.seed, RECIPE.seed + 8))
-        seen[f"seeds/{mode}"], state, seeds = train_seeds(numbers, BATCH, f"parallel={mode}")
+        seen[f"seeds/{mode}"], state, seeds = train_seeds(numbers, BATCH, SMOOTH, f"parallel={mode}")
         seen[f"probabilities/{mode}"] = seeds.ask(state.evaluated, dataset("train", COUNT).images)
         seeds.close()
     for batch, devices in EVALUATIONS:

@@ -22,13 +22,12 @@ from cnn_jax.errors import UsageError
 STEPS = 120
 RUN = settings(
     data__limit=50, data__validation=21, train__batch_size=16, train__duration=f"{STEPS} steps", model__dropout=0.3,
-    optimizer__ema=0.9, log__every="1 steps", log__tensorboard=False, evaluation__every="50 steps",
+    model__pool__kind="average", optimizer__ema=0.9, log__every="1 steps", log__tensorboard=False, evaluation__every="50 steps",
     checkpoint__every="5 steps", checkpoint__keep=100,
 )  # fmt: skip
 WORDS = ["--experiment=lenet_digits", "--noreport", *RUN]
-RTOL = 1e-5  # of losses in the first steps
-SAME = 20  # steps; from there on, rounding grows by itself: to 2e-4 at step 120 in one run
-GROWN = 1e-2  # relative, far under what another batch, mask or rate would do
+# Of losses. Max pooling would make rounding grow: see tiny_training.SMOOTH.
+RTOL = 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +91,8 @@ def assert_same_rows(folder, other):
     name = lambda row: (row["step"], row["epoch"], row["split"])
     assert list(map(name, ours)) == list(map(name, theirs))
     loss, expected = ([row["loss"] for row in each] for each in (ours, theirs))
-    np.testing.assert_allclose(loss[:SAME], expected[:SAME], rtol=RTOL)
-    np.testing.assert_allclose(loss, expected, rtol=GROWN)
-    assert [row["accuracy"] for row in ours[:SAME]] == [row["accuracy"] for row in theirs[:SAME]]
+    np.testing.assert_allclose(loss, expected, rtol=RTOL)
+    assert [row["accuracy"] for row in ours] == [row["accuracy"] for row in theirs]
 
 
 @pytest.fixture(scope="module")
@@ -154,12 +152,12 @@ def test_any_number_of_processes_and_devices_continues_to_the_same_losses(stages
     assert_same_rows(folder, alone)
     ours, theirs = stored_state(folder, STEPS), stored_state(alone, STEPS)
     for name in [name for name in theirs if name.startswith(("params.", "ema."))]:
-        np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=1e-5, err_msg=name)
 
 
 def test_all_examples_are_measured_once(stages, alone):
     ours, theirs = (json.loads((each / "results.json").read_text()) for each in (stages[0], alone))
-    assert ours.pop("test_loss") == pytest.approx(theirs.pop("test_loss"), rel=GROWN)
+    assert ours.pop("test_loss") == pytest.approx(theirs.pop("test_loss"), rel=RTOL)
     assert ours == theirs and ours["test_examples"] == 50  # no multiple of anything
 
 

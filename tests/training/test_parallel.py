@@ -22,7 +22,7 @@ from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.state import named_leaves
 
 TESTS = Path(__file__).resolve().parent.parent
-RTOL = 1e-5
+RTOL = 2e-6  # of losses; seen: 3e-7, with optimisations and without, on AVX2 and AVX-512
 
 
 @pytest.fixture(scope="module")
