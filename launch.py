@@ -8,13 +8,14 @@ from absl import flags
 
 from cnn_jax import cli
 from cnn_jax.errors import EXIT_USAGE
+from cnn_jax.flags import MODES, Flags
 
 STARTED = time.perf_counter()
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("experiment", None, "name of the experiment, see --list")
 flags.DEFINE_bool("list", False, "print the experiments and leave")
-flags.DEFINE_enum("mode", "train", cli.MODES, "what to do with the experiment")
+flags.DEFINE_enum("mode", "train", MODES, "what to do with the experiment")
 flags.DEFINE_multi_string("set", [], "replace a setting, such as optimizer.learning_rate=0.002; repeatable")
 flags.DEFINE_string("workdir", None, "folder of the run; default: runs/NAME")
 flags.DEFINE_integer("seed", None, "seed of every random choice; default: the experiment's", lower_bound=0)
@@ -46,8 +47,8 @@ def main() -> int:
     if FLAGS.help:
         print(f"{__doc__}\n\n{FLAGS.main_module_help()}")
         return 0
-    names = {field.name for field in dataclasses.fields(cli.Wish)} - {"rest", "started"}
-    return cli.main(cli.Wish(rest=rest, started=STARTED, **{name: FLAGS[name].value for name in names}))
+    names = {field.name for field in dataclasses.fields(Flags)} - {"rest", "started"}
+    return cli.main(Flags(rest=rest, started=STARTED, **{name: FLAGS[name].value for name in names}))
 
 
 if __name__ == "__main__":

@@ -30,9 +30,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from cnn_jax import config  # noqa: E402
+from cnn_jax.devices.mesh import Parallel  # noqa: E402
 from cnn_jax.models import outline  # noqa: E402
 from cnn_jax.models.summary import summarise  # noqa: E402
-from cnn_jax.parallel import Parallel  # noqa: E402
 from cnn_jax.training import state as states  # noqa: E402
 from cnn_jax.training.optimizer import make_optimizer, make_schedule  # noqa: E402
 from cnn_jax.training.step import make_run, make_train_step  # noqa: E402
@@ -67,8 +67,8 @@ def recipe(options):
     model = {made().name: made for made in (config.AlexNet, config.AlexNetOWT)}[options.model]
     return config.Config(
         model=model(layout=options.layout),
-        data=config.Data(name="fake", side=SHAPE[0], classes=CLASSES, mean=(0.5,) * 3, std=(0.25,) * 3),
-        optimizer=config.Optimizer(name="sgd", learning_rate=0.01, momentum=0.9, weight_decay=5e-4),
+        data=config.Data.of(name="fake", side=SHAPE[0], classes=CLASSES, mean=(0.5,) * 3, std=(0.25,) * 3),
+        optimizer=config.Optimizer.of(name="sgd", learning_rate=0.01, momentum=0.9, weight_decay=5e-4),
         train=config.Train(batch_size=options.batch, precision=precision),
     )
 

@@ -29,10 +29,10 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cnn_jax.data import cache, decoding, lazy  # noqa: E402
-from cnn_jax.data.feed import make_feed  # noqa: E402
-from cnn_jax.data.plan import IndexPlan  # noqa: E402
-from cnn_jax.data.source import Dataset  # noqa: E402
+from cnn_jax.data.batches.feed import make_feed  # noqa: E402
+from cnn_jax.data.batches.order import IndexPlan  # noqa: E402
+from cnn_jax.data.datasets.source import Dataset  # noqa: E402
+from cnn_jax.data.images import cache, decode, reader  # noqa: E402
 
 SIDE, BATCH = 256, 100
 OURS = ("stream", "host")
@@ -47,7 +47,7 @@ def arguments():
     parser.add_argument("--tensorflow_python", help="Python interpreter that has TensorFlow")
     parser.add_argument("--count", type=int, default=4000, help="images for each measurement; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=lazy.cores(), help="default: the cores, %(default)s")
+    parser.add_argument("--workers", type=int, default=reader.cores(), help="default: the cores, %(default)s")
     parser.add_argument("--ours", choices=OURS, help=argparse.SUPPRESS)  # how this script measures in a new process
     parser.add_argument("--cache", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -83,13 +83,13 @@ class InOrder(IndexPlan):
 def measure_ours(options):
     """Prints the rate of one of our placements."""
     paths = images_in(options.images)
-    read = lambda row: decoding.square(paths[row].read_bytes(), SIDE, str(paths[row]))
-    store = lazy.Store("benchmark", (SIDE, SIDE, 3), np.zeros(len(paths), np.int32), read, {"files": len(paths)})
+    read = lambda row: decode.square(paths[row].read_bytes(), SIDE, str(paths[row]))
+    store = reader.Store("benchmark", (SIDE, SIDE, 3), np.zeros(len(paths), np.int32), read, {"files": len(paths)})
     if options.ours == "host":
         kept = cache.Cache(store, pathlib.Path(options.cache), "images")
         kept.build(options.workers)
         store = kept.store()
-    images = lazy.LazyImages(store, np.arange(len(paths)), options.workers)
+    images = reader.LazyImages(store, np.arange(len(paths)), options.workers)
     where = {"stream": "stream", "host": "cache"}[options.ours]
     dataset = Dataset(images, store.labels, ("all",), "benchmark", "train", where)
     feed, _ = make_feed(options.ours, dataset, InOrder(len(paths), BATCH, 0), OnHost())

@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from cnn_jax.config import Data  # noqa: E402
-from cnn_jax.data import source  # noqa: E402
+from cnn_jax.data.datasets import source  # noqa: E402
 from cnn_jax.errors import UserError  # noqa: E402
 
 EXAMPLES, BATCH = 60_000, 32
@@ -82,7 +82,7 @@ def interpreter(name, given, folder):
 
 def export(options, path):
     """Writes the pixels that ours trains on where the peers read them: uint8 [N, 28, 28, 1], labels int32 [N]."""
-    data = Data(name="mnist", data_dir=options.data_dir, manual_dir=options.mnist_dir)
+    data = Data.of(name="mnist", data_dir=options.data_dir, manual_dir=options.mnist_dir)
     print(source.prepare(data, experiment="lenet_mnist"), file=sys.stderr)
     train, test = source.load(data, "train"), source.load(data, "test")
     np.savez(path, x_train=train.images, y_train=train.labels, x_test=test.images, y_test=test.labels)

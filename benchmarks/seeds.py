@@ -23,11 +23,11 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cnn_jax import overrides, registry  # noqa: E402
-from cnn_jax.data import source  # noqa: E402
-from cnn_jax.data.feed import make_feed  # noqa: E402
-from cnn_jax.data.plan import IndexPlan  # noqa: E402
-from cnn_jax.parallel import a_device_for_each_core  # noqa: E402
+from cnn_jax.config import experiments, overrides  # noqa: E402
+from cnn_jax.data.batches.feed import make_feed  # noqa: E402
+from cnn_jax.data.batches.order import IndexPlan  # noqa: E402
+from cnn_jax.data.datasets import source  # noqa: E402
+from cnn_jax.devices.mesh import a_device_for_each_core  # noqa: E402
 from cnn_jax.run import Session  # noqa: E402
 from cnn_jax.studies.side_by_side import Seeds  # noqa: E402
 from cnn_jax.training import state as states  # noqa: E402
@@ -44,7 +44,7 @@ def main():
     parser.add_argument("--set", action="append", default=[], help="as of launch.py; repeatable")
     parser.add_argument("--out", help="JSON file for all figures")
     options = parser.parse_args()
-    settings = overrides.apply(registry.load(options.experiment), options.set)
+    settings = overrides.apply(experiments.load(options.experiment), options.set)
     dataset = source.load(settings.data, "train", options.experiment)
     counts = list(map(int, options.seeds.split(",")))
     a_device_for_each_core(lambda devices: math.gcd(*counts) % devices == 0)

@@ -1,68 +1,37 @@
-"""What the flags ask for: checked here, without jax, and carried out by cnn_jax.commands."""
+"""What the flags ask for: checked here, without jax, and carried out by cnn_jax.modes."""
 
-import dataclasses
 import sys
 from pathlib import Path
 
-from cnn_jax import config, meetings, overrides, registry, workdir
+from cnn_jax import config, workdir
+from cnn_jax.config import experiments, overrides
+from cnn_jax.config import study as studies
+from cnn_jax.devices import launchers
 from cnn_jax.errors import EXIT_FAILED, UsageError, UserError
-from cnn_jax.studies import study as studies
+from cnn_jax.flags import Flags
 
-MODES = ["train", "eval", "predict", "summary", "report", "export", "prepare"]
 STORED = ("eval", "predict", "report", "export")  # modes that take the settings of the run in the workdir
 OF_STUDIES = ("train", "summary", "report", "prepare")  # modes that a study has
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Wish:
-    """The values of the flags, under their names; None where a flag was not given.
-
-    Attributes:
-      rest: words that belong to no flag.
-      started: `time.perf_counter()` when the process began.
-    """
-
-    experiment: str | None
-    list: bool
-    mode: str
-    set: list[str]
-    workdir: str | None
-    seed: int | None
-    parallel: str | None
-    distributed: str
-    coordinator: str | None
-    process_count: int | None
-    process_index: int | None
-    coordinator_timeout: int
-    resume: bool
-    init_from: str | None
-    report: bool
-    profile: bool
-    out: str | None
-    images: list[str]
-    rest: list[str]
-    started: float
-
-
-def main(wish: Wish) -> int:
+def main(flags: Flags) -> int:
     """Does what is asked; the exit status."""
     try:
-        if wish.list:
-            width = max(map(len, registry.names()), default=0)
-            for name, summary in registry.summaries():
+        if flags.list:
+            width = max(map(len, experiments.names()), default=0)
+            for name, summary in experiments.summaries():
                 print(f"{name:<{width}}  {summary}")
             return 0
-        settings, folder = check(wish)
-        if isinstance(settings, studies.Study):
-            from cnn_jax.studies import commands  # imports jax, which takes a second
+        settings, folder, notes = check(flags)
+        study = isinstance(settings, studies.Study)
+        rendezvous = None if study else launchers.from_flags(flags, settings)
+        from cnn_jax import modes  # imports jax, which takes a second
+        from cnn_jax.devices import processes
 
-            return commands.COMMANDS[wish.mode](wish, settings, folder)
-        meeting = meetings.find(wish, settings)
-        from cnn_jax import commands, distributed
-
-        with distributed.joined(meeting):
-            commands.COMMANDS[wish.mode](wish, settings, folder)
-        return 0
+        with processes.joined(rendezvous):
+            for line in notes:
+                processes.log(line)
+            return (modes.OF_STUDIES if study else modes.OF_RUNS)[flags.mode](flags, settings, folder) or 0
     except UserError as error:
         return _failed(str(error), error.exit_code)
     except OSError as error:
@@ -77,63 +46,63 @@ def _failed(message, status):
     print(f"error: {message}", file=sys.stderr)
     if "jax" not in sys.modules:
         return status
-    from cnn_jax import distributed
+    from cnn_jax.devices import processes
 
-    return distributed.leave(status)
+    return processes.leave(status)
 
 
-def check(wish: Wish) -> tuple[config.Config | studies.Study, Path]:
-    """The settings, of a run or of a study, and the workdir that the flags add up to.
+def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]:
+    """The settings, of a run or of a study, the workdir that the flags add up to, and what is worth saying of them.
 
     Raises:
       UsageError: they do not add up.
     """
-    if wish.rest:
-        raise UsageError(f"{' '.join(wish.rest)!r} belongs to no flag; flags look like --name=value, see --help")
-    if not wish.experiment:
+    if flags.rest:
+        raise UsageError(f"{' '.join(flags.rest)!r} belongs to no flag; flags look like --name=value, see --help")
+    if not flags.experiment:
         raise UsageError("which experiment? Use --experiment=NAME; --list shows the names")
-    settings = registry.load(wish.experiment)
-    folder = workdir.locate(wish.workdir or f"runs/{wish.experiment}")
-    stored = wish.mode in STORED and not wish.init_from
+    settings = experiments.load(flags.experiment)
+    folder = workdir.locate(flags.workdir or f"runs/{flags.experiment}")
+    stored = flags.mode in STORED and not flags.init_from
     if isinstance(settings, studies.Study) and not (stored and (folder / "config.json").exists()):
-        return _check_study(wish, settings, folder)
+        return _check_study(flags, settings, folder)
     if stored:
-        settings = _stored(settings, folder, wish.mode)
-    asked = overrides.apply(settings, _specs(wish))
+        settings = _stored(settings, folder, flags.mode)
+    asked = overrides.apply(settings, _specs(flags))
     if stored:
         changed = config.differences(asked, settings)
         if changed:
             raise UsageError(
-                f"--mode={wish.mode} works on the run in {folder} as it was trained (there -> asked):\n  "
+                f"--mode={flags.mode} works on the run in {folder} as it was trained (there -> asked):\n  "
                 + "\n  ".join(changed)
             )
-    if wish.mode == "train":
-        workdir.check_same_run(folder, asked, wish.resume)
-    _check_flags(wish)
-    return asked, folder
+    if flags.mode == "train":
+        workdir.check_same_run(folder, asked, flags.resume)
+    _check_flags(flags)
+    return asked, folder, overrides.left_out(settings, asked)
 
 
-def _specs(wish):
-    specs = list(wish.set)
-    specs += [] if wish.seed is None else [f"seed={wish.seed}"]
-    return specs + ([] if wish.parallel is None else [f"parallel={wish.parallel}"])
+def _specs(flags):
+    specs = list(flags.set)
+    specs += [] if flags.seed is None else [f"seed={flags.seed}"]
+    return specs + ([] if flags.parallel is None else [f"parallel={flags.parallel}"])
 
 
-def _check_study(wish, study, folder):
-    if wish.mode not in OF_STUDIES:
+def _check_study(flags, study, folder):
+    if flags.mode not in OF_STUDIES:
         run = f"{folder}/arms/NAME/seed-0"
         raise UsageError(
-            f"{study.experiment} is a study: --mode={wish.mode} works on one of its runs, such as --workdir={run}"
+            f"{study.experiment} is a study: --mode={flags.mode} works on one of its runs, such as --workdir={run}"
         )
-    meant = {"--init_from": wish.init_from, "--profile": wish.profile, "--process_count": wish.process_count}
+    meant = {"--init_from": flags.init_from, "--profile": flags.profile, "--process_count": flags.process_count}
     for flag, value in meant.items():
         if value:
             raise UsageError(f"{flag} does not go with a study, and {study.experiment} is one")
-    asked = studies.apply(study, _specs(wish))
-    if wish.mode == "train":
-        workdir.check_same_study(folder, asked, wish.resume)
-    _check_flags(wish)
-    return asked, folder
+    asked = studies.apply(study, _specs(flags))
+    if flags.mode == "train":
+        workdir.check_same_study(folder, asked, flags.resume)
+    _check_flags(flags)
+    return asked, folder, overrides.left_out(study.base, asked.base)
 
 
 def _stored(settings, folder, mode):
@@ -147,28 +116,28 @@ def _stored(settings, folder, mode):
     return stored
 
 
-def _check_flags(wish):
-    if wish.mode == "predict":
-        if not wish.images:
+def _check_flags(flags):
+    if flags.mode == "predict":
+        if not flags.images:
             raise UsageError("--mode=predict needs --images=a.png,b.png")
-        missing = [name for name in wish.images if not Path(name).expanduser().is_file()]
+        missing = [name for name in flags.images if not Path(name).expanduser().is_file()]
         if missing:
             raise UsageError(f"--images: no such file: {', '.join(missing)}")
-    if wish.images and wish.mode != "predict":
-        raise UsageError(f"--images goes with --mode=predict, not --mode={wish.mode}")
-    if wish.mode == "export" and not (wish.out or "").endswith(".safetensors"):
+    if flags.images and flags.mode != "predict":
+        raise UsageError(f"--images goes with --mode=predict, not --mode={flags.mode}")
+    if flags.mode == "export" and not (flags.out or "").endswith(".safetensors"):
         raise UsageError("--mode=export needs --out=FILE.safetensors")
-    if wish.out and wish.mode != "export":
-        raise UsageError(f"--out goes with --mode=export, not --mode={wish.mode}")
-    if wish.profile and wish.mode != "train":
-        raise UsageError(f"--profile goes with --mode=train, not --mode={wish.mode}")
-    if wish.init_from:
-        if wish.mode not in ("train", "eval"):
-            raise UsageError(f"--init_from goes with --mode=train and --mode=eval, not --mode={wish.mode}")
-        source = workdir.locate(wish.init_from)
+    if flags.out and flags.mode != "export":
+        raise UsageError(f"--out goes with --mode=export, not --mode={flags.mode}")
+    if flags.profile and flags.mode != "train":
+        raise UsageError(f"--profile goes with --mode=train, not --mode={flags.mode}")
+    if flags.init_from:
+        if flags.mode not in ("train", "eval"):
+            raise UsageError(f"--init_from goes with --mode=train and --mode=eval, not --mode={flags.mode}")
+        source = workdir.locate(flags.init_from)
         saved = source / "checkpoints"
         if not source.is_file() and not saved.is_dir():
             raise UsageError(
-                f"--init_from={wish.init_from}: there is no folder {saved}; "
+                f"--init_from={flags.init_from}: there is no folder {saved}; "
                 "name the workdir of a run, or a state dict of PyTorch"
             )

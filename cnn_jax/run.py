@@ -4,20 +4,20 @@ import contextlib
 import dataclasses
 import functools
 import os
-import sys
 from pathlib import Path
 
 import jax
 
-from cnn_jax import config, distributed, interop, workdir
-from cnn_jax.data import catalog, source
-from cnn_jax.data.feed import make_feed
-from cnn_jax.data.plan import IndexPlan
+from cnn_jax import config, workdir
+from cnn_jax.data.batches.feed import make_feed
+from cnn_jax.data.batches.order import IndexPlan
+from cnn_jax.data.datasets import catalog, source
+from cnn_jax.devices import processes
+from cnn_jax.devices.mesh import Parallel, a_device_for_each_core
 from cnn_jax.errors import UsageError, UserError
-from cnn_jax.models import outline, resolve_layout
+from cnn_jax.models import outline, resolve_layout, torchvision
 from cnn_jax.models.summary import summarise
-from cnn_jax.parallel import Parallel, a_device_for_each_core
-from cnn_jax.reporting.progress import Clock, Silence, make_progress
+from cnn_jax.progress import Clock, Silence, make_progress
 from cnn_jax.training import loop
 from cnn_jax.training import state as states
 from cnn_jax.training.checkpoints import Checkpoints
@@ -30,12 +30,6 @@ from cnn_jax.training.step import make_run, make_train_step
 # Operations of a training example for one multiply-add of the network: two forwards, and twice that backwards.
 FLOPS = 6
 SHARE = 16  # images of a batch, from which a core of its own for them is worth the exchange of gradients
-
-
-def say(text: str) -> None:
-    """A line for the person at the terminal, said once; standard output is kept for results."""
-    if distributed.leads():
-        print(text, file=sys.stderr, flush=True)
 
 
 class Session:
@@ -74,13 +68,13 @@ class Session:
 
     def load(self, split: str) -> source.Dataset:
         """One split of the data, which is fetched and prepared first where it has to be."""
-        return distributed.leader_first(lambda: self._load(split))
+        return processes.first_before_others(lambda: self._load(split))
 
     def _load(self, split):
         data = self.settings.data
         if not source.is_prepared(data):
-            say(f"{data.name} is not prepared in {source.data_root(data)}: getting it ready, once")
-            say(source.prepare(data, experiment=self.settings.experiment))
+            processes.log(f"{data.name} is not prepared in {source.data_root(data)}: getting it ready, once")
+            processes.log(source.prepare(data, experiment=self.settings.experiment))
         return source.load(data, split, self.settings.experiment)
 
     def variables_like(self) -> states.Variables:
@@ -189,7 +183,7 @@ def train(settings: config.Config, folder: Path, started: float, init_from: str 
     checkpoints = session.checkpoints(folder)
     state = _first_state(session, optimizer, checkpoints, init_from)
     step = int(state.step)
-    if distributed.leads():
+    if processes.is_first():
         workdir.store_config(folder, asked)
         workdir.record_start(
             folder,
@@ -199,13 +193,14 @@ def train(settings: config.Config, folder: Path, started: float, init_from: str 
             placement=placement,
             step=step,
         )
-    say(f"{settings.experiment}: {plan.examples:,} training images, {total:,} steps of {plan.batch_size}, in {folder}")
-    say(f"parallel: {session.parallel}; data: {placement}; layout {settings.model.layout}")
+    what = f"{plan.examples:,} training images, {total:,} steps of {plan.batch_size}"
+    processes.log(f"{settings.experiment}: {what}, in {folder}")
+    processes.log(f"parallel: {session.parallel}; data: {placement}; layout {settings.model.layout}")
     if step == total:
-        say(f"already at its last step, {step:,}: nothing left to train")
+        processes.log(f"already at its last step, {step:,}: nothing left to train")
     elif step:
-        say(f"continuing from step {step:,}")
-    files = MetricFiles(folder, step, settings.log.tensorboard) if distributed.leads() else NoFiles()
+        processes.log(f"continuing from step {step:,}")
+    files = MetricFiles(folder, step, settings.log.tensorboard) if processes.is_first() else NoFiles()
     model = outline(settings.model, session.image_shape, session.classes)
     flops = FLOPS * sum(row.multiply_adds for row in summarise(model))
     parts = loop.Parts(
@@ -219,9 +214,9 @@ def train(settings: config.Config, folder: Path, started: float, init_from: str 
         watched=watched,
         checkpoints=checkpoints,
         files=files,
-        progress=make_progress(total, step) if distributed.leads() else Silence(total),
+        progress=make_progress(total, step) if processes.is_first() else Silence(total),
         clock=Clock(settings.train.batch_size, files.seconds, flops, 1e12 * settings.log.peak),
-        profile=Profile(folder / "trace" if profile and distributed.leads() else None, say),
+        profile=Profile(folder / "trace" if profile and processes.is_first() else None, processes.log),
         total=total,
     )
     with contextlib.closing(checkpoints):  # a save under way is finished also when the run ends in an error
@@ -234,7 +229,7 @@ def measure(session: Session, checkpoints: Checkpoints, dataset: source.Dataset)
     """The chosen parameters of a run on a split."""
     step, rule = session.chosen(checkpoints)
     variables = checkpoints.restore_variables(step, session.variables_like())
-    return Result(session.evaluator(variables, dataset), dataset, distributed.own(variables), step, rule)
+    return Result(session.evaluator(variables, dataset), dataset, processes.local_copy(variables), step, rule)
 
 
 def _first_state(session, optimizer, checkpoints, init_from):
@@ -266,11 +261,11 @@ def taken_from(origin: str, session: Session, like: states.Variables) -> states.
     """
     path = workdir.locate(origin)
     if path.is_file():
-        say(f"parameters from {path}")
-        return states.Variables(session.parallel.replicate(interop.load_torch(path, like.params)), like.statistics)
+        processes.log(f"parameters from {path}")
+        return states.Variables(session.parallel.replicate(torchvision.load_torch(path, like.params)), like.statistics)
     with contextlib.closing(Checkpoints(path, best=True)) as others:
         step = others.best()
         if step is None:
             raise UsageError(f"--init_from={origin}: there is no checkpoint in {others.folder}")
-        say(f"parameters from {others.folder / str(step)}")
+        processes.log(f"parameters from {others.folder / str(step)}")
         return others.restore_variables(step, like)

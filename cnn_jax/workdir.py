@@ -8,10 +8,7 @@ results.json    the final measurement
 report.html
 """
 
-import contextlib
-import dataclasses
 import datetime
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -21,9 +18,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cnn_jax import config
+from cnn_jax import config, files
+from cnn_jax.config import study as studies
+from cnn_jax.config.study import Study
 from cnn_jax.errors import UsageError, UserError
-from cnn_jax.studies.study import Arm, Study
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 DIFF_LIMIT = 200_000  # characters of the uncommitted changes that a record holds
@@ -38,35 +36,6 @@ def locate(text: str) -> Path:
     if "://" in text:
         raise UsageError(f"--workdir={text} must be a local folder")
     return Path(text).expanduser().absolute()
-
-
-@contextlib.contextmanager
-def claimed(folder: Path):
-    """Makes the folder and keeps other processes out of it.
-
-    Raises:
-      UserError: it cannot be written, or another process is running in it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise UserError(
-            f"cannot write to the workdir {folder}: {error.strerror}; choose another with --workdir=FOLDER"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another process is running in {folder}: wait for it, or choose another --workdir"
-            ) from None
-        try:
-            yield
-        finally:
-            if list(folder.iterdir()) == [folder / ".lock"]:  # nothing came of it: leave no empty folder behind
-                (folder / ".lock").unlink()
-                folder.rmdir()
 
 
 def stored_config(folder: Path) -> config.Config | None:
@@ -106,7 +75,7 @@ def check_same_run(folder: Path, settings: config.Config, resume: bool) -> None:
 
 def store_config(folder: Path, settings: config.Config) -> None:
     """Writes config.json."""
-    write_json(folder / "config.json", config.to_dict(settings))
+    files.write_json(folder / "config.json", config.to_dict(settings))
 
 
 def stored_study(folder: Path) -> Study | None:
@@ -118,17 +87,8 @@ def stored_study(folder: Path) -> Study | None:
     path = folder / "study.json"
     if not path.exists():
         return None
-    tuples = lambda fields: {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return Study(
-            experiment=values["experiment"],
-            base=config.from_dict(values["base"]),
-            arms=tuple(Arm(**tuples(arm)) for arm in values["arms"]),
-            baseline=values["baseline"],
-            pairs=tuple(map(tuple, values["pairs"])),
-            study=config.Protocol(**tuples(values["study"])),
-        )
+        return studies.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} cannot be read: {error}; start in another --workdir, or restore that file") from error
 
@@ -162,32 +122,7 @@ def check_same_study(folder: Path, study: Study, resume: bool) -> None:
 
 def store_study(folder: Path, study: Study) -> None:
     """Writes study.json."""
-    write_json(folder / "study.json", dataclasses.asdict(study))
-
-
-def write_json(path: Path, values) -> None:
-    """Writes a JSON file in one move."""
-    write_text(path, json.dumps(values, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file in one move: whoever reads it sees the old text or the new."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text, encoding="utf-8")
-    os.replace(fresh, path)
-
-
-def read_lines(path: Path) -> list[dict]:
-    """The records of a JSONL file; none where there is no file. A line cut short by a crash is left out."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue  # only the last line of a killed process can be torn
-    return records
+    files.write_json(folder / "study.json", studies.to_dict(study))
 
 
 def record_start(folder: Path, settings: config.Config, **facts) -> None:
@@ -201,12 +136,12 @@ def record_start(folder: Path, settings: config.Config, **facts) -> None:
         "host": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
         **facts,
     }
-    write_text(folder / "starts.jsonl", "".join(json.dumps(each) + "\n" for each in [*starts(folder), record]))
+    files.write_text(folder / "starts.jsonl", "".join(files.json_line(each) for each in [*starts(folder), record]))
 
 
 def starts(folder: Path) -> list[dict]:
     """All records of starts, oldest first."""
-    return read_lines(folder / "starts.jsonl")
+    return files.read_lines(folder / "starts.jsonl")
 
 
 def _version(name):

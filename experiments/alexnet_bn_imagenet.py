@@ -17,10 +17,12 @@ def config() -> Config:
     """The settings."""
     return Config(
         model=AlexNetBN(dropout=0.3),
-        data=Data(name="imagenet2012", crop=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+        data=Data.of(name="imagenet2012", crop=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
         augment=Augment(flip=True, area=0.25),
-        optimizer=Optimizer(name="sgd", learning_rate=0.8, momentum=0.9, nesterov=True, weight_decay=5e-5, ema=0.9999),
-        schedule=Schedule(name="cosine", warmup="5 epochs"),
+        optimizer=Optimizer.of(
+            name="sgd", learning_rate=0.8, momentum=0.9, nesterov=True, weight_decay=5e-5, ema=0.9999
+        ),
+        schedule=Schedule.of(name="cosine", warmup="5 epochs"),
         train=Train(batch_size=2048, duration="100 epochs", label_smoothing=0.1, precision="bfloat16"),
         evaluation=Evaluation(batch_size=500),
     )

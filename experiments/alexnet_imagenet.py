@@ -23,10 +23,10 @@ def config() -> Config:
     """The settings."""
     return Config(
         model=AlexNet(middle_std=0.03),
-        data=Data(name="imagenet2012", crop=224, high=255.0, mean=(123.68, 116.779, 103.939)),
+        data=Data.of(name="imagenet2012", crop=224, high=255.0, mean=(123.68, 116.779, 103.939)),
         augment=Augment(flip=True, pca=0.1),
-        optimizer=Optimizer(name="sgd", learning_rate=0.01, momentum=0.9, weight_decay=5e-4),
-        schedule=Schedule(name="step", drops=("25 epochs", "51 epochs", "79 epochs"), factor=0.1),
+        optimizer=Optimizer.of(name="sgd", learning_rate=0.01, momentum=0.9, weight_decay=5e-4),
+        schedule=Schedule.of(name="step", drops=("25 epochs", "51 epochs", "79 epochs"), factor=0.1),
         train=Train(batch_size=128, duration="90 epochs"),
         evaluation=Evaluation(batch_size=100),
         log=Log(every="100 steps"),

@@ -17,9 +17,9 @@ def config() -> Config:
     """The settings."""
     return Config(
         model=AlexNetNotebook(),
-        data=Data(name="imagenet2012", crop=224),
+        data=Data.of(name="imagenet2012", crop=224),
         augment=Augment(flip=True),
-        optimizer=Optimizer(name="adam", learning_rate=1e-3),
+        optimizer=Optimizer.of(name="adam", learning_rate=1e-3),
         train=Train(batch_size=128, duration="90 epochs"),
         evaluation=Evaluation(batch_size=100),
     )

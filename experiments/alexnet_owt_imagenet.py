@@ -18,10 +18,10 @@ def config() -> Config:
     """The settings."""
     return Config(
         model=AlexNetOWT(),
-        data=Data(name="imagenet2012", crop=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+        data=Data.of(name="imagenet2012", crop=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
         augment=Augment(flip=True, area=0.08),
-        optimizer=Optimizer(name="sgd", learning_rate=0.01, momentum=0.9, weight_decay=1e-4, decay_biases=True),
-        schedule=Schedule(name="step", drops=("30 epochs", "60 epochs"), factor=0.1),
+        optimizer=Optimizer.of(name="sgd", learning_rate=0.01, momentum=0.9, weight_decay=1e-4, decay_biases=True),
+        schedule=Schedule.of(name="step", drops=("30 epochs", "60 epochs"), factor=0.1),
         train=Train(batch_size=256, duration="90 epochs"),
         evaluation=Evaluation(batch_size=100),
     )

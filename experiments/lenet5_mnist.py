@@ -18,8 +18,8 @@ def config() -> Config:
     """The settings."""
     return Config(
         model=LeNet5(),
-        data=Data(name="mnist", size=32, low=-0.1, high=1.175),
-        optimizer=Optimizer(name="adamw", learning_rate=3e-3, weight_decay=0.05, ema=0.999),
-        schedule=Schedule(name="cosine", warmup="500 steps"),
+        data=Data.of(name="mnist", size=32, low=-0.1, high=1.175),
+        optimizer=Optimizer.of(name="adamw", learning_rate=3e-3, weight_decay=0.05, ema=0.999),
+        schedule=Schedule.of(name="cosine", warmup="500 steps"),
         train=Train(batch_size=64, duration="20 epochs"),
     )

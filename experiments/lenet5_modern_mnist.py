@@ -19,14 +19,14 @@ def config() -> Config:
     return Config(
         model=LeNet5(
             activation="tanh",
-            pool=Pool(kind="average"),
+            pool=Pool.of(kind="average"),
             connections="dense",
             output="softmax",
             init="glorot_uniform",
             dropout=0.2,
         ),
-        data=Data(name="mnist", size=32, low=-0.1, high=1.175),
-        optimizer=Optimizer(name="adamw", learning_rate=1e-3, weight_decay=0.05, ema=0.999),
-        schedule=Schedule(name="cosine", warmup="500 steps"),
+        data=Data.of(name="mnist", size=32, low=-0.1, high=1.175),
+        optimizer=Optimizer.of(name="adamw", learning_rate=1e-3, weight_decay=0.05, ema=0.999),
+        schedule=Schedule.of(name="cosine", warmup="500 steps"),
         train=Train(batch_size=64, duration="20 epochs"),
     )

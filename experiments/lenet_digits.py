@@ -17,10 +17,10 @@ def config() -> Config:
     """The settings."""
     return Config(
         model=LeNet(),
-        data=Data(name="digits", validation=144),
+        data=Data.of(name="digits", validation=144),
         augment=Augment(shift=2, rotation=10.0, scale=0.1),
-        optimizer=Optimizer(name="adam", learning_rate=2e-3),
-        schedule=Schedule(name="cosine", warmup="1 epochs"),
+        optimizer=Optimizer.of(name="adam", learning_rate=2e-3),
+        schedule=Schedule.of(name="cosine", warmup="1 epochs"),
         train=Train(batch_size=32, duration="60 epochs"),
         evaluation=Evaluation(every="5 epochs"),
         checkpoint=Checkpoint(every="5 epochs"),

@@ -16,9 +16,9 @@ def config() -> Config:
     """The settings."""
     return Config(
         model=LeNet(),
-        data=Data(name="fashion_mnist", validation=5000),
+        data=Data.of(name="fashion_mnist", validation=5000),
         augment=Augment(flip=True),
-        optimizer=Optimizer(name="adam", learning_rate=1e-3),
-        schedule=Schedule(name="cosine"),
+        optimizer=Optimizer.of(name="adam", learning_rate=1e-3),
+        schedule=Schedule.of(name="cosine"),
         train=Train(batch_size=32, duration="10 epochs"),
     )

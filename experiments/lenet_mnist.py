@@ -20,8 +20,8 @@ from cnn_jax.config import Config, Data, LeNet, Optimizer, Pool, Train
 def config() -> Config:
     """The settings."""
     return Config(
-        model=LeNet(activation="tanh", pool=Pool(kind="max", window=2, stride=2), init="glorot_uniform"),
-        data=Data(name="mnist"),
-        optimizer=Optimizer(name="adam", learning_rate=1e-3, epsilon=1e-7, ema=0.999),
+        model=LeNet(activation="tanh", pool=Pool.of(kind="max", window=2, stride=2), init="glorot_uniform"),
+        data=Data.of(name="mnist"),
+        optimizer=Optimizer.of(name="adam", learning_rate=1e-3, epsilon=1e-7, ema=0.999),
         train=Train(batch_size=32, duration="10 epochs"),
     )

@@ -9,7 +9,7 @@ Protocol: as pooling_mnist.
 """
 
 from cnn_jax.config import Config, Data, Evaluation, LeNet, Log, Optimizer, Protocol, Schedule, Train
-from cnn_jax.studies.study import Arm, Study
+from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
@@ -19,9 +19,9 @@ def study() -> Study:
     return Study(
         base=Config(
             model=LeNet(activation="relu"),
-            data=Data(name="mnist"),
-            optimizer=Optimizer(name="adam", learning_rate=2e-3),
-            schedule=Schedule(name="cosine", warmup="0.5 epochs"),
+            data=Data.of(name="mnist"),
+            optimizer=Optimizer.of(name="adam", learning_rate=2e-3),
+            schedule=Schedule.of(name="cosine", warmup="0.5 epochs"),
             train=Train(batch_size=128, duration="5 epochs"),
             evaluation=Evaluation(every="1 epochs"),
             log=Log(every="0.2 epochs", tensorboard=False),

@@ -19,7 +19,7 @@ from cnn_jax.config import (
     Schedule,
     Train,
 )
-from cnn_jax.studies.study import Arm, Study
+from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
@@ -28,10 +28,10 @@ def study() -> Study:
     return Study(
         base=Config(
             model=AlexNetSmall(norm="batch", pool=Pool(window=3, stride=2)),
-            data=Data(name="cifar10", size=40, crop=32, mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)),
+            data=Data.of(name="cifar10", size=40, crop=32, mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)),
             augment=Augment(flip=True),
-            optimizer=Optimizer(name="sgd", learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
-            schedule=Schedule(name="cosine", warmup="1 epochs"),
+            optimizer=Optimizer.of(name="sgd", learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
+            schedule=Schedule.of(name="cosine", warmup="1 epochs"),
             train=Train(batch_size=128, duration="30 epochs"),
             evaluation=Evaluation(every="2 epochs"),
             log=Log(every="0.5 epochs", tensorboard=False),

@@ -9,7 +9,7 @@ Protocol: 1,437 images train, 360 test, which choose nothing; the last step's pa
 """
 
 from cnn_jax.config import Config, Data, Evaluation, LeNet, Log, Optimizer, Protocol, Schedule, Train
-from cnn_jax.studies.study import Arm, Study
+from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
@@ -18,9 +18,9 @@ def study() -> Study:
     return Study(
         base=Config(
             model=LeNet(activation="relu"),
-            data=Data(name="digits"),
-            optimizer=Optimizer(name="adam", learning_rate=2e-3),
-            schedule=Schedule(name="cosine", warmup="1 epochs"),
+            data=Data.of(name="digits"),
+            optimizer=Optimizer.of(name="adam", learning_rate=2e-3),
+            schedule=Schedule.of(name="cosine", warmup="1 epochs"),
             train=Train(batch_size=32, duration="15 epochs"),
             evaluation=Evaluation(every="3 epochs"),
             log=Log(every="1 epochs", tensorboard=False),

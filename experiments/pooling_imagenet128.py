@@ -26,7 +26,7 @@ from cnn_jax.config import (
     Schedule,
     Train,
 )
-from cnn_jax.studies.study import Arm, Study
+from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
@@ -43,10 +43,10 @@ def study() -> Study:
                 dropout_scale="training",
                 pool=Pool(window=3, stride=2),
             ),
-            data=Data(name="imagenet2012", side=144, crop=128, high=255.0, mean=(123.68, 116.779, 103.939)),
+            data=Data.of(name="imagenet2012", side=144, crop=128, high=255.0, mean=(123.68, 116.779, 103.939)),
             augment=Augment(flip=True),
-            optimizer=Optimizer(name="sgd", learning_rate=0.01, momentum=0.9, weight_decay=5e-4),
-            schedule=Schedule(name="step", drops=("100000 steps", "200000 steps", "300000 steps"), factor=0.1),
+            optimizer=Optimizer.of(name="sgd", learning_rate=0.01, momentum=0.9, weight_decay=5e-4),
+            schedule=Schedule.of(name="step", drops=("100000 steps", "200000 steps", "300000 steps"), factor=0.1),
             train=Train(batch_size=256, duration="320000 steps"),
             evaluation=Evaluation(every="4 epochs", batch_size=100),
             checkpoint=Checkpoint(every="1 epochs"),

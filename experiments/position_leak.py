@@ -13,7 +13,7 @@ Protocol: 2,000 images train, 400 test; the last step's parameters count.
 """
 
 from cnn_jax.config import Config, Data, Evaluation, Log, Optimizer, Padding, PositionNet, Protocol, Schedule, Train
-from cnn_jax.studies.study import Arm, Study
+from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
@@ -21,9 +21,9 @@ def study() -> Study:
     return Study(
         base=Config(
             model=PositionNet(padding=Padding(mode="1")),
-            data=Data(name="red_green", examples=2000),
-            optimizer=Optimizer(name="adam", learning_rate=1e-3),
-            schedule=Schedule(name="cosine"),
+            data=Data.of(name="red_green", examples=2000),
+            optimizer=Optimizer.of(name="adam", learning_rate=1e-3),
+            schedule=Schedule.of(name="cosine"),
             train=Train(batch_size=32, duration="20 epochs"),
             evaluation=Evaluation(every="2 epochs"),
             log=Log(every="1 epochs", tensorboard=False),

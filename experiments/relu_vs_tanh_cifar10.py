@@ -12,7 +12,7 @@ Protocol: all 50,000 images train; the figure is the first tenth of an epoch who
 """
 
 from cnn_jax.config import Config, Data, Evaluation, FourLayer, Log, Optimizer, Protocol, Train
-from cnn_jax.studies.study import Arm, Study
+from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
@@ -24,8 +24,8 @@ def study() -> Study:
     return Study(
         base=Config(
             model=FourLayer(),
-            data=Data(name="cifar10", mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)),
-            optimizer=Optimizer(name="sgd", learning_rate=0.01, momentum=0.9),
+            data=Data.of(name="cifar10", mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)),
+            optimizer=Optimizer.of(name="sgd", learning_rate=0.01, momentum=0.9),
             train=Train(batch_size=128, duration="40 epochs"),
             evaluation=Evaluation(every="2 epochs"),
             log=Log(every="0.1 epochs", tensorboard=False),

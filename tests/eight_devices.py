@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tiny_training import RECIPE, SMOOTH, TinyRun, assert_same_bits, dataset, train_seeds
 
-from cnn_jax.parallel import Parallel
+from cnn_jax.devices.mesh import Parallel
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.evaluation import Evaluator
 from cnn_jax.training.state import named_leaves

@@ -9,15 +9,16 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cnn_jax import registry, workdir
+from cnn_jax import workdir
+from cnn_jax.config import experiments
+from cnn_jax.config.study import Study
 from cnn_jax.run import Session
-from cnn_jax.studies.study import Study
 from cnn_jax.training import state as states
 from cnn_jax.training.optimizer import make_optimizer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-STUDIES = [name for name in registry.names() if isinstance(registry.load(name), Study)]
-RUNS = [name for name in registry.names() if name not in STUDIES]
+STUDIES = [name for name in experiments.names() if isinstance(experiments.load(name), Study)]
+RUNS = [name for name in experiments.names() if name not in STUDIES]
 # Half the time to compile, where speed and the last bit do not matter.
 QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 

@@ -11,7 +11,7 @@ import pytest
 from launching import QUICK, command, environment, launch, settings, shared_folder, snapshot, stored_state
 from PIL import Image
 
-from cnn_jax.data import catalog
+from cnn_jax.data.datasets import catalog
 
 # Starts a command that cannot write files of more than 100 kB: a write beyond that fails, as on a full disk.
 SMALL_DISK = """

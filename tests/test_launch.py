@@ -15,7 +15,7 @@ from launching import QUICK, RUNS, command, environment, launch, settings, share
 from PIL import Image
 from tiny_data import tiny_arrays, write_tiny
 
-from cnn_jax import registry
+from cnn_jax.config import experiments
 
 FILES = {
     "metrics.jsonl", "metrics.csv", "timing.jsonl", "tensorboard", "checkpoints", "config.json", "starts.jsonl",
@@ -189,7 +189,7 @@ def test_prepare_twice(env, tmp_path):
 
 def test_list_and_help(env, tmp_path):
     listed = launch(env, "--list", cwd=tmp_path).stdout
-    assert [line.split()[0] for line in listed.splitlines()] == registry.names()
+    assert [line.split()[0] for line in listed.splitlines()] == experiments.names()
     assert all(len(line.split()) > 3 for line in listed.splitlines())
     for flag in ("--help", "-h"):
         shown = launch(env, flag, cwd=tmp_path).stdout

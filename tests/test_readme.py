@@ -8,7 +8,8 @@ import pytest
 from launching import REPOSITORY
 
 import launch as program
-from cnn_jax import cli, overrides, registry
+from cnn_jax import cli
+from cnn_jax.config import experiments, overrides
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
@@ -19,13 +20,15 @@ def lines(text):
     return [line.split("  #")[0].strip() for line in blocks.splitlines() if line.strip()]
 
 
-CARDS = [line for name in registry.names() for line in re.findall(r"python launch\.py.*", registry.docstring(name))]
+CARDS = [
+    line for name in experiments.names() for line in re.findall(r"python launch\.py.*", experiments.docstring(name))
+]
 COMMANDS = [line for line in lines(README) if "launch.py" in line] + CARDS
 BENCHMARKS = [line for line in lines(README) if line.startswith("python benchmarks/")]
 
 
 def test_commands_were_found():
-    assert len(CARDS) >= len(registry.names()) and len(COMMANDS) > len(CARDS) + 10 and len(BENCHMARKS) >= 3
+    assert len(CARDS) >= len(experiments.names()) and len(COMMANDS) > len(CARDS) + 10 and len(BENCHMARKS) >= 3
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -42,18 +45,18 @@ def test_a_command_is_understood(line, monkeypatch, tmp_path):
     program.main()
     for name in program.FLAGS:
         program.FLAGS[name].unparse()
-    (wish,) = seen
-    if wish.list or wish.experiment == "NAME":
+    (asked,) = seen
+    if asked.list or asked.experiment == "NAME":
         return
-    wish = dataclasses.replace(wish, mode="summary", images=[], out=None, init_from=None, profile=False)
-    settings, _ = cli.check(wish)
-    assert settings.experiment == wish.experiment
+    asked = dataclasses.replace(asked, mode="summary", images=[], out=None, init_from=None, profile=False)
+    settings, *_ = cli.check(asked)
+    assert settings.experiment == asked.experiment
 
 
 @pytest.mark.parametrize("line", [line for line in lines(README) if line.startswith("--set")])
 def test_settings_on_lines_of_their_own_are_sound(line):
     specs = [word for word in shlex.split(line) if word != "--set"]
-    overrides.apply(registry.load("lenet_mnist"), specs)
+    overrides.apply(experiments.load("lenet_mnist"), specs)
 
 
 @pytest.mark.parametrize("line", BENCHMARKS)
@@ -72,4 +75,4 @@ def test_what_is_named_is_there():
     paths = re.findall(r"`((?:cnn_jax|benchmarks|scripts|experiments|tests)/[\w./]*)`", README)
     assert len(links) > 3 and [path for path in links + paths if not (REPOSITORY / path).exists()] == []
     table = set(re.findall(r"`(\w+)`", "\n".join(line for line in README.splitlines() if line.startswith("| `"))))
-    assert [name for name in registry.names() if name not in table] == []
+    assert [name for name in experiments.names() if name not in table] == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from cnn_jax import config, workdir
+from cnn_jax import config, files, workdir
 from cnn_jax.errors import UsageError, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,14 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def claim_elsewhere(folder):
     """What a second process gets when it claims the folder."""
-    code = "import pathlib, sys; from cnn_jax import workdir\nwith workdir.claimed(pathlib.Path(sys.argv[1])): pass"
+    code = "import pathlib, sys; from cnn_jax import files\nwith files.claimed(pathlib.Path(sys.argv[1])): pass"
     done = subprocess.run([sys.executable, "-c", code, folder], cwd=ROOT, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stderr
 
 
 def test_a_claimed_folder_keeps_other_processes_out(tmp_path):
     folder = tmp_path / "deep" / "run"
-    with workdir.claimed(folder):
+    with files.claimed(folder):
         status, text = claim_elsewhere(folder)
         assert status and f"another process is running in {folder}" in text
     assert claim_elsewhere(folder)[0] == 0
@@ -33,7 +33,7 @@ def test_a_claimed_folder_keeps_other_processes_out(tmp_path):
 def test_a_folder_that_cannot_be_made_is_a_clear_message(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to the workdir .*file/run.*--workdir"):
-        with workdir.claimed(tmp_path / "file" / "run"):
+        with files.claimed(tmp_path / "file" / "run"):
             pass
 
 
@@ -53,7 +53,7 @@ def test_the_config_comes_back(tmp_path, model):
         experiment="x",
         seed=7,
         model=model,
-        schedule=config.Schedule(name="step", drops=("1 epochs", "2 epochs")),
+        schedule=config.Schedule.of(name="step", drops=("1 epochs", "2 epochs")),
         optimizer=config.Optimizer(learning_rate=0.1 + 0.2),
     )
     workdir.store_config(tmp_path, settings)
@@ -119,5 +119,5 @@ def test_starts_after_a_torn_line(tmp_path):
 
 
 def test_json_files(tmp_path):
-    workdir.write_json(tmp_path / "a.json", {"b": [1, 2.5]})
+    files.write_json(tmp_path / "a.json", {"b": [1, 2.5]})
     assert json.loads((tmp_path / "a.json").read_text()) == {"b": [1, 2.5]}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_jax.data import builders, catalog, plan
+from cnn_jax.data.batches import order
+from cnn_jax.data.datasets import builders, catalog
 
 PURPOSE = 1000  # apart from every purpose of the package
 
@@ -27,7 +28,7 @@ def tiny_arrays(train: int = 64, test: int = 32, seed: int = 0) -> builders.Arra
     arrays = {}
     for (split, (images, labels)), count in zip(builders.digits_arrays().items(), (train, test)):
         assert 0 < count <= len(labels), f"{split} = {count} must be from 1 to {len(labels)}"
-        chosen = plan.random_order(len(labels), seed, PURPOSE)[:count]
+        chosen = order.random_order(len(labels), seed, PURPOSE)[:count]
         arrays[split] = (images[chosen], labels[chosen])
     return arrays
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnn_jax.data import catalog
+from cnn_jax.data.datasets import catalog
 
 SIZES = ((48, 64), (64, 40), (33, 33), (90, 51), (40, 41))  # height, width
 

@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import tiny_data
 
-from cnn_jax import config, overrides
-from cnn_jax.data.feed import make_feed
-from cnn_jax.data.plan import IndexPlan
-from cnn_jax.data.source import Dataset
-from cnn_jax.parallel import Parallel
+from cnn_jax import config
+from cnn_jax.config import overrides
+from cnn_jax.data.batches.feed import make_feed
+from cnn_jax.data.batches.order import IndexPlan
+from cnn_jax.data.datasets.source import Dataset
+from cnn_jax.devices.mesh import Parallel
 from cnn_jax.studies.side_by_side import Seeds
 from cnn_jax.training import state as states
 from cnn_jax.training.evaluation import Evaluator
@@ -26,8 +27,10 @@ RECIPE = config.Config(
     model=config.LeNet(dropout=0.3, layout="CHWN"),
     data=config.Data(placement="device"),
     augment=config.Augment(shift=2, rotation=15.0),
-    optimizer=config.Optimizer(name="sgd", learning_rate=0.05, momentum=0.9, weight_decay=1e-3, clip_norm=1.0, ema=0.9),
-    schedule=config.Schedule(name="cosine", warmup="5 steps"),
+    optimizer=config.Optimizer.of(
+        name="sgd", learning_rate=0.05, momentum=0.9, weight_decay=1e-3, clip_norm=1.0, ema=0.9
+    ),
+    schedule=config.Schedule.of(name="cosine", warmup="5 steps"),
     train=config.Train(batch_size=16, duration=f"{STEPS} steps", label_smoothing=0.1),
     evaluation=config.Evaluation(every="8 steps", batch_size=16),
     checkpoint=config.Checkpoint(every="5 steps"),

@@ -1,1 +1,1 @@
-"""Data: TFDS source, index plan, feed, augmentation."""
+"""Data: datasets, images, batches, augmentation."""

@@ -9,6 +9,7 @@ from flax import nnx
 from jax import lax
 
 from cnn_jax import config
+from cnn_jax.config import poolings
 from cnn_jax.errors import UsageError
 from cnn_jax.layers.initializers import Normal
 from cnn_jax.layers.pooling_base import Pooling, Site
@@ -46,11 +47,10 @@ class AveragePool(Pooling):
     """The mean of each window, over all its pixels or only over those inside the map."""
 
     title = "average pooling"
-    reads = ("count_padding",)
 
     def __init__(self, site: Site):
         super().__init__(site)
-        self.count_padding = site.settings.count_padding
+        self.count_padding = site.kind.count_padding
 
     def pool(self, x):
         return average_pool(x, self.geometry, self.count_padding)
@@ -85,11 +85,10 @@ class PyramidPool(Pooling):
     """
 
     title = "pyramid max pooling"
-    reads = ("levels",)
 
     def __init__(self, site: Site):
         super().__init__(site)
-        levels = site.settings.levels
+        levels = site.kind.levels
         height, width, channels = self.input_shape
         if levels > min(height, width):
             raise UsageError(f"{self.name}: pool.levels = {levels} is too fine a grid for maps of {height}x{width}")
@@ -114,32 +113,31 @@ def _cells(x, axis, count):
 
 
 POOLS = {
-    "max": MaxPool,
-    "average": AveragePool,
-    "min": MinPool,
-    "subsample": Subsample,
-    "lp": PowerMean,
-    "log_sum_exp": LogSumExp,
-    "soft": SoftPool,
-    "lip": LocalImportance,
-    "stochastic": StochasticPool,
-    "max_average": MaxPlusAverage,
-    "mixed": MixedPool,
-    "gated": GatedPool,
-    "tree": TreePool,
-    "fractional": FractionalPool,
-    "s3": S3Pool,
-    "conv": ConvolutionPool,
-    "conv_max": ConvolutionMax,
-    "strided": NoPool,
-    "max_blur": MaxBlur,
-    "average_blur": AverageBlur,
-    "conv_blur": ConvolutionBlur,
-    "aps": AdaptivePolyphase,
-    "lps": LearnedPolyphase,
-    "pyramid": PyramidPool,
+    poolings.Max: MaxPool,
+    poolings.Average: AveragePool,
+    poolings.Min: MinPool,
+    poolings.Subsample: Subsample,
+    poolings.Lp: PowerMean,
+    poolings.LogSumExp: LogSumExp,
+    poolings.Soft: SoftPool,
+    poolings.Lip: LocalImportance,
+    poolings.Stochastic: StochasticPool,
+    poolings.MaxAverage: MaxPlusAverage,
+    poolings.Mixed: MixedPool,
+    poolings.Gated: GatedPool,
+    poolings.Tree: TreePool,
+    poolings.Fractional: FractionalPool,
+    poolings.S3: S3Pool,
+    poolings.Conv: ConvolutionPool,
+    poolings.ConvMax: ConvolutionMax,
+    poolings.Strided: NoPool,
+    poolings.MaxBlur: MaxBlur,
+    poolings.AverageBlur: AverageBlur,
+    poolings.ConvBlur: ConvolutionBlur,
+    poolings.Aps: AdaptivePolyphase,
+    poolings.Lps: LearnedPolyphase,
+    poolings.Pyramid: PyramidPool,
 }
-PLACE = ("kind", "last", "window", "stride", "padding")  # settings that every network has its own defaults for
 
 
 def make_pool(
@@ -166,41 +164,23 @@ def make_pool(
       activation: of the network.
 
     Raises:
-      UsageError: the kind is unknown, no window fits, or a setting does not apply.
+      UsageError: no window fits, or the padding is as large as the window.
     """
-    ends = last and settings.last != ""
+    ends = last and settings.last is not None
     kind = settings.last if ends else settings.kind
-    if kind not in POOLS:
-        raise UsageError(f"{name}: pool.kind = {kind!r} must be one of {', '.join(POOLS)}")
-    if kind == "pyramid" and not last:
-        raise UsageError(f"{name}: a pyramid makes vectors, and a convolution comes next; use it as pool.last")
-    _check_that_settings_apply(name, settings)
-    pool = POOLS[kind]
+    pool = POOLS[type(kind)]
     whole = settings.window == 0 or ends
     window = tuple(input_shape[:2]) if whole else settings.window
     stride = 1 if whole or pool.dense else settings.stride
     padding = "valid" if whole else settings.padding
     if pool is NoPool:
         window, stride, padding = 1, 1, "valid"
-    fill = settings.fill if "fill" in pool.reads else "zero"
+    fill = getattr(kind, "fill", "zero")
     placed = geometry(name, input_shape, window, stride, padding, layout, fill)
     for sides, side in zip(placed.pads, placed.window):
         if max(sides) >= side:
             raise UsageError(f"{name}: {placed.describe()}: the padding must be smaller than the window")
-    return pool(Site(name, placed, settings, key, init, activation))
-
-
-def _check_that_settings_apply(name, settings):
-    kinds = [kind for kind in (settings.kind, settings.last) if kind]
-    read = {field for kind in kinds for field in (*PLACE, *POOLS[kind].reads)}
-    default = config.Pool()
-    for field, value in vars(settings).items():
-        if field not in read and value != getattr(default, field):
-            users = ", ".join(kind for kind, pool in POOLS.items() if field in pool.reads)
-            raise UsageError(
-                f"{name}: pool.{field} = {value!r} does not apply to pool.kind = {settings.kind!r}; "
-                f"it is read by {users}"
-            )
+    return pool(Site(name, placed, settings, kind, key, init, activation))
 
 
 def stride_before(settings: config.Pool, last: bool = False) -> int:
@@ -210,4 +190,5 @@ def stride_before(settings: config.Pool, last: bool = False) -> int:
       settings: of the pooling.
       last: as for `make_pool`.
     """
-    return settings.stride if settings.kind == "strided" and not (last and settings.last) else 1
+    left_out = isinstance(settings.kind, poolings.Strided) and not (last and settings.last)
+    return settings.stride if left_out else 1

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cnn_jax import config
+from cnn_jax.config import poolings
 from cnn_jax.layers.initializers import Normal, layer_key
 from cnn_jax.layers.windows import Geometry
 
@@ -18,6 +19,7 @@ class Site(NamedTuple):
       name: for messages, tables, initial weights and random draws.
       geometry: the windows.
       settings: of the pooling.
+      kind: the declaration of its kind, one of `config.poolings`.
       key: PRNG key of the model's initial weights; None does for kinds without any.
       init: of convolutions, as `initializers.weights_and_bias`.
       activation: of the network.
@@ -26,6 +28,7 @@ class Site(NamedTuple):
     name: str
     geometry: Geometry
     settings: config.Pool
+    kind: poolings.Pooling
     key: jax.Array | None
     init: str | Normal
     activation: str
@@ -42,7 +45,6 @@ class Pooling(nnx.Module):
     before_activation = False  # whether a monotone activation may as well come after
     squashed = False  # whether an activation follows
     dense = False  # whether windows lie at every pixel, and what they find is sampled afterwards
-    reads = ()  # the settings it goes by, apart from window, stride and padding
 
     def __init__(self, site: Site):
         self.name = site.name

@@ -15,12 +15,11 @@ class Blurred(Pooling):
     """
 
     dense = True
-    reads = ("filter", "fill")
 
     def __init__(self, site: Site):
         super().__init__(site)
-        self.fill = site.settings.fill
-        size = site.settings.filter
+        self.fill = site.kind.fill
+        size = site.kind.filter
         found = (*self.geometry.output_size, self.input_shape[2])
         pads = ((size - 1) // 2, size // 2)  # centred; an even filter reaches one pixel further at the high end
         self.blurred = geometry(

@@ -66,7 +66,7 @@ class ConvolutionBlur(Blurred):
     def __init__(self, site: Site):
         super().__init__(site)
         self.activation = site.activation
-        self.convolution = _convolution(site, site.geometry, site.settings.fill)
+        self.convolution = _convolution(site, site.geometry, site.kind.fill)
 
     @property
     def multiply_adds(self) -> int:

@@ -21,11 +21,9 @@ class PowerMean(Pooling):
     whole map with a trainable p (Radenovic et al. 2018). Parameters: p, a number, if it is learned.
     """
 
-    reads = ("p", "learned")
-
     def __init__(self, site: Site):
         super().__init__(site)
-        learned, p = site.settings.learned, site.settings.p
+        learned, p = site.kind.learned, site.kind.p
         self.title = "Lp pooling, p learned," if learned else f"Lp pooling, p = {p:g},"
         self.p = nnx.Param(jnp.float32(p)) if learned else p
 
@@ -40,11 +38,9 @@ class LogSumExp(Pooling):
     Parameters: beta, a number, if it is learned.
     """
 
-    reads = ("beta", "learned")
-
     def __init__(self, site: Site):
         super().__init__(site)
-        learned, beta = site.settings.learned, site.settings.beta
+        learned, beta = site.kind.learned, site.kind.beta
         self.title = "log-sum-exp pooling, beta learned," if learned else f"log-sum-exp pooling, beta = {beta:g},"
         self.beta = nnx.Param(jnp.float32(beta)) if learned else beta
 
@@ -55,11 +51,9 @@ class LogSumExp(Pooling):
 class SoftPool(Pooling):
     """The mean of each window weighted by exp(beta a); beta = 1 is SoftPool (Stergiou et al. 2021)."""
 
-    reads = ("beta",)
-
     def __init__(self, site: Site):
         super().__init__(site)
-        self.beta = site.settings.beta
+        self.beta = site.kind.beta
         self.title = "soft pooling" + f", beta = {self.beta:g}," * (self.beta != 1)
 
     def pool(self, x):

@@ -16,11 +16,9 @@ from cnn_jax.layers.windows import from_images, per_image
 class _Mixing(Pooling):
     """What mixtures of the maximum and the average have in common; no pooling by itself."""
 
-    reads = ("count_padding",)
-
     def __init__(self, site: Site):
         super().__init__(site)
-        self.count_padding = site.settings.count_padding
+        self.count_padding = site.kind.count_padding
 
     def both(self, x):
         """The maximum and the average of each window."""
@@ -45,12 +43,10 @@ class MixedPool(_Mixing):
     Learned: share max + (1 - share) average, with one trainable share for the layer. Parameters: share, a number.
     """
 
-    reads = ("count_padding", "share", "learned", "per_region")
-
     def __init__(self, site: Site):
         super().__init__(site)
-        share, learned = site.settings.share, site.settings.learned
-        self.per_region = site.settings.per_region
+        share, learned = site.kind.share, site.kind.learned
+        self.per_region = site.kind.per_region
         self.title = "mixed pooling, " + ("learned," if learned else f"{share:g} max,")
         self.share = nnx.Param(jnp.float32(share)) if learned else share
 
@@ -98,11 +94,10 @@ class TreePool(Pooling):
     """
 
     title = "tree pooling"
-    reads = ("depth",)
 
     def __init__(self, site: Site):
         super().__init__(site)
-        leaves, window = 2 ** (site.settings.depth - 1), self.geometry.window
+        leaves, window = 2 ** (site.kind.depth - 1), self.geometry.window
         noise = 0.1 * jax.random.normal(layer_key(site.key, self.name), (leaves, *window))
         self.leaves = nnx.Param((1 + noise) / math.prod(window))
         self.gates = nnx.Param(jnp.zeros((leaves - 1, *window)))

@@ -52,11 +52,10 @@ class AdaptivePolyphase(_Polyphase):
     """
 
     title = "adaptive polyphase max pooling"
-    reads = ("filter", "fill", "norm")
 
     def __init__(self, site: Site):
         super().__init__(site)
-        self.norm = site.settings.norm
+        self.norm = site.kind.norm
 
     def describe(self) -> str:
         return f"{super().describe()}, stride {self.phases.stride[0]} by {self.norm} norm"
@@ -86,11 +85,10 @@ class LearnedPolyphase(_Polyphase):
     """
 
     title = "learned polyphase max pooling"
-    reads = ("filter", "fill", "temperature", "convex")
 
     def __init__(self, site: Site):
         super().__init__(site)
-        self.temperature, self.convex = site.settings.temperature, site.settings.convex
+        self.temperature, self.convex = site.kind.temperature, site.kind.convex
         rest = {"padding": 1, "fill": self.fill, "key": site.key, "init": site.init, "layout": self.geometry.layout}
         channels = self.input_shape[2]
         self.first, self.second = (

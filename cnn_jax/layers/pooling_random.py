@@ -50,12 +50,11 @@ class FractionalPool(Pooling):
 
     title = "fractional max pooling"
     dense = True
-    reads = ("ratio", "sequence")
 
     def __init__(self, site: Site):
         super().__init__(site)
-        self.sequence = site.settings.sequence
-        self.ratio = site.settings.ratio
+        self.sequence = site.kind.sequence
+        self.ratio = site.kind.ratio
         sides = (int(np.ceil(side / self.ratio)) for side in self.geometry.output_size)
         self.output_shape = (*sides, self.input_shape[2])
 
@@ -106,11 +105,10 @@ class S3Pool(Pooling):
 
     title = "S3 pooling"
     dense = True
-    reads = ("grid",)
 
     def __init__(self, site: Site):
         super().__init__(site)
-        self.grid, self.stride = site.settings.grid, site.settings.stride
+        self.grid, self.stride = site.kind.grid, site.settings.stride
         if self.grid % self.stride:
             raise UsageError(f"{self.name}: pool.grid = {self.grid} must be a multiple of pool.stride = {self.stride}")
         height, width, channels = self.geometry.output_size + self.input_shape[2:]

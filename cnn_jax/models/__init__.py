@@ -11,15 +11,15 @@ from cnn_jax.models.lenet import LeNet, LeNet5
 from cnn_jax.models.small import FourLayer, PositionNet
 
 MODELS = {
-    "lenet": LeNet,
-    "lenet5": LeNet5,
-    "alexnet": AlexNet,
-    "alexnet_owt": AlexNetOWT,
-    "alexnet_bn": AlexNetBN,
-    "alexnet_notebook": AlexNetNotebook,
-    "alexnet_small": AlexNetSmall,
-    "four_layer": FourLayer,
-    "position": PositionNet,
+    config.LeNet: LeNet,
+    config.LeNet5: LeNet5,
+    config.AlexNet: AlexNet,
+    config.AlexNetOWT: AlexNetOWT,
+    config.AlexNetBN: AlexNetBN,
+    config.AlexNetNotebook: AlexNetNotebook,
+    config.AlexNetSmall: AlexNetSmall,
+    config.FourLayer: FourLayer,
+    config.PositionNet: PositionNet,
 }
 
 
@@ -40,7 +40,7 @@ def make_model(settings, image_shape: tuple[int, int, int], classes: int, key: j
     Raises:
       UsageError: a layer does not fit its input.
     """
-    return MODELS[settings.name](settings, image_shape, classes, key)
+    return MODELS[type(settings)](settings, image_shape, classes, key)
 
 
 def needs_keys(settings) -> bool:

@@ -96,7 +96,9 @@ class _Stack:
         """A pooling, by the settings `which`; `last`: a dense layer comes next."""
         settings, pool = self.network.settings, getattr(self.network.settings, which)
         if pool.last and which not in list(self.network.pooled.values())[-1:]:
-            raise UsageError(f"model.{which}.last = {pool.last!r} does not apply: {name} comes before a convolution")
+            raise UsageError(
+                f"model.{which}.last = {pool.last.name!r} does not apply: {name} comes before a convolution"
+            )
         rest = {"key": self.key, "init": "he_normal", "activation": settings.activation} | self.common
         return self._layer(make_pool(name, self.shape, pool, last=last, **rest))
 

@@ -88,7 +88,7 @@ class LeNet5(nnx.Module):
         table = C3_TABLE if settings.connections == "table" else None
         if settings.pool.last:
             raise UsageError(
-                f"model.pool.last = {settings.pool.last!r} does not apply: in lenet5 s4 comes before a convolution"
+                f"model.pool.last = {settings.pool.last.name!r} does not apply: in lenet5 s4 comes before a convolution"
             )
         self.c1 = convolution("c1", image_shape, 6, 5, stride=stride)
         self.s2 = pool("s2", self.c1.output_shape)

@@ -18,13 +18,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cnn_jax import config, workdir
+from cnn_jax import config, files, workdir
+from cnn_jax.config.study import Arm, Study
 from cnn_jax.layers.pooling import Pooling
 from cnn_jax.run import FLOPS
 from cnn_jax.studies import measuring
 from cnn_jax.studies.selection import BestValidation, LastStep, with_own_steps
 from cnn_jax.studies.side_by_side import Seeds, cost, network_of, one_device
-from cnn_jax.studies.study import Arm, Study
 from cnn_jax.studies.training import train
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.loop import Interruption
@@ -146,7 +146,7 @@ def _store(study: Study, arm: Arm, folder: Path, parts: list[dict]) -> None:
         "together": max(len(part["seeds"]) for part in parts),
         "devices": [str(device) for device in jax.devices()],
     }
-    workdir.write_json(folder / DONE, record)
+    files.write_json(folder / DONE, record)
 
 
 def _seed_folder(folder, number):

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_jax.data import red_green
-from cnn_jax.data.source import Dataset
+from cnn_jax.config.study import Study
+from cnn_jax.data.datasets import red_green
+from cnn_jax.data.datasets.source import Dataset
 from cnn_jax.layers.windows import Geometry
 from cnn_jax.studies import feature_maps, measurements
 from cnn_jax.studies.side_by_side import Seeds, network_of
-from cnn_jax.studies.study import Study
 
 MAPPED_IMAGES = 64  # that measurements of feature maps use
 REACH = 4  # pixels, at most; an eighth of the side

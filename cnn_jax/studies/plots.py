@@ -12,13 +12,13 @@ from matplotlib import style, ticker
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from cnn_jax.reporting import plots
-from cnn_jax.reporting.plots import HELD, INK, LINE, MUTED, TRAIN, WRONG
+from cnn_jax.reports import figures
+from cnn_jax.reports.figures import HELD, INK, LINE, MUTED, TRAIN, WRONG
 from cnn_jax.studies.statistics import ALPHA, Comparison, Summary, summarise
 
-SHARES = plots.SIGNED[3:]  # from white to the darkest blue
+SHARES = figures.SIGNED[3:]  # from white to the darkest blue
 SHARES_MAP = LinearSegmentedColormap.from_list("shares", SHARES, N=256)
-STYLE = plots.STYLE | {"text.parse_math": False}  # a name may hold a dollar sign
+STYLE = figures.STYLE | {"text.parse_math": False}  # a name may hold a dollar sign
 WIDTH = 4.8  # inches
 ROW = 0.235  # inches for an arm
 LONGEST = 26  # characters of a name that are drawn
@@ -94,7 +94,7 @@ def forest(comparisons: Mapping[str, Comparison], digits: int, name: str) -> str
             _words(axes, row, words, colour if verdict(each) else MUTED)
         axes.xaxis.set_major_formatter(lambda value, _: signed(value, None))
         axes.set_xlabel("points of accuracy above the baseline", loc="right")
-        return plots.svg(figure, name, "paired differences to the baseline with 95% intervals, in points")
+        return figures.svg(figure, name, "paired differences to the baseline with 95% intervals, in points")
 
 
 def strip(rows: Mapping[str, np.ndarray], baseline: str, title: str, digits: int, name: str) -> str:
@@ -134,7 +134,7 @@ def strip(rows: Mapping[str, np.ndarray], baseline: str, title: str, digits: int
             spread = "" if summary.sd is None else f" ± {summary.sd:.{digits}f}"
             _words(axes, row, f"{minus(f'{summary.mean:.{digits}f}')}{spread}", MUTED)
         axes.set_xlabel(title, loc="right")
-        return plots.svg(figure, name, "each seed's value, by arm, with the mean and its 95% interval")
+        return figures.svg(figure, name, "each seed's value, by arm, with the mean and its 95% interval")
 
 
 def _rows(names, right):
@@ -214,7 +214,7 @@ def scatter(points: Mapping[str, tuple[Summary, Summary]], baseline: str, titles
             axis.set_major_formatter(lambda value, _: f"{value:.6g}%")
         axes.set_xlabel(titles[0], loc="right")
         axes.text(0, 1.025, titles[1], transform=axes.transAxes, color=MUTED, va="bottom")
-        return plots.svg(figure, name, f"{titles[1]} against {titles[0]}, by arm")
+        return figures.svg(figure, name, f"{titles[1]} against {titles[0]}, by arm")
 
 
 def _label(axes, points):
@@ -279,7 +279,7 @@ def panel(curve: Curve, reference: Curve | None, heights: tuple[float, float], u
         axes.yaxis.set_major_locator(ticker.MaxNLocator(4))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.6g}{unit}" if value <= 100 else "")
         axes.set_xlabel(title, loc="right", fontsize=8.5, labelpad=1)
-        return plots.svg(figure, name, f"the arm's mean over {title}, with a band of one standard deviation")
+        return figures.svg(figure, name, f"the arm's mean over {title}, with a band of one standard deviation")
 
 
 def share_picture(values: np.ndarray, low: float, high: float) -> str:
@@ -291,7 +291,7 @@ def share_picture(values: np.ndarray, low: float, high: float) -> str:
       high: drawn in the darkest blue.
     """
     scaled = (np.nan_to_num(values, nan=low) - low) / ((high - low) or 1.0)
-    return plots.png(SHARES_MAP(np.clip(scaled, 0, 1), bytes=True)[..., :3])
+    return figures.png(SHARES_MAP(np.clip(scaled, 0, 1), bytes=True)[..., :3])
 
 
 def signed(value: float, digits: int | None) -> str:

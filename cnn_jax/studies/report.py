@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from cnn_jax import config, registry, workdir
-from cnn_jax.reporting.report import duration, page_template, paragraphs, record_rows, setting_rows, write_page
+from cnn_jax import config, workdir
+from cnn_jax.config import experiments
+from cnn_jax.reports.run.report import duration, page_template, paragraphs, record_rows, setting_rows, write_page
 from cnn_jax.studies import plots, report_pictures, report_sections, report_text
 from cnn_jax.studies.results import Results, latex
 
@@ -35,7 +36,7 @@ def render(results: Results, starts: list[dict]) -> str:
     sections = [section(results) for section in SECTIONS]
     return page_template("report.html.jinja", Path(__file__).parent).render(
         title=study.experiment,
-        description=paragraphs(registry.docstring(study.experiment)),
+        description=paragraphs(experiments.docstring(study.experiment)),
         facts=_facts(results, places),
         reading=report_text.reading(results, places),
         notes=report_text.notes(results),

@@ -5,9 +5,9 @@ import numpy as np
 
 from cnn_jax.errors import UsageError
 from cnn_jax.layers.pooling import make_pool
-from cnn_jax.reporting import plots
-from cnn_jax.reporting.contents import Stage
-from cnn_jax.reporting.report import filter_pictures, shape, stage_pictures
+from cnn_jax.reports import figures
+from cnn_jax.reports.run.contents import Stage
+from cnn_jax.reports.run.report import filter_pictures, shape, stage_pictures
 from cnn_jax.studies.report_sections import section
 from cnn_jax.studies.report_text import listed
 
@@ -53,14 +53,14 @@ def _pooled(results):
         pool = getattr(results.study.settings(each.arm).model, "pool", None)
         if pool is not None:
             users.setdefault(pool, []).append(each.arm.name)
-    tiles = [("the image", [plots.picture(image)], shape(image.shape[:2]))]
+    tiles = [("the image", [figures.picture(image)], shape(image.shape[:2]))]
     for pool, arms in users.items():
         found = _apply(pool, image)
         if found is not None:
             low, high = min(0.0, float(found.min())), max(1.0, float(found.max()))
             grey = np.round(255 * (found - low) / (high - low)).astype(np.uint8)
             note = f"{shape(found.shape[:2])}, {found.min():.2g} to {found.max():.2g}"
-            tiles.append((listed(arms), [plots.picture(grey)], note))
+            tiles.append((listed(arms), [figures.picture(grey)], note))
     caption = (
         "The test image itself, its pixels from 0 to 1, after the pooling that each arm's network begins with, the "
         "pooling's parameters as they begin, and one draw of those that draw in training. White is 1, or the largest "

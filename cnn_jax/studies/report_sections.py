@@ -3,7 +3,7 @@
 import numpy as np
 from markupsafe import Markup
 
-from cnn_jax.reporting import plots as pictures
+from cnn_jax.reports import figures as pictures
 from cnn_jax.studies import plots, report_text, statistics
 from cnn_jax.studies.results import ArmResult
 

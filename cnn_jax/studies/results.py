@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_jax import workdir
+from cnn_jax import files
+from cnn_jax.config.study import Arm, Study
 from cnn_jax.studies import arm as arms
 from cnn_jax.studies import measuring, statistics
-from cnn_jax.studies.study import Arm, Study
 from cnn_jax.training.metrics import read_rows
 
 
@@ -129,9 +129,9 @@ def _load(arm, own):
 
 def write(results: Results, folder: Path) -> None:
     """Writes results.csv, summary.csv and table.tex."""
-    workdir.write_text(folder / "results.csv", _csv(seed_rows(results)))
-    workdir.write_text(folder / "summary.csv", _csv(arm_rows(results)))
-    workdir.write_text(folder / "table.tex", latex(results))
+    files.write_text(folder / "results.csv", _csv(seed_rows(results)))
+    files.write_text(folder / "summary.csv", _csv(arm_rows(results)))
+    files.write_text(folder / "table.tex", latex(results))
 
 
 def seed_rows(results: Results) -> list[dict]:

@@ -19,10 +19,10 @@ from pathlib import Path
 import jax
 
 from cnn_jax import workdir
+from cnn_jax.config.study import Study
 from cnn_jax.errors import EXIT_INTERRUPTED, UsageError, UserError
 from cnn_jax.studies import arm as arms
 from cnn_jax.studies.side_by_side import Cost, cost, one_device, spread
-from cnn_jax.studies.study import Study
 from cnn_jax.training.loop import Interruption
 
 

@@ -17,13 +17,13 @@ import numpy as np
 from jax import lax
 
 from cnn_jax import config
-from cnn_jax.data import feed as feeds
-from cnn_jax.data.plan import IndexPlan
-from cnn_jax.data.source import Dataset
+from cnn_jax.data.batches import feed as feeds
+from cnn_jax.data.batches.order import IndexPlan
+from cnn_jax.data.datasets.source import Dataset
+from cnn_jax.devices.mesh import Parallel
 from cnn_jax.errors import UsageError
 from cnn_jax.models import outline
 from cnn_jax.models.summary import summarise
-from cnn_jax.parallel import Parallel
 from cnn_jax.run import Session
 from cnn_jax.training import state as states
 from cnn_jax.training.evaluation import make_measure

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn_jax.data.source import Dataset
+from cnn_jax.data.datasets.source import Dataset
 from cnn_jax.errors import EXIT_INTERRUPTED, UserError
-from cnn_jax.reporting.progress import Clock, make_progress
+from cnn_jax.progress import Clock, make_progress
 from cnn_jax.studies.side_by_side import Seeds
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.evaluation import Outcome

@@ -16,7 +16,8 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from cnn_jax import config, distributed
+from cnn_jax import config
+from cnn_jax.devices import processes
 from cnn_jax.errors import UserError
 from cnn_jax.training.state import Variables, named_leaves
 
@@ -40,7 +41,7 @@ class Checkpoints:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.folder = workdir / "checkpoints"
         self._best = best
-        distributed.leading(lambda: self._open(keep))
+        processes.on_first(lambda: self._open(keep))
 
     def _open(self, keep):
         kept = [policies.LatestN(keep)]
@@ -67,11 +68,11 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """The last step saved, or None."""
-        return distributed.leading(lambda: self._manager.latest_step())
+        return processes.on_first(lambda: self._manager.latest_step())
 
     def best(self) -> int | None:
         """The step with the highest score if the run keeps one, else the last step; None where nothing is saved."""
-        return distributed.leading(self._best_step)
+        return processes.on_first(self._best_step)
 
     def _best_step(self):
         scored = self._best and any(map(self._scored, self._manager.all_steps()))
@@ -79,7 +80,7 @@ class Checkpoints:
 
     def scored(self, step: int) -> bool:
         """Whether a step was saved with a score."""
-        return distributed.leading(lambda: self._scored(step))
+        return processes.on_first(lambda: self._scored(step))
 
     def _scored(self, step):
         return math.isfinite(self._manager.metrics(step)[SCORE])
@@ -90,12 +91,12 @@ class Checkpoints:
         Raises:
           UserError: the folder cannot be written, or the disk is full.
         """
-        distributed.leading(lambda: self._save(step, state, settings, score))
+        processes.on_first(lambda: self._save(step, state, settings, score))
 
     def _save(self, step, state, settings, score):
         _check_space(self.folder, state)
         items = ocp.args.Composite(
-            state=ocp.args.PyTreeSave(named_leaves(distributed.own(state))),
+            state=ocp.args.PyTreeSave(named_leaves(processes.local_copy(state))),
             config=ocp.args.JsonSave(config.to_dict(settings)),
         )
         with _said(self.folder, "save"):
@@ -117,7 +118,7 @@ class Checkpoints:
             _check_names(self.folder / str(step), self._stored(step), wanted)
             return self._read(step, wanted)
 
-        return jax.tree.unflatten(jax.tree.structure(like), distributed.leading_arrays(read, wanted.values()))
+        return jax.tree.unflatten(jax.tree.structure(like), processes.arrays_from_first(read, wanted.values()))
 
     def restore_variables(self, step: int, like: Variables) -> Variables:
         """What evaluation uses, of the state saved at a step: the averaged parameters where there are any.
@@ -139,7 +140,7 @@ class Checkpoints:
             _check_names(self.folder / str(step), only, wanted)
             return self._read(step, wanted)
 
-        return jax.tree.unflatten(jax.tree.structure(like), distributed.leading_arrays(read, leaves.values()))
+        return jax.tree.unflatten(jax.tree.structure(like), processes.arrays_from_first(read, leaves.values()))
 
     def _stored(self, step):
         with _said(self.folder / str(step), "read"):
@@ -149,7 +150,7 @@ class Checkpoints:
             return metadata.tree
 
     def _read(self, step, wanted):
-        here = distributed.own_placement
+        here = processes.local_placement
         abstract = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here(x)) for name, x in wanted.items()}
         with _said(self.folder / str(step), "read"):
             arrays = ocp.checkpoint_utils.construct_restore_args(abstract)
@@ -164,7 +165,7 @@ class Checkpoints:
             with _said(self.folder / str(step), "read"):
                 return self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
 
-        return distributed.leading(read)
+        return processes.on_first(read)
 
     def wait(self) -> None:
         """Returns when every save is on the disk.
@@ -172,7 +173,7 @@ class Checkpoints:
         Raises:
           UserError: one of them failed.
         """
-        distributed.leading(self._wait)
+        processes.on_first(self._wait)
 
     def _wait(self):
         with _said(self.folder, "save"):
@@ -184,7 +185,7 @@ class Checkpoints:
         Raises:
           UserError: a save failed.
         """
-        if distributed.leads():
+        if processes.is_first():
             self._wait()
             self._manager.close()
 

@@ -9,8 +9,8 @@ import numpy as np
 from jax import lax
 
 from cnn_jax import config
-from cnn_jax.data.source import Dataset
-from cnn_jax.parallel import Parallel
+from cnn_jax.data.datasets.source import Dataset
+from cnn_jax.devices.mesh import Parallel
 from cnn_jax.training.state import EVALUATION, Network
 from cnn_jax.training.step import example_losses, forward, prepare_crops, prepare_images
 

@@ -12,12 +12,13 @@ import time
 import jax
 import numpy as np
 
-from cnn_jax import config, distributed
-from cnn_jax.data.plan import IndexPlan
-from cnn_jax.data.source import Dataset
+from cnn_jax import config
+from cnn_jax.data.batches.order import IndexPlan
+from cnn_jax.data.datasets.source import Dataset
+from cnn_jax.devices import processes
+from cnn_jax.devices.mesh import Parallel
 from cnn_jax.errors import EXIT_INTERRUPTED, UserError
-from cnn_jax.parallel import Parallel
-from cnn_jax.reporting.progress import Clock, Lines
+from cnn_jax.progress import Clock, Lines
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.evaluation import Evaluator
 from cnn_jax.training.metrics import MetricFiles, evaluation_row, training_row
@@ -118,7 +119,7 @@ def train(parts: Parts, state: TrainState, started: float) -> TrainState:
     with Interruption() as interruption, concurrent.futures.ThreadPoolExecutor(1) as worker, parts.progress:
         coming = worker.submit(stretch, step, pace.steps) if step < parts.total else None
         while True:
-            stopping, steps = distributed.agree(interruption.asked, pace.steps)
+            stopping, steps = processes.agree(interruption.asked, pace.steps)
             score = None
             if not fresh and step in rows:
                 state = _write_training_row(parts, state, step)
@@ -198,8 +199,8 @@ def _evaluate(parts, state, step):
     row = evaluation_row(step, parts.plan.epoch(step), parts.watched.split, outcome)
     parts.files.write(row)
     parts.progress.row(row)
-    if parts.settings.schedule.name == "plateau":
-        plateau = plateau_update(state.plateau, outcome.loss, parts.settings.schedule)
+    if isinstance(parts.settings.schedule.kind, config.training.Plateau):
+        plateau = plateau_update(state.plateau, outcome.loss, parts.settings.schedule.kind)
         state = state._replace(plateau=parts.parallel.replicate(plateau))
     return state, outcome.accuracy if parts.watched.split == "validation" else None
 

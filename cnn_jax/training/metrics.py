@@ -6,11 +6,10 @@ killed and resumed leaves the same bytes as one that was not. Times go to timing
 
 import csv
 import io
-import json
 import os
 from pathlib import Path
 
-from cnn_jax.workdir import read_lines, write_text
+from cnn_jax.files import json_line, read_lines, write_text
 
 COLUMNS = ("step", "epoch", "split", "loss", "accuracy", "top5", "learning_rate", "gradient_norm")
 
@@ -74,16 +73,16 @@ class MetricFiles:
 
     def __init__(self, workdir: Path, step: int, tensorboard: bool):
         kept = [row for row in read_rows(workdir) if row["step"] <= step]
-        self._jsonl = _rewrite(workdir / "metrics.jsonl", "".join(map(_json_line, kept)))
+        self._jsonl = _rewrite(workdir / "metrics.jsonl", "".join(map(json_line, kept)))
         self._csv = _rewrite(workdir / "metrics.csv", _csv_line(COLUMNS) + "".join(map(_csv_row, kept)))
         times = read_timing(workdir)
         self.seconds = times[-1]["seconds"] if times else 0.0
-        self._timing = _rewrite(workdir / "timing.jsonl", "".join(map(_json_line, times)))
+        self._timing = _rewrite(workdir / "timing.jsonl", "".join(map(json_line, times)))
         self._board = _board(workdir / "tensorboard", step) if tensorboard else None
 
     def write(self, row: dict) -> None:
         """Adds a row with the keys of `COLUMNS`; None where a column does not apply."""
-        self._jsonl.write(_json_line(row))
+        self._jsonl.write(json_line(row))
         self._csv.write(_csv_row(row))
         if self._board:
             for name in COLUMNS[3:]:
@@ -92,7 +91,7 @@ class MetricFiles:
 
     def write_timing(self, row: dict) -> None:
         """Adds a row to timing.jsonl."""
-        self._timing.write(_json_line(row))
+        self._timing.write(json_line(row))
 
     def flush(self) -> None:
         """Puts every row on the disk: a checkpoint must never be ahead of its metrics."""
@@ -125,10 +124,6 @@ class NoFiles:
 
     def close(self) -> None:
         pass
-
-
-def _json_line(row):
-    return json.dumps(row) + "\n"
 
 
 def _csv_line(cells):

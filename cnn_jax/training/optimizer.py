@@ -52,20 +52,9 @@ def make_schedule(
             "shorten the warm-up or lengthen train.duration"
         )
     steps = total_steps - warmup
-    drops = [config.duration_steps(drop, examples, batch_size) - warmup for drop in schedule.drops]
-    match schedule.name:
-        case "constant" | "plateau":
-            proper = optax.constant_schedule(learning_rate)
-        case "step":
-            proper = _drops(learning_rate, schedule.factor, drops)
-        case "cosine":
-            proper = optax.cosine_decay_schedule(learning_rate, steps, schedule.final)
-        case "linear":
-            proper = optax.linear_schedule(learning_rate, learning_rate * schedule.final, steps)
-        case "one_cycle":
-            rise = round(schedule.peak_at * steps)
-            fall = optax.linear_schedule(learning_rate, learning_rate * schedule.final, steps - rise)
-            proper = _climb(rise, fall)
+    proper = SCHEDULES[type(schedule.kind)](
+        schedule.kind, learning_rate, steps, lambda text: config.duration_steps(text, examples, batch_size) - warmup
+    )
     rate = _climb(warmup, proper)
     return lambda step: jnp.asarray(rate(step), jnp.float32)
 
@@ -78,10 +67,43 @@ def _climb(steps, then):
     return optax.join_schedules([lambda step: ramp(step + 1), then], [steps])
 
 
-def _drops(rate, factor, boundaries):
+def _constant(schedule, rate, steps, place):
+    del schedule, steps, place
+    return optax.constant_schedule(rate)
+
+
+def _step(schedule, rate, steps, place):
+    del steps
     # optax.piecewise_constant_schedule keys the drops by step, and two of them may round to the same one.
-    boundaries = jnp.asarray(boundaries, jnp.int32)
-    return lambda step: rate * factor ** jnp.sum(step >= boundaries)
+    boundaries = jnp.asarray([place(drop) for drop in schedule.drops], jnp.int32)
+    return lambda step: rate * schedule.factor ** jnp.sum(step >= boundaries)
+
+
+def _cosine(schedule, rate, steps, place):
+    del place
+    return optax.cosine_decay_schedule(rate, steps, schedule.final)
+
+
+def _linear(schedule, rate, steps, place):
+    del place
+    return optax.linear_schedule(rate, rate * schedule.final, steps)
+
+
+def _one_cycle(schedule, rate, steps, place):
+    rise = round(schedule.peak_at * steps)
+    return _climb(rise, _linear(schedule, rate, steps - rise, place))
+
+
+# Each takes the declaration, the peak rate, the steps after the warm-up, and a function that says at which of them a
+# duration from the start of the run ends; it returns a function of the step after the warm-up.
+SCHEDULES = {
+    config.training.Constant: _constant,
+    config.training.Step: _step,
+    config.training.Cosine: _cosine,
+    config.training.Linear: _linear,
+    config.training.OneCycle: _one_cycle,
+    config.training.Plateau: _constant,
+}
 
 
 def make_optimizer(settings: config.Optimizer) -> optax.GradientTransformationExtraArgs:
@@ -106,20 +128,41 @@ def make_optimizer(settings: config.Optimizer) -> optax.GradientTransformationEx
     Args:
       settings: the optimiser's settings; `learning_rate`, `accumulate` and `ema` are the caller's part.
     """
-    parts = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
-    decay = [optax.add_decayed_weights(settings.weight_decay, _decayed(settings))] if settings.weight_decay else []
-    velocity = [optax.trace(settings.momentum, settings.nesterov)] if settings.momentum else []
-    adam = optax.scale_by_adam(settings.beta1, settings.beta2, settings.epsilon)
-    match settings.name:
-        case "sgd":
-            parts += [*decay, *velocity, _scale_by_rate()]
-        case "adam":
-            parts += [*decay, adam, _scale_by_rate()]
-        case "adamw":
-            parts += [adam, *decay, _scale_by_rate()]
-        case "lars":
-            parts += [_scale_by_local_rate(settings), _scale_by_rate(), *velocity]
-    return optax.chain(*parts)
+    clip = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
+    return optax.chain(*clip, *OPTIMIZERS[type(settings.kind)](settings.kind, settings))
+
+
+def _decay(settings):
+    return [optax.add_decayed_weights(settings.weight_decay, _decayed(settings))] if settings.weight_decay else []
+
+
+def _velocity(kind):
+    return [optax.trace(kind.momentum, kind.nesterov)] if kind.momentum else []
+
+
+def _sgd(kind, settings):
+    return [*_decay(settings), *_velocity(kind), _scale_by_rate()]
+
+
+def _adam(kind, settings):
+    return [*_decay(settings), optax.scale_by_adam(kind.beta1, kind.beta2, kind.epsilon), _scale_by_rate()]
+
+
+def _adamw(kind, settings):
+    return [optax.scale_by_adam(kind.beta1, kind.beta2, kind.epsilon), *_decay(settings), _scale_by_rate()]
+
+
+def _lars(kind, settings):
+    return [_scale_by_local_rate(kind.trust, settings), _scale_by_rate(), *_velocity(kind)]
+
+
+# Each takes the declaration and the settings that all optimisers have, and returns the transformations in order.
+OPTIMIZERS = {
+    config.training.SGD: _sgd,
+    config.training.Adam: _adam,
+    config.training.AdamW: _adamw,
+    config.training.Lars: _lars,
+}
 
 
 def _decayed(settings):
@@ -134,7 +177,7 @@ def _scale_by_rate():
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
-def _scale_by_local_rate(settings):
+def _scale_by_local_rate(trust, settings):
     """The decayed gradient times the local rate of LARS; 1 where that would be undefined, or 0 and stay 0."""
 
     def one(gradient, param):
@@ -143,7 +186,7 @@ def _scale_by_local_rate(settings):
         size = jnp.linalg.norm(param.ravel())
         against = jnp.linalg.norm(gradient.ravel()) + settings.weight_decay * size
         usable = (size > 0) & (against > 0)
-        local = jnp.where(usable, settings.trust * size / jnp.where(usable, against, 1.0), 1.0)
+        local = jnp.where(usable, trust * size / jnp.where(usable, against, 1.0), 1.0)
         return local * (gradient + settings.weight_decay * param)
 
     return optax.stateless(lambda gradients, params: jax.tree.map(one, gradients, params))
@@ -162,7 +205,7 @@ def plateau_init() -> PlateauState:
     return PlateauState(jnp.float32(jnp.inf), jnp.int32(0), jnp.float32(1.0))
 
 
-def plateau_update(state: PlateauState, loss, schedule: config.Schedule) -> PlateauState:
+def plateau_update(state: PlateauState, loss, schedule: config.training.Plateau) -> PlateauState:
     """The state after an evaluation.
 
     The factor falls at the `patience`-th evaluation in a row without a loss below the best one; NaN is never below.
@@ -170,7 +213,7 @@ def plateau_update(state: PlateauState, loss, schedule: config.Schedule) -> Plat
     Args:
       state: the state after the previous evaluation.
       loss: scalar, lower is better.
-      schedule: gives `patience` and `factor`.
+      schedule: the declaration, gives `patience` and `factor`.
     """
     better = loss < state.best
     bad = jnp.where(better, 0, state.bad + 1)

@@ -9,9 +9,9 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from cnn_jax import config
-from cnn_jax.data import catalog
-from cnn_jax.data.augment import centre_crop, move, normalise, recolour, ten_crops, to_canvas
-from cnn_jax.data.mixing import mix
+from cnn_jax.data.augment.mixing import mix
+from cnn_jax.data.augment.transforms import centre_crop, move, normalise, recolour, ten_crops, to_canvas
+from cnn_jax.data.datasets import catalog
 from cnn_jax.models import needs_keys
 from cnn_jax.training import state as states
 from cnn_jax.training.optimizer import ema_update

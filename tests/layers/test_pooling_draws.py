@@ -20,7 +20,7 @@ KEYS = 2000
 def pooled(x, keys=None, **settings):
     """NHWC maps through a layer without parameters; in training with keys."""
     layout = "CHWN"
-    layer = make_pool("pool", x.shape[1:], config.Pool(**settings), layout)
+    layer = make_pool("pool", x.shape[1:], config.Pool.of(**settings), layout)
     pooling = jax.jit(lambda x, keys: to_images(layer(from_images(x, layout), keys), layout))
     return np.asarray(pooling(x, keys))
 
@@ -46,7 +46,7 @@ def test_stochastic_pooling_draws_elements_by_their_size():
 
 def test_stochastic_gradients_go_to_the_element_drawn():
     x, layout = np.abs(normal()), "CHWN"
-    layer = make_pool("p", x.shape[1:], config.Pool(kind="stochastic", window=3), layout)
+    layer = make_pool("p", x.shape[1:], config.Pool.of(kind="stochastic", window=3), layout)
 
     @jax.jit
     def run(x, keys):
@@ -117,7 +117,7 @@ def test_s3_keeps_rows_and_columns_of_the_maximum():
 def test_learned_polyphase_draws_components_by_their_softmax():
     """At a low temperature, one of them; at a high one, a mixture that is nearly their mean."""
     x = np.repeat(normal((1, 8, 8, 2)), KEYS, 0)
-    cold, warm = (config.Pool(kind="lps", window=1, filter=1, temperature=t) for t in (0.01, 1000.0))
+    cold, warm = (config.Pool.of(kind="lps", window=1, filter=1, temperature=t) for t in (0.01, 1000.0))
     make = lambda settings: make_pool("pool", (8, 8, 2), settings, key=jax.random.key(1), init=Normal(0.7))
     layer = make(cold)
     components = [x[:1, i::2, j::2] for i in (0, 1) for j in (0, 1)]
@@ -133,7 +133,7 @@ def test_learned_polyphase_draws_components_by_their_softmax():
 @pytest.mark.parametrize("kind", ["stochastic", "mixed", "fractional", "s3", "lps"])
 def test_draws_are_those_of_the_image(kind):
     """Not of the batch, the layout, or the seeds that train alongside; and none without keys."""
-    settings = config.Pool(kind=kind)
+    settings = config.Pool.of(kind=kind)
     assert settings.draws
     x, keys = np.repeat(np.abs(normal((1, 8, 7, 2))), 12, 0), many(12)
     layer, turned = (make_pool("pool", x.shape[1:], settings, layout, key=jax.random.key(0)) for layout in LAYOUTS)
@@ -151,6 +151,6 @@ def test_draws_are_those_of_the_image(kind):
 
 def test_two_layers_draw_differently():
     x = np.repeat(normal((1, 4, 4, 2)), 20, 0)
-    first, second = (make_pool(name, x.shape[1:], config.Pool(kind="mixed")) for name in ("pool1", "pool2"))
+    first, second = (make_pool(name, x.shape[1:], config.Pool.of(kind="mixed")) for name in ("pool1", "pool2"))
     ours, theirs = jax.jit(lambda x, keys: (first(x, keys), second(x, keys)))(x, many(20))
     assert np.any(ours != theirs)

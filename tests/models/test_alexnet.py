@@ -361,7 +361,7 @@ def test_dropout_of_2012_scales_in_evaluation_only():
 @pytest.mark.parametrize("kind", ["average", "subsample"])
 def test_other_poolings_and_activations(kind):
     """The maps of a pool are those of its convolution, pooled by NumPy; the 1998 subsampling is squashed."""
-    pool = config.Pool(kind=kind, window=2, stride=2)
+    pool = config.Pool.of(kind=kind, window=2, stride=2)
     settings = config.AlexNetSmall(width=8, activation="tanh", pool=pool, layout="NHWC")
     graph, params, statistics = network(settings, 24)
     _, maps, _ = run(graph, params, statistics, images(24) / 100)

@@ -225,21 +225,21 @@ def test_padding_makes_28_pixels_the_sibling_with_61706_parameters():
 @pytest.mark.parametrize("activation", ["tanh", "scaled_tanh", "relu", "sigmoid"])
 def test_pooling_first_changes_nothing(kind, activation):
     """The maps after the activation, pooled by NumPy, are the maps after pooling."""
-    _, maps = forward("notebook", pool=config.Pool(kind=kind), activation=activation)
+    _, maps = forward("notebook", pool=config.Pool.of(kind=kind), activation=activation)
     for conv, pool in (("conv1", "pool1"), ("conv2", "pool2")):
         for before, after in zip(maps[conv], maps[pool]):
             np.testing.assert_allclose(after, getattr(quarters(np.asarray(before)), kind)(0), rtol=1e-6, atol=1e-6)
 
 
 def test_average_pooling_follows_the_activation():
-    _, maps = forward("notebook", pool=config.Pool(kind="average"))
+    _, maps = forward("notebook", pool=config.Pool.of(kind="average"))
     for before, after in zip(maps["conv1"], maps["pool1"]):
         np.testing.assert_allclose(after, quarters(np.asarray(before)).mean(0), rtol=1e-5, atol=1e-6)
 
 
 def test_other_settings_leave_a_layers_initial_weights_alone():
     plain = make_model(config.LeNet(layout="NHWC"), (28, 28, 1), 10, KEY)
-    settings = config.LeNet(layout="CHWN", pool=config.Pool(kind="subsample"), activation="relu", dropout=0.5)
+    settings = config.LeNet(layout="CHWN", pool=config.Pool.of(kind="subsample"), activation="relu", dropout=0.5)
     other = make_model(settings, (28, 28, 1), 10, KEY)
     for layer in ("conv1", "conv2", "dense1", "dense2", "output"):
         np.testing.assert_array_equal(getattr(plain, layer).kernel[...], getattr(other, layer).kernel[...])

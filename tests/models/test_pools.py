@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cnn_jax import config, overrides
+from cnn_jax import config
+from cnn_jax.config import overrides, poolings
 from cnn_jax.errors import UsageError
-from cnn_jax.layers.pooling import POOLS, make_pool
+from cnn_jax.layers.pooling import make_pool
 from cnn_jax.models import make_model, needs_keys, outline, summary
 from cnn_jax.models.alexnet import _Stack, _Stacked
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 KEY = jax.random.key(2)
 SIDE = 12
-KINDS = [kind for kind in POOLS if kind != "pyramid"]
+KINDS = [kind.name for kind in poolings.POOLINGS]
 
 
 def images(count=2, side=SIDE):
@@ -26,7 +27,7 @@ def images(count=2, side=SIDE):
 
 def lenet(layout="NHWC", edge="zero", activation="relu", **pool):
     padding = config.Padding(mode="same", fill=edge)
-    settings = config.LeNet(layout=layout, padding=padding, activation=activation, pool=config.Pool(**pool))
+    settings = config.LeNet(layout=layout, padding=padding, activation=activation, pool=config.Pool.of(**pool))
     return make_model(settings, (SIDE, SIDE, 1), 10, KEY)
 
 
@@ -60,7 +61,7 @@ SINGLE = ("four_layer", "position")  # with one pooling by that name
 def test_every_network_takes_a_kind_and_a_fill_by_override(name):
     """As `--set model.pool.kind=soft --set model.padding.fill=reflect` does; where nothing is padded, with a mode."""
     side = MODELS[name]
-    plain = config.MODELS[name](layout="NHWC")
+    plain = {kind.name: kind for kind in config.MODELS}[name](layout="NHWC")
     specs = ["model.pool.kind=soft", "model.pool.window=3", "model.padding.fill=reflect"]
     specs += ["model.padding.mode=1"] if hasattr(plain.padding, "mode") else []
     settings = overrides.apply(config.Config(model=plain), specs).model
@@ -75,7 +76,7 @@ def test_every_kind_fits_alexnet(kind):
     """With the maps of plain pooling, but where regions are drawn and where there is no window."""
     plain = config.AlexNetSmall(width=8, layout="NHWC")
     rows = lambda pool: summary.summarise(outline(dataclasses.replace(plain, pool=pool), (32, 32, 3), 10))
-    kinds, plain = rows(dataclasses.replace(plain.pool, kind=kind)), rows(plain.pool)
+    kinds, plain = rows(plain.pool.changed(kind=kind)), rows(plain.pool)
     if kind not in ("fractional", "strided"):
         assert [row.output for row in kinds] == [row.output for row in plain]
     if kind in ("conv", "conv_max", "conv_blur", "lip"):
@@ -84,7 +85,7 @@ def test_every_kind_fits_alexnet(kind):
 
 def test_the_stride_of_a_pooling_left_out_is_the_convolutions():
     sizes = lambda model: [layer.output_shape[0] for layer in model.parts() if len(layer.output_shape) == 3]
-    pool = config.Pool(kind="strided")
+    pool = config.Pool.of(kind="strided")
     assert sizes(outline(config.LeNet(layout="NHWC", pool=pool), (28, 28, 1), 10)) == [12, 12, 4, 4]
     assert sizes(outline(config.LeNet5(layout="NHWC", pool=pool), (32, 32, 1), 10)) == [14, 14, 5, 5, 1]
     alexnet = config.AlexNetSmall(layout="NHWC", pool=pool)
@@ -93,12 +94,12 @@ def test_the_stride_of_a_pooling_left_out_is_the_convolutions():
 
 @pytest.mark.parametrize("last, features", [("average", 16), ("lp", 16), ("pyramid", 16 * 14)])
 def test_the_last_pooling_before_a_dense_layer(last, features):
-    settings = config.LeNet(layout="NHWC", padding=config.Padding(mode="same"), pool=config.Pool(last=last))
+    settings = config.LeNet(layout="NHWC", padding=config.Padding(mode="same"), pool=config.Pool.of(last=last))
     graph, state = nnx.split(model := outline(settings, (SIDE, SIDE, 1), 10))
     assert model.dense1.input_shape == (features,) and model.pool1.output_shape == (6, 6, 6)
     logits, maps = jax.eval_shape(lambda state, x: nnx.merge(graph, state)(x), state, images())
     assert logits.shape == (2, 10) and ("pool2" in maps) == (last != "pyramid")
-    settings = config.AlexNetSmall(width=8, layout="NHWC", pool=config.Pool(window=3, last=last))
+    settings = config.AlexNetSmall(width=8, layout="NHWC", pool=config.Pool.of(window=3, last=last))
     graph, state = nnx.split(model := outline(settings, (32, 32, 3), 10))
     assert model.dense1.input_shape == (2 * features,)
     logits, _ = jax.eval_shape(lambda state, x: nnx.merge(graph, state)(x), state, jnp.zeros((2, 32, 32, 3)))
@@ -106,7 +107,7 @@ def test_the_last_pooling_before_a_dense_layer(last, features):
 
 
 def test_where_a_convolution_follows_every_pooling_none_is_last():
-    pool = config.Pool(last="pyramid")
+    pool = config.Pool.of(last="pyramid")
     with pytest.raises(UsageError, match="model.pool.last = 'pyramid'.*lenet5"):
         outline(config.LeNet5(layout="NHWC", pool=pool), (32, 32, 1), 10)
     with pytest.raises(UsageError, match="model.pool.last = 'pyramid' .*pool1 comes before a convolution"):
@@ -143,7 +144,7 @@ def test_min_and_max_pooling_are_one_network_with_tanh():
 @pytest.mark.parametrize("kind", ["tree", "conv"])
 def test_seeds_side_by_side_are_seeds_alone(kind):
     """Initial weights under an outer vmap, and what the layers make of them."""
-    pool = config.Pool(kind=kind)
+    pool = config.Pool.of(kind=kind)
 
     def one(key):
         layer = make_pool("pool", (6, 6, 3), pool, "CHWN", key=key)
@@ -167,12 +168,12 @@ class Tiny(_Stacked, nnx.Module):
 
 
 def test_random_pooling_needs_keys_and_dropout_training_as_well():
-    stochastic = config.Pool(kind="stochastic")
+    stochastic = config.Pool.of(kind="stochastic")
     assert needs_keys(config.LeNet(pool=stochastic)) and needs_keys(config.LeNet(dropout=0.1))
     assert needs_keys(config.FourLayer(later_pool=stochastic))
     assert not needs_keys(config.LeNet()) and not needs_keys(config.PositionNet())
-    assert not needs_keys(config.LeNet(pool=config.Pool(kind="mixed", learned=True)))
-    for settings in (config.AlexNetSmall(pool=stochastic), config.AlexNetSmall(pool=config.Pool(kind="average"))):
+    assert not needs_keys(config.LeNet(pool=config.Pool.of(kind="mixed", learned=True)))
+    for settings in (config.AlexNetSmall(pool=stochastic), config.AlexNetSmall(pool=config.Pool.of(kind="average"))):
         model = Tiny(settings, (SIDE, SIDE, 1), 5, KEY)
         hows = lambda keys: ((keys, True), (keys[::-1], True), (keys,), (None, True), ())
         ways = lambda x, keys: [model(x, *how)[0] for how in hows(keys)]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cnn_jax import config
+from cnn_jax.config.study import MEASUREMENTS
 from cnn_jax.models import outline
 from cnn_jax.studies import feature_maps, measurements, measuring
-from cnn_jax.studies.study import MEASUREMENTS
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from cnn_jax.studies.study import MEASUREMENTS
     ],
 )
 def test_strides_add_up_over_the_layers(kind, expected):
-    model = config.LeNet(pool=config.Pool(kind=kind), layout="CHWN")
+    model = config.LeNet(pool=config.Pool.of(kind=kind), layout="CHWN")
     session = SimpleNamespace(settings=SimpleNamespace(model=model), image_shape=(28, 28, 1), classes=10)
     seeds = SimpleNamespace(session=session)
     maps = {layer.name for layer in outline(model, (28, 28, 1), 10).parts() if len(layer.output_shape) == 3}

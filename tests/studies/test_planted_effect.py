@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cnn_jax import config
+from cnn_jax.config.study import Arm, Study
 from cnn_jax.studies import results, runner
-from cnn_jax.studies.study import Arm, Study
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -19,7 +19,7 @@ def test_a_planted_effect_is_found_and_a_null_is_not(tmp_path):
     study = Study(
         base=config.Config(
             model=config.LeNet(layout="CHWN"),
-            data=config.Data(name="fake", side=28, examples=500, classes=20),
+            data=config.Data.of(name="fake", side=28, examples=500, classes=20),
             optimizer=config.Optimizer(learning_rate=3e-3),
             train=config.Train(batch_size=16, duration="80 steps"),
             evaluation=config.Evaluation(every="80 steps"),

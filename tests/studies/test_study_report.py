@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cnn_jax.config import Config, Data, LeNet, Protocol
+from cnn_jax.config.study import Arm, Study
 from cnn_jax.studies import statistics
 from cnn_jax.studies.feature_maps import EdgeActivation, Equivariance, PositionLeak
 from cnn_jax.studies.measurements import BorderDistance, Consistency, ShiftMap
@@ -15,7 +16,6 @@ from cnn_jax.studies.measuring import Swapped
 from cnn_jax.studies.plots import limits
 from cnn_jax.studies.report import render, write_report
 from cnn_jax.studies.results import ArmResult, Results, latex
-from cnn_jax.studies.study import Arm, Study
 
 NAN = float("nan")
 KINDS = ("average", "min", "max_average", "max_blur", "soft", "lp", "log_sum_exp")
@@ -122,7 +122,7 @@ def make(arms=3, seeds=4, images=200, measurements=True, failed=(), unfinished=N
     )
     study = Study(
         experiment="pooling_digits",
-        base=Config(model=LeNet(activation="relu"), data=Data(name="digits"), experiment="pooling_digits", seed=3),
+        base=Config(model=LeNet(activation="relu"), data=Data.of(name="digits"), experiment="pooling_digits", seed=3),
         arms=declared,
         baseline=names[0],
         pairs=pairs,

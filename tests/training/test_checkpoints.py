@@ -29,7 +29,7 @@ def make_state(step=0, ema=True, layers=("conv1", "dense1"), width=3):
         step=jnp.int32(step),
         params=params,
         statistics={"norm1": {"mean": draw(5)}},
-        optimizer=make_optimizer(config.Optimizer(name="adam", clip_norm=1.0)).init(params),
+        optimizer=make_optimizer(config.Optimizer.of(name="adam", clip_norm=1.0)).init(params),
         ema=jax.tree.map(lambda leaf: leaf + 1, params) if ema else None,
         plateau=plateau_init(),
         totals=zero_totals(),

@@ -16,7 +16,7 @@ import pytest
 from tiny_training import PLAIN, STEPS, TinyRun, assert_same_bits, dataset
 
 from cnn_jax.errors import EXIT_INTERRUPTED, UserError
-from cnn_jax.reporting.progress import Clock, Lines
+from cnn_jax.progress import Clock, Lines
 from cnn_jax.training import loop
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.evaluation import Outcome

@@ -59,14 +59,15 @@ def reference(settings, rule):
 
 def sgd_rule(settings, own, g, decay, w, rate, t):
     g = g + decay * w
-    own["v"] = settings.momentum * own["v"] + g
-    return rate * (g + settings.momentum * own["v"] if settings.nesterov else own["v"])
+    own["v"] = settings.kind.momentum * own["v"] + g
+    return rate * (g + settings.kind.momentum * own["v"] if settings.kind.nesterov else own["v"])
 
 
 def adam_step(settings, own, g, t):
-    own["m"] = settings.beta1 * own["m"] + (1 - settings.beta1) * g
-    own["v"] = settings.beta2 * own["v"] + (1 - settings.beta2) * g**2
-    return own["m"] / (1 - settings.beta1**t) / (np.sqrt(own["v"] / (1 - settings.beta2**t)) + settings.epsilon)
+    own["m"] = settings.kind.beta1 * own["m"] + (1 - settings.kind.beta1) * g
+    own["v"] = settings.kind.beta2 * own["v"] + (1 - settings.kind.beta2) * g**2
+    m, v = own["m"] / (1 - settings.kind.beta1**t), own["v"] / (1 - settings.kind.beta2**t)
+    return m / (np.sqrt(v) + settings.kind.epsilon)
 
 
 def adam_rule(settings, own, g, decay, w, rate, t):
@@ -80,10 +81,10 @@ def adamw_rule(settings, own, g, decay, w, rate, t):
 def lars_rule(settings, own, g, decay, w, rate, t):
     local = 1.0
     if w.ndim > 1:
-        local = settings.trust * np.linalg.norm(w) / (np.linalg.norm(g) + decay * np.linalg.norm(w))
+        local = settings.kind.trust * np.linalg.norm(w) / (np.linalg.norm(g) + decay * np.linalg.norm(w))
     newest = rate * local * (g + decay * w)
-    own["v"] = settings.momentum * own["v"] + newest
-    return newest + settings.momentum * own["v"] if settings.nesterov else own["v"]
+    own["v"] = settings.kind.momentum * own["v"] + newest
+    return newest + settings.kind.momentum * own["v"] if settings.kind.nesterov else own["v"]
 
 
 RULES = {"sgd": sgd_rule, "adam": adam_rule, "adamw": adamw_rule, "lars": lars_rule}
@@ -110,7 +111,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_optimizer_follows_its_formula(case):
-    settings = config.Optimizer(**CASES[case])
+    settings = config.Optimizer.of(**CASES[case])
     for ours, theirs in zip(run(settings), reference(settings, RULES[settings.name]), strict=True):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=ATOL), ours, theirs)
 
@@ -118,7 +119,7 @@ def test_optimizer_follows_its_formula(case):
 @pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("lars")])
 def test_optimizer_agrees_with_pytorch(case):
     torch = pytest.importorskip("torch")
-    settings = config.Optimizer(**CASES[case])
+    settings = config.Optimizer.of(**CASES[case])
     params = jax.tree.map(lambda leaf: torch.nn.Parameter(torch.tensor(leaf)), tree(0))
     leaves = jax.tree.leaves(params)
     groups = [
@@ -128,10 +129,10 @@ def test_optimizer_agrees_with_pytorch(case):
             "weight_decay": settings.weight_decay if settings.decay_biases else 0.0,
         },
     ]
-    betas = {"betas": (settings.beta1, settings.beta2), "eps": settings.epsilon}
+    betas = {"betas": (settings.kind.beta1, settings.kind.beta2), "eps": settings.kind.epsilon}
     match settings.name:
         case "sgd":
-            theirs = torch.optim.SGD(groups, lr=1.0, momentum=settings.momentum, nesterov=settings.nesterov)
+            theirs = torch.optim.SGD(groups, lr=1.0, momentum=settings.kind.momentum, nesterov=settings.kind.nesterov)
         case "adam":
             theirs = torch.optim.Adam(groups, lr=1.0, **betas)
         case "adamw":
@@ -153,7 +154,7 @@ def test_lars_without_decay_is_optax_lars():
         return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
     theirs = optax.lars(0.1, trust_coefficient=0.02, momentum=0.9, trust_ratio_mask=of_kernels)
-    ours = make_optimizer(config.Optimizer(name="lars", trust=0.02, momentum=0.9))
+    ours = make_optimizer(config.Optimizer.of(name="lars", trust=0.02, momentum=0.9))
     params = mine = jax.tree.map(jnp.float32, tree(0))
     state, my_state = theirs.init(params), ours.init(params)
     for gradient in gradients()[:3]:
@@ -167,21 +168,21 @@ def test_lars_without_decay_is_optax_lars():
 
 @pytest.mark.parametrize("weight, gradient", [(0.0, 2.0), (3.0, 0.0), (0.0, 0.0)])
 def test_lars_without_a_norm_takes_the_global_rate(weight, gradient):
-    optimizer = make_optimizer(config.Optimizer(name="lars", momentum=0.0, trust=0.001))
+    optimizer = make_optimizer(config.Optimizer.of(name="lars", momentum=0.0, trust=0.001))
     params, gradients = jnp.full((2, 2), weight), jnp.full((2, 2), gradient)
     updates, _ = optimizer.update(gradients, optimizer.init(params), params, learning_rate=0.5)
     np.testing.assert_allclose(updates, np.full((2, 2), -0.5 * gradient))
 
 
 def test_small_gradients_are_not_clipped():
-    optimizer = make_optimizer(config.Optimizer(name="sgd", momentum=0.0, clip_norm=5.0))
+    optimizer = make_optimizer(config.Optimizer.of(name="sgd", momentum=0.0, clip_norm=5.0))
     params, gradients = {"a": jnp.zeros(1), "b": jnp.zeros(1)}, {"a": jnp.array([3.0]), "b": jnp.array([-3.9])}
     updates, _ = optimizer.update(gradients, optimizer.init(params), params, learning_rate=1.0)
     np.testing.assert_allclose([updates["a"], updates["b"]], [[-3.0], [3.9]])
 
 
 def test_optimizer_under_vmap_is_the_same_for_every_seed():
-    settings = config.Optimizer(name="lars", trust=0.1, weight_decay=0.1, clip_norm=1.0)
+    settings = config.Optimizer.of(name="lars", trust=0.1, weight_decay=0.1, clip_norm=1.0)
     optimizer = make_optimizer(settings)
 
     @jax.jit
@@ -197,7 +198,7 @@ def test_optimizer_under_vmap_is_the_same_for_every_seed():
 
 def rates(total_steps, learning_rate=2.0, examples=100, batch_size=10, **fields):
     """The rate of every step, from inside jit, checked against the same call outside."""
-    schedule = make_schedule(config.Schedule(**fields), learning_rate, total_steps, examples, batch_size)
+    schedule = make_schedule(config.Schedule.of(**fields), learning_rate, total_steps, examples, batch_size)
     traced = jax.jit(jax.vmap(schedule))(jnp.arange(total_steps, dtype=jnp.int32))
     assert traced.dtype == jnp.float32
     np.testing.assert_allclose(traced, [schedule(step) for step in range(total_steps)], rtol=1e-6, atol=1e-7)
@@ -264,7 +265,7 @@ def test_warmup_must_be_shorter_than_the_run(warmup):
 
 
 def test_plateau_drops_after_patience_evaluations_without_a_better_loss():
-    schedule = config.Schedule(name="plateau", patience=2, factor=0.5)
+    schedule = config.Schedule.of(name="plateau", patience=2, factor=0.5).kind
     sequence = [  # loss, factor after it
         (1.0, 1.0),
         (1.1, 1.0),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tiny_training import CLASSES, IMAGE_SHAPE, RECIPE, assert_same_bits
 
-from cnn_jax import overrides
+from cnn_jax.config import overrides
 from cnn_jax.training import state as states
 from cnn_jax.training.optimizer import make_optimizer
 

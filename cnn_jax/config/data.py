@@ -1,0 +1,151 @@
+"""The datasets, each with its settings, and what is made of their images. The classes that read them are in
+data/datasets/."""
+
+import dataclasses
+
+from cnn_jax.config.fields import Group, Kind, choice, setting
+
+
+class DatasetKind(Kind):
+    """Base of the datasets.
+
+    Attributes:
+      shape: height, width and channels of a stored image; None where files say it.
+      classes: how many; None where files say it.
+    """
+
+    shape: tuple[int, int, int] | None = None
+    classes: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Digits(DatasetKind):
+    """scikit-learn's 1,797 handwritten digits on the canvas of MNIST."""
+
+    name = "digits"
+    shape = (28, 28, 1)
+    classes = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mnist(DatasetKind):
+    """Handwritten digits."""
+
+    name = "mnist"
+    shape = (28, 28, 1)
+    classes = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FashionMnist(DatasetKind):
+    """Clothing in the format of MNIST."""
+
+    name = "fashion_mnist"
+    shape = (28, 28, 1)
+    classes = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cifar10(DatasetKind):
+    """Small colour photographs of ten kinds of things."""
+
+    name = "cifar10"
+    shape = (32, 32, 3)
+    classes = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Squares(DatasetKind):
+    side: int = setting(256, low=8)  # images are stored at this side, pixels
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of a stored image."""
+        return (self.side, self.side, 3)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageNet(_Squares):
+    """ILSVRC 2012."""
+
+    name = "imagenet2012"
+    classes = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Folder(_Squares):
+    """A person's own images, a folder for each class."""
+
+    name = "folder"
+    path: str = setting("", identity=False)  # where the class folders lie
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fake(_Squares):
+    """Made-up images."""
+
+    name = "fake"
+    classes: int = setting(10, low=2)  # number of classes
+    examples: int = setting(1000, low=1)  # training examples; a fifth as many test it
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RedGreen(DatasetKind):
+    """A red and a green square, in one order or the other."""
+
+    name = "red_green"
+    shape = (32, 32, 3)
+    classes = 2
+    examples: int = setting(1000, low=1)  # training examples; a fifth as many test it
+
+
+DATASETS = (Digits, Mnist, FashionMnist, Cifar10, ImageNet, Folder, Fake, RedGreen)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data(Group):
+    """Which images, where they lie, and what the network sees of them."""
+
+    kind: DatasetKind = choice(DATASETS, Digits(), "name")
+    data_dir: str = setting("", identity=False)  # prepared TFDS data; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets
+    manual_dir: str = setting("", identity=False)  # folder of downloaded files, for --mode=prepare
+    validation: int = setting(0, low=0)  # training examples held out for selection, by a fixed stratified split
+    limit: int = setting(0, low=0)  # use at most this many examples of each split; 0: all
+    size: int = setting(0, low=0)  # side of the canvas an image is centred on, pixels; 0: as stored
+    crop: int = setting(0, low=0)  # side of the square cut from it, at random in training, else the centre; 0: all
+    low: float = 0.0  # what black (0) becomes
+    high: float = 1.0  # what white (255) becomes
+    mean: tuple[float, ...] = ()  # then subtracted, one for each channel
+    std: tuple[float, ...] = ()  # then divided by, one for each channel
+    placement: str = setting(
+        "auto", identity=False, choices=("auto", "device", "host", "stream")
+    )  # see data/batches/feed.py
+    workers: int = setting(0, identity=False, low=0)  # threads that decode; 0: one for each core
+    corrupt: int = setting(10, low=0)  # images that cannot be decoded before a run refuses to go on
+
+    @property
+    def name(self) -> str:
+        """The dataset's name."""
+        return self.kind.name
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augment(Group):
+    """Random changes of each training image, drawn anew at every step. All off by default."""
+
+    shift: int = setting(
+        0, low=0
+    )  # whole pixels along each axis, uniform in [-shift, shift]; the edge fills with black
+    flip: bool = False  # mirror left-right with probability 1/2
+    rotation: float = setting(0.0, low=0.0, high=180.0)  # degrees, uniform in [-rotation, rotation]
+    scale: float = setting(0.0, low=0.0, high=0.9)  # factor, uniform in [1 - scale, 1 + scale]
+    shear: float = setting(0.0, low=0.0, high=1.0)  # horizontal shear, uniform in [-shear, shear] columns per row
+    area: float = setting(0.0, low=0.0, high=1.0)  # crop: of a random area, uniform in [area, 1] of the image; 0: off
+    aspect: float = setting(4 / 3, low=1.0, high=4.0)  # with area: width / height, log-uniform in [1 / aspect, aspect]
+    pca: float = setting(0.0, low=0.0)  # colour along ImageNet's principal components: standard deviation; 2012: 0.1
+    brightness: float = setting(0.0, low=0.0, high=1.0)  # factor, uniform in [1 - brightness, 1 + brightness]
+    contrast: float = setting(0.0, low=0.0, high=1.0)  # likewise, about the mean grey of the image
+    saturation: float = setting(0.0, low=0.0, high=1.0)  # likewise, between the image and its greyscale
+    hue: float = setting(0.0, low=0.0, high=0.5)  # turn of the hue circle, uniform in [-hue, hue] of a full turn
+    mixup: float = setting(0.0, low=0.0)  # blend pairs of images and labels; share from Beta(mixup, mixup)
+    cutmix: float = setting(0.0, low=0.0)  # paste a box of another image, labels by area from Beta(cutmix, cutmix)

@@ -1,0 +1,49 @@
+"""A whole run's settings, and what follows from them."""
+
+import dataclasses
+
+from cnn_jax.config import fields
+from cnn_jax.config.data import Augment, Data
+from cnn_jax.config.fields import FORMAT, Group, choice, setting
+from cnn_jax.config.networks import MODELS, LeNet, Network
+from cnn_jax.config.training import Checkpoint, Evaluation, Log, Optimizer, Schedule, Train
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Group):
+    """One training run."""
+
+    experiment: str = setting("")  # the name it was started under
+    seed: int = setting(0, low=0, high=2**31 - 1)
+    parallel: str = setting("auto", identity=False, choices=("auto", "jit", "mesh", "pmap"))
+    model: Network = choice(MODELS, LeNet(), "model.name", inside="model.")
+    data: Data = Data()
+    augment: Augment = Augment()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    train: Train = Train()
+    evaluation: Evaluation = Evaluation()
+    checkpoint: Checkpoint = Checkpoint()
+    log: Log = Log()
+
+
+def image_shape(config: Config) -> tuple[int, int, int]:
+    """Height, width and channels of what the network is given."""
+    *sides, channels = config.data.kind.shape
+    height, width = (config.data.crop or config.data.size or side for side in sides)
+    return (height, width, channels)
+
+
+def from_dict(values: dict) -> Config:
+    """The config that `fields.to_dict` (or JSON) made the dict from.
+
+    Of format 1, which held the settings of all kinds, those of kinds that are not chosen are passed over.
+
+    Raises:
+      ValueError: it names a setting or kind that this version does not have, or is of a later format.
+    """
+    written = values.get("format", 1)
+    if written not in range(1, FORMAT + 1):
+        raise ValueError(f"format {written} was written by a later version of cnn_jax; this one reads up to {FORMAT}")
+    rest = {name: value for name, value in values.items() if name != "format"}
+    return fields.build(Config, rest, lenient=written < FORMAT)

@@ -1,0 +1,186 @@
+"""A study: arms that differ from a common base in named settings, trained from the same seeds and compared.
+
+Nothing here imports jax: `--list`, `--help` and usage errors answer at once.
+"""
+
+import dataclasses
+import re
+
+from cnn_jax.config import fields, overrides, rules, run
+from cnn_jax.config.fields import Group, setting
+from cnn_jax.config.run import Config
+from cnn_jax.config.training import Plateau
+from cnn_jax.errors import UsageError
+
+PREFIX = "study."
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+# What can be measured besides accuracy, and what each says.
+MEASUREMENTS = {
+    "consistency": "decisions at two random shifts in black agree (Zhang 2019)",
+    "circular": "decisions at two random circular shifts agree",
+    "shift_map": "accuracy at every shift, and what one pixel changes (Azulay and Weiss 2019)",
+    "border": "accuracy with the object moved to the border",
+    "equivariance": "how far each layer's maps are from moving with the image",
+    "edges": "activation at the edge of each layer's maps",
+    "position": "how well a linear probe reads the position from the last maps (Islam 2020)",
+    "swapped": "red_green: accuracy with the squares where the other class had them (Kayhan and van Gemert 2020)",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Protocol(Group):
+    """How a study trains and compares its arms: `--set study.NAME=value`."""
+
+    seeds: int = setting(10, low=1)  # runs of each arm, from the seed on; the same ones for all arms
+    arms: tuple[str, ...] = setting((), identity=False)  # train and compare only these, and the baseline; (): all
+    together: int = setting(0, identity=False, low=0)  # seeds trained in one program; 0: all
+    select: str = setting("last", choices=("last", "best"))  # whose parameters count: the last step's, or those with
+    # the best validation accuracy of each seed, which needs data.validation
+    measurements: tuple[str, ...] = ()  # besides accuracy; see studies/measurements/
+    test: str = setting("t", identity=False, choices=("t", "wilcoxon"))  # of paired differences to the baseline
+    images: int = setting(0, low=0)  # test images that measurements use; 0: all
+    target: float = setting(0.0, identity=False, low=0.0, high=1.0)  # report when training accuracy reaches it; 0: no
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One thing to try.
+
+    Attributes:
+      name: for tables and folders: letters, digits, "_", "-", "+" and ".".
+      changes: what differs from the base, as --set would say it, such as "model.pool.kind=average".
+      parameters: why the arm's number of parameters differs from the baseline's; "": it must not.
+    """
+
+    name: str
+    changes: tuple[str, ...] = ()
+    parameters: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+    """Arms to compare.
+
+    Attributes:
+      experiment: the name it was started under.
+      base: what all arms have in common.
+      arms: in the order of tables.
+      baseline: the name of the arm that the others are compared with.
+      pairs: names of two arms each, also compared: the first with the second.
+      study: how they are trained and compared.
+    """
+
+    experiment: str = ""
+    base: Config
+    arms: tuple[Arm, ...]
+    baseline: str
+    pairs: tuple[tuple[str, str], ...] = ()
+    study: Protocol = Protocol()
+
+    @property
+    def chosen(self) -> tuple[Arm, ...]:
+        """The arms to train: all of them, or the baseline and those asked for."""
+        wanted = {*self.study.arms, self.baseline} if self.study.arms else {arm.name for arm in self.arms}
+        return tuple(arm for arm in self.arms if arm.name in wanted)
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """The seeds of each program: `study.together` of them, from the base's seed on."""
+        first, count = self.base.seed, self.study.seeds
+        size = min(self.study.together or count, count)
+        return [list(range(first + k, first + min(k + size, count))) for k in range(0, count, size)]
+
+    def settings(self, arm: Arm) -> Config:
+        """The config of an arm; its seed is that of the first run.
+
+        Raises:
+          UsageError: the arm's changes do not fit the base.
+        """
+        try:
+            return overrides.apply(self.base, list(arm.changes))
+        except UsageError as error:
+            raise UsageError(f"arm {arm.name!r} of {self.experiment}: {error}") from None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Own:
+    """What of a study may be set, under the name it is set by."""
+
+    study: Protocol
+
+
+def apply(study: Study, specs: list[str]) -> Study:
+    """Replaces settings: "study.NAME=value" those of the study, all others those of the base.
+
+    Raises:
+      UsageError: a spec could not be read, or the result is unsound.
+    """
+    own = [spec for spec in specs if spec.strip().startswith(PREFIX)]
+    base = overrides.apply(study.base, [spec for spec in specs if spec not in own])
+    protocol = overrides.apply(_Own(study=study.study), own, lambda asked: rules.broken_rules(asked.study, PREFIX))
+    study = dataclasses.replace(study, base=base, study=protocol.study)
+    found = problems(study)
+    if found:
+        raise UsageError("\n".join(found))
+    for arm in study.arms:  # all, so that a study is sound whichever arms are chosen
+        study.settings(arm)
+    return study
+
+
+def to_dict(study: Study) -> dict:
+    """Plain nested dict, ready for JSON."""
+    return {
+        "experiment": study.experiment,
+        "base": fields.to_dict(study.base),
+        "arms": [dataclasses.asdict(arm) for arm in study.arms],
+        "baseline": study.baseline,
+        "pairs": study.pairs,
+        "study": dataclasses.asdict(study.study),
+    }
+
+
+def from_dict(values: dict) -> Study:
+    """The study that `to_dict` (or JSON) made the dict from.
+
+    Raises:
+      ValueError, TypeError, KeyError, AttributeError: it is damaged or of another version.
+    """
+    tuples = lambda group: {name: tuple(value) if isinstance(value, list) else value for name, value in group.items()}
+    return Study(
+        experiment=values["experiment"],
+        base=run.from_dict(values["base"]),
+        arms=tuple(Arm(**tuples(arm)) for arm in values["arms"]),
+        baseline=values["baseline"],
+        pairs=tuple(map(tuple, values["pairs"])),
+        study=Protocol(**tuples(values["study"])),
+    )
+
+
+def problems(study: Study) -> list[str]:
+    """What is wrong with a study as a whole, one line each."""
+    known = [arm.name for arm in study.arms]
+    found = [f"the study has two arms named {name!r}" for name in sorted({n for n in known if known.count(n) > 1})]
+    found += [
+        f"the arm's name {name!r} must be made of letters, digits, '_', '-', '+' and '.'"
+        for name in known
+        if not NAME.fullmatch(name)
+    ]
+    if study.baseline not in known:
+        found.append(f"the baseline {study.baseline!r} is none of the arms: {', '.join(known)}")
+    for pair in study.pairs:
+        found += [f"the pair {pair} compares {name!r}, which is no arm" for name in pair if name not in known]
+    for kind, asked, there in (
+        ("arms", study.study.arms, known),
+        ("measurements", study.study.measurements, list(MEASUREMENTS)),
+    ):
+        strange = [name for name in asked if name not in there]
+        if strange:
+            found.append(f"study.{kind}: there is no {', '.join(strange)}; there are {', '.join(there)}")
+    if "swapped" in study.study.measurements and study.base.data.name != "red_green":
+        found.append(f"study.measurements: 'swapped' is for data.name = 'red_green', not {study.base.data.name!r}")
+    if study.study.select == "best" and not study.base.data.validation:
+        found.append("study.select = 'best' goes by the validation accuracy: hold out examples with data.validation")
+    if isinstance(study.base.schedule.kind, Plateau):
+        found.append("schedule.name = 'plateau': every seed would have a rate of its own; use another schedule")
+    return found

@@ -1,0 +1,1 @@
+"""Batches: which examples each step sees, and how they get to the devices."""

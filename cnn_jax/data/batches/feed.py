@@ -1,0 +1,196 @@
+"""Where the training set lives, and how a stretch of steps gets its batches.
+
+  device  the whole set in device memory; a stretch is only its indices.
+  host    the set in the host's memory, or decoded in a file; the images of a stretch are sent to the device.
+  stream  the set still encoded; the images of the next steps are decoded in threads while the device works.
+
+All give the same batches: dicts of images uint8 [B, H, W, C], labels int32 [B], index int32 [B].
+"""
+
+import collections
+import functools
+
+import numpy as np
+
+from cnn_jax.data.batches.order import IndexPlan
+from cnn_jax.data.datasets.source import Dataset
+from cnn_jax.data.images.placement import DEVICE_BYTES
+from cnn_jax.data.images.reader import LazyImages, Reading
+
+MOST_STEPS = 1000  # of a stretch on the device
+STRETCH_BYTES = 32 * 2**20  # of a stretch sent from the host
+AHEAD_EXAMPLES = 1024  # that are read before they are asked for: 192 MiB at 256x256, 2 s of decoding on 2 cores
+
+
+class DeviceFeed:
+    """The set on the device.
+
+    Attributes:
+      axes: for each array of a stretch, the axis split over devices.
+      most_steps: the longest stretch.
+
+    Args:
+      dataset: the training set.
+      plan: which examples each step sees.
+      parallel: the devices.
+    """
+
+    axes = {"images": None, "labels": None, "index": 1}
+    most_steps = MOST_STEPS
+
+    def __init__(self, dataset: Dataset, plan: IndexPlan, parallel):
+        self._batches = _own_batches(plan, parallel)
+        self._parallel = parallel
+        self._dataset = dataset
+
+    @functools.cached_property
+    def _set(self):
+        return self._parallel.replicate(self.shared(self._dataset))
+
+    @staticmethod
+    def shared(dataset: Dataset) -> dict:
+        """The arrays that are the same in every stretch, on the host."""
+        return {"images": np.asarray(dataset.images), "labels": dataset.labels}
+
+    def stretch(self, start: int, stop: int) -> dict:
+        """The data of steps start..stop-1, ready on the device; its shapes do not depend on how many they are."""
+        return self._set | self._parallel.split(self.arrays(start, stop), 1)
+
+    def arrays(self, start: int, stop: int) -> dict:
+        """What changes from stretch to stretch, [most_steps, batch, ...] each, on the host."""
+        return {"index": _lengthened(self._batches(start, stop).astype(np.int32), self.most_steps)}
+
+    @staticmethod
+    def pick(data: dict, i) -> dict:
+        """The batch of the stretch's i-th step; runs on the device."""
+        index = data["index"][i]
+        return {"images": data["images"][index], "labels": data["labels"][index], "index": index}
+
+    def close(self) -> None:
+        """Stops what is done in the background."""
+
+
+class HostFeed:
+    """The set on the host. Arguments and attributes as `DeviceFeed`."""
+
+    axes = {"images": 1, "labels": 1, "index": 1}
+
+    def __init__(self, dataset: Dataset, plan: IndexPlan, parallel):
+        self._batches = _own_batches(plan, parallel)
+        self._parallel = parallel
+        self._dataset = dataset
+        self._reader = _Ahead(dataset.images) if isinstance(dataset.images, LazyImages) else _Array(dataset.images)
+        batch_bytes = plan.batch_size * int(np.prod(dataset.images.shape[1:]))
+        self.most_steps = max(1, min(MOST_STEPS, STRETCH_BYTES // batch_bytes))
+        self._ahead = max(1, AHEAD_EXAMPLES // plan.batch_size)  # steps
+
+    @staticmethod
+    def shared(dataset: Dataset) -> dict:
+        """As `DeviceFeed.shared`."""
+        del dataset
+        return {}
+
+    def stretch(self, start: int, stop: int) -> dict:
+        """The data of steps start..stop-1, ready on the device; its shapes do not depend on how many they are.
+
+        Raises:
+          UserError: too many images cannot be decoded.
+        """
+        return self._parallel.split(self.arrays(start, stop), 1)
+
+    def arrays(self, start: int, stop: int) -> dict:
+        """As `DeviceFeed.arrays`; the examples of the steps after are begun."""
+        images = self._reader.read(start, stop, stop + self._ahead, self._batches)
+        index = self._batches(start, stop)
+        arrays = {"images": images, "labels": self._dataset.labels[index], "index": index}
+        return {name: _lengthened(array, self.most_steps) for name, array in arrays.items()}
+
+    @staticmethod
+    def pick(data: dict, i) -> dict:
+        """The batch of the stretch's i-th step; runs on the device."""
+        return {name: array[i] for name, array in data.items()}
+
+    def close(self) -> None:
+        """Stops what is done in the background."""
+        self._reader.close()
+
+
+class _Array:
+    """Images in memory."""
+
+    def __init__(self, images: np.ndarray):
+        self._images = images
+
+    def read(self, start: int, stop: int, ahead: int, batches) -> np.ndarray:
+        """The images of steps start..stop-1, whose indices `batches(start, stop)` knows."""
+        return self._images[batches(start, stop)]
+
+    def close(self):
+        pass
+
+
+class _Ahead:
+    """Images that are read, or decoded, in threads, and begun before they are asked for."""
+
+    def __init__(self, images: LazyImages):
+        self._images = images
+        self._next = 0  # step after the last one begun
+        self._begun: collections.deque[Reading] = collections.deque()
+
+    def read(self, start: int, stop: int, ahead: int, batches) -> np.ndarray:
+        """As `_Array.read`; and begins those up to, not including, step `ahead`."""
+        if self._next - len(self._begun) != start:  # the first call, or a jump
+            self.close()
+            self._next = start
+        for step in range(self._next, ahead):
+            self._begun.append(self._images.begin(batches(step, step + 1)[0]))
+            self._next = step + 1
+        read = [self._begun.popleft().result() for _ in range(start, stop)]
+        return read[0][None] if len(read) == 1 else np.stack(read)
+
+    def close(self):
+        for reading in self._begun:
+            reading.cancel()
+        self._begun.clear()
+
+
+def _lengthened(array, length):
+    """The array with zeros added along its first axis; as it is where it is so long already."""
+    spare = length - len(array)
+    return np.pad(array, [(0, spare)] + [(0, 0)] * (array.ndim - 1)) if spare else array
+
+
+def _own_batches(plan, parallel):
+    """`plan.batches`, of each batch the part that this process feeds."""
+    own = parallel.part(plan.batch_size)
+    return lambda start, stop: plan.batches(start, stop)[:, own]
+
+
+def make_feed(placement: str, dataset: Dataset, plan: IndexPlan, parallel) -> tuple[DeviceFeed | HostFeed, str]:
+    """The feed that the setting asks for, and a sentence that says why. Arguments as `choose` and `DeviceFeed`."""
+    kind, why = choose(placement, dataset, parallel)
+    return kind(dataset, plan, parallel), why
+
+
+def choose(placement: str, dataset: Dataset, parallel) -> tuple[type, str]:
+    """The kind of feed that the setting asks for, and a sentence that says why.
+
+    Args:
+      placement: "auto", "device", "host" or "stream". auto: the device, if the set has at most `DEVICE_BYTES`, with all
+        its copies where devices are cores of one CPU; a set that source.load found too large to decode is streamed.
+      dataset: the training set.
+      parallel: the devices.
+    """
+    size = dataset.images.nbytes
+    copies = len(parallel.devices) // parallel.processes if parallel.devices[0].platform == "cpu" else 1
+    reason = dataset.reason if placement == "auto" else "as set"
+    if dataset.where == "stream":
+        chosen = "stream"
+    elif placement == "auto":
+        chosen = "device" if copies * size <= DEVICE_BYTES else "host"
+        reason = "; ".join(filter(None, [f"auto: the device up to {DEVICE_BYTES / copies / 2**20:.0f} MiB", reason]))
+    else:
+        chosen = placement
+        reason = "; ".join(filter(None, [reason, dataset.reason]))
+    kind = {"device": DeviceFeed, "host": HostFeed, "stream": HostFeed}[chosen]
+    return kind, f"{chosen} ({size / 2**20:.1f} MiB decoded; {reason})"

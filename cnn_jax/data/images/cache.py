@@ -1,0 +1,161 @@
+"""A stored split decoded to one memory-mapped file, for data too large for memory.
+
+    <folder>/<split>_<side>.npy          uint8 [N, side, side, 3]
+    <folder>/<split>_<side>.json         what it was decoded from, how far it is, and what could not be decoded
+    <folder>/<split>_<side>.npy.partial  while it is being built
+
+It is written piece by piece in stored order; after a kill the next start goes on from the last whole piece.
+"""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from cnn_jax import files
+from cnn_jax.data.images.reader import LazyImages, Store, Unreadable
+from cnn_jax.errors import UserError
+from cnn_jax.progress import Counter
+
+PIECE_BYTES = 2**26  # written, and marked as done, at a time
+OTHER_WAYS = (
+    "--set data.placement=stream (no cache, decodes at every use) or --set data.data_dir=FOLDER (on another disk)"
+)
+
+
+class Cache:
+    """The decoded images of a store.
+
+    Attributes:
+      path: the memory-mapped file.
+      nbytes: of the images.
+
+    Args:
+      store: what is decoded.
+      folder: where the files go; made when it is needed.
+      stem: their name, such as "train_256".
+    """
+
+    def __init__(self, store: Store, folder: Path, stem: str):
+        self._store = store
+        self.path = folder / f"{stem}.npy"
+        self._partial = folder / f"{stem}.npy.partial"
+        self._notes = folder / f"{stem}.json"
+        self._shape = (len(store.labels), *store.shape)
+        self.nbytes = int(np.prod(self._shape))
+
+    def is_complete(self) -> bool:
+        """Whether the file is there, whole, and decoded from what the store reads now."""
+        notes = self._read_notes()
+        whole = notes is not None and notes["done"] == self._shape[0] and not self._partial.exists()
+        return whole and self._mapped() is not None
+
+    def build(self, workers: int) -> None:
+        """Decodes what is still to be decoded.
+
+        Args:
+          workers: threads; 0: one for each core.
+
+        Raises:
+          UserError: the disk has no room, or fails.
+        """
+        if self.is_complete():
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with files.locked(self.path.with_suffix(".lock"), f"decode {self._store.title}"):
+                if not self.is_complete():  # by another process, meanwhile
+                    self._build(workers)
+        except OSError as error:
+            raise UserError(
+                f"cannot write the decoded images to {self.path} ({error.strerror or error}); the same command goes on "
+                f"from there, or take another way: {OTHER_WAYS}"
+            ) from error
+
+    def _build(self, workers):
+        notes = self._read_notes()
+        resumable = notes is not None and self._partial.is_file()
+        notes = notes if resumable else {"origin": self._store.origin, "done": 0, "unreadable": {}}
+        head = _npy_head(self._shape)
+        image_bytes = self.nbytes // self._shape[0]
+        done, unreadable = notes["done"], dict(notes["unreadable"])
+        what = f"the decoded images of {self._store.title}"
+        files.check_space(self.path.parent, (self._shape[0] - done) * image_bytes, what, OTHER_WAYS)
+        reader = LazyImages(_blanked(self._store, unreadable), np.arange(self._shape[0]), workers)
+        piece = max(1, PIECE_BYTES // image_bytes)
+        begin = lambda start: reader.begin(np.arange(start, min(start + piece, self._shape[0])))
+        title = f"decoding {self._store.title}, once, to {self.path}"
+        with open(self._partial, "r+b" if resumable else "wb") as file, Counter(title, self._shape[0], done) as counter:
+            file.write(head)
+            file.seek(len(head) + done * image_bytes)
+            coming = begin(done) if done < self._shape[0] else None
+            while done < self._shape[0]:
+                images = coming.result()
+                following = done + len(images)
+                coming = begin(following) if following < self._shape[0] else None
+                file.write(images)  # not through the mapping: a full disk would end the process there
+                file.flush()
+                os.fdatasync(file.fileno())
+                counter.advance(len(images))
+                done = following
+                self._write_notes(done, unreadable)
+        os.replace(self._partial, self.path)
+
+    def store(self) -> Store:
+        """The same images, from the file.
+
+        Raises:
+          UserError: it is not complete.
+        """
+        if not self.is_complete():
+            raise UserError(f"{self.path} is not complete: start again to build it")
+        mapped, unreadable = self._mapped(), self._read_notes()["unreadable"]
+
+        def read(row):
+            if str(row) in unreadable:
+                raise Unreadable(unreadable[str(row)])
+            return mapped[row]
+
+        return Store(self._store.title, self._store.shape, self._store.labels, read, self._store.origin)
+
+    def _mapped(self):
+        try:
+            mapped = np.lib.format.open_memmap(self.path, mode="r")
+        except (OSError, ValueError, EOFError):
+            return None
+        return np.asarray(mapped) if mapped.shape == self._shape and mapped.dtype == np.uint8 else None
+
+    def _read_notes(self):
+        """What is noted of this origin; None where there is nothing, or of another."""
+        try:
+            notes = json.loads(self._notes.read_text())
+        except (OSError, ValueError):
+            return None
+        return notes if notes.get("origin") == self._store.origin else None
+
+    def _write_notes(self, done, unreadable):
+        found = dict(unreadable)  # a copy: threads add to it
+        notes = {"origin": self._store.origin, "done": done, "unreadable": found}
+        files.replace(self._notes, lambda file: file.write(json.dumps(notes).encode()))
+
+
+def _blanked(store, unreadable):
+    """The store with black in place of what cannot be decoded, which is noted by row."""
+
+    def read(row):
+        try:
+            return store.read(row)
+        except Unreadable as error:
+            unreadable[str(row)] = str(error)
+            return np.zeros(store.shape, np.uint8)
+
+    return Store(store.title, store.shape, store.labels, read, store.origin)
+
+
+def _npy_head(shape):
+    """The bytes before the elements of an .npy file, NumPy's format version 1.0."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return head.getvalue()

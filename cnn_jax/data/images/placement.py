@@ -1,0 +1,88 @@
+"""Where the images of a large split come from: memory, a decoded cache on disk, or their files, decoded at every use.
+
+`data.placement` says "device", "host" or "stream", or "auto":
+
+  device  a set of at most `DEVICE_BYTES` decoded; it is put into device memory (feed.py).
+  host    a larger one, if its cache is there or would leave the disk as much room again.
+  stream  any other.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from cnn_jax import config, files
+from cnn_jax.data.images import cache
+from cnn_jax.data.images.reader import LazyImages, Store
+from cnn_jax.errors import UserError
+
+DEVICE_BYTES = 2**31  # largest decoded set that "auto" puts on the device
+COMFORTABLE = 2  # times the size of a cache that must be free before "auto" builds it
+
+
+def place(data: config.Data, store: Store, rows: np.ndarray, cached: cache.Cache | None):
+    """The images of some rows of a store, as `data.placement` asks.
+
+    Args:
+      data: the settings.
+      store: reads single images.
+      rows: int [N], which ones.
+      cached: where its decoded images go; None: nowhere, for images that take no reading.
+
+    Returns:
+      (images, where, reason): an array or LazyImages, uint8 [N, H, W, C]; "memory", "cache" or "stream"; and why, for
+      the log.
+
+    Raises:
+      UserError: the disk or the memory has no room for what is asked, or too many images are damaged.
+    """
+    lazy = lambda from_store: LazyImages(from_store, rows, data.workers, data.corrupt)
+    images = lazy(store)
+    if data.placement == "stream":
+        return images, "stream", "as set"
+    small = images.nbytes <= DEVICE_BYTES
+    if cached is None:
+        if data.placement == "auto" and not small:
+            return images, "stream", f"auto: more than {files.gigabytes(DEVICE_BYTES)} decoded"
+        return _in_memory(images, store), "memory", ""
+    if data.limit and small and not cached.is_complete():
+        return _in_memory(images, store), "memory", ""
+    if data.placement == "auto" and not cached.is_complete():
+        problem = _uncomfortable(cached)
+        if problem:
+            return images, "stream", f"auto: {problem}"
+    cached.build(data.workers)
+    return lazy(cached.store()), "cache", f"decoded in {cached.path}"
+
+
+def _in_memory(images, store):
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if images.nbytes > memory // 2:
+        raise UserError(
+            f"{store.title} needs {files.gigabytes(images.nbytes)} decoded, and half the memory is "
+            f"{files.gigabytes(memory // 2)}: use --set data.placement=stream"
+        )
+    array = images[:]
+    array.flags.writeable = False
+    return array
+
+
+def _uncomfortable(cached):
+    """Why a cache is better not built unasked; "" where it may be."""
+    folder = cached.path.parent
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    free = files.free_bytes(folder)
+    if not os.access(nearest, os.W_OK):
+        return f"no permission to write the decoded images to {folder}"
+    if cached.nbytes * COMFORTABLE > free:
+        return (
+            f"{files.gigabytes(cached.nbytes)} decoded, {files.gigabytes(free)} free in {folder}; "
+            "data.placement=host takes it all the same"
+        )
+    return ""
+
+
+def cache_for(store: Store, folder: Path, split: str) -> cache.Cache:
+    """The cache of a stored split, <folder>/<split>_<side>.npy."""
+    return cache.Cache(store, folder, f"{split}_{store.shape[0]}")

@@ -1,0 +1,199 @@
+"""Prepared TFDS data, example by example in any order, without TensorFlow.
+
+ArrayRecord is read as TFDS reads it. TFRecord, which TFDS wrote for years and has no random access, is read through
+the positions of its records, found once and kept with the labels in <folder>/decoded/<split>_index.npz.
+"""
+
+import functools
+import json
+import os
+import resource
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cnn_jax import files
+from cnn_jax.progress import Counter
+
+CHUNK = 1024  # examples read at a time while looking for labels
+CACHE_FORMAT = 1  # raise it when the cached arrays change their meaning
+SPARE_FILES = 256  # that the rest of the process may have open
+
+
+class Records:
+    """One stored split, with its images still encoded.
+
+    Attributes:
+      origin: the split as its files describe it; what is derived from it is stale when this has changed.
+      title: dataset and split, for people.
+
+    Args:
+      folder: <data_dir>/<name>/<version>.
+      name: the dataset's name.
+      split: stored split, such as "train".
+
+    Raises:
+      OSError, ValueError, KeyError, RuntimeError: the files are damaged.
+    """
+
+    def __init__(self, folder: Path, name: str, split: str):
+        self.origin = describe(folder, name, split)
+        self.title = f"{name} {split}"
+        self._folder = folder
+        self._index = folder / "decoded" / f"{split}_index.npz"
+
+    @functools.cached_property
+    def _opened(self):
+        """The encoded records and what decodes one; opened late, as nobody asks where all is decoded already."""
+        import tensorflow_datasets as tfds  # 0.4 s
+        from google.protobuf.message import DecodeError
+
+        paths = [self._folder / shard for shard in self.origin["file_bytes"]]
+        kind = {"tfrecord": TFRecordFiles, "array_record": _array_records}[self.origin["file_format"]]
+        found = kind(paths)
+        if len(found) != len(self):
+            raise ValueError(f"{len(found)} examples found, {len(self)} expected")
+        features = tfds.builder_from_directory(self._folder).info.features
+        encoded = {"image": tfds.decode.SkipDecoding()}
+
+        def example(record):
+            try:
+                return features.deserialize_example_np(record, decoders=encoded)
+            except DecodeError as error:
+                raise ValueError(f"not an example: {error}") from error
+
+        return found, example
+
+    def __len__(self):
+        return self.origin["examples"]
+
+    def __getitem__(self, row: int) -> dict:
+        """One example, as TFDS gives it with its image left encoded. Safe to call from many threads.
+
+        Raises:
+          OSError, ValueError, KeyError, RuntimeError: the files are damaged.
+        """
+        found, example = self._opened
+        return example(found[row])
+
+    def __iter__(self) -> Iterator[dict]:
+        found, example = self._opened
+        for start in range(0, len(self), CHUNK):
+            yield from map(example, found.__getitems__(list(range(start, min(start + CHUNK, len(self))))))
+
+    def labels(self) -> np.ndarray:
+        """The label of every example, int32 [N]; all are read the first time, which is remembered where it can be."""
+        known = self._known_labels()
+        if known is not None:
+            return known
+        labels = np.empty(len(self), np.int32)
+        with Counter(f"reading the labels of {self.title}", len(self)) as counter:
+            for row, example in enumerate(self):
+                labels[row] = example["label"]
+                if row % CHUNK == CHUNK - 1:
+                    counter.advance(CHUNK)
+        try:
+            write_labels(self._index, self.origin, labels)
+        except OSError:
+            pass  # read-only or full: they are read anew next time
+        return labels
+
+    def _known_labels(self):
+        try:
+            with np.load(self._index, allow_pickle=False) as stored:
+                if json.loads(str(stored["origin"])) == self.origin and stored["labels"].shape == (len(self),):
+                    return stored["labels"].astype(np.int32)
+        except (OSError, ValueError, KeyError, EOFError):
+            pass  # absent, or not what was written
+        return None
+
+
+def write_labels(path: Path, origin: dict, labels: np.ndarray) -> None:
+    """Keeps the labels of a split in <folder>/decoded/<split>_index.npz.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    path.parent.mkdir(exist_ok=True)
+    files.replace(path, lambda file: np.savez(file, origin=np.array(json.dumps(origin)), labels=labels))
+
+
+def describe(folder: Path, name: str, split: str) -> dict:
+    """What everything derived from a split depends on: its examples, their bytes, and its files (whose size alone
+    tells little: ArrayRecord fills up 64 KiB blocks).
+
+    Raises:
+      OSError, ValueError, KeyError: the files are damaged.
+    """
+    info = json.loads((folder / "dataset_info.json").read_text())
+    entry = {entry["name"]: entry for entry in info["splits"]}[split]
+    shards = sorted(folder.glob(f"{name}-{split}.*-of-*"))
+    if len(shards) != len(entry["shardLengths"]):
+        raise ValueError(f"{len(entry['shardLengths'])} files expected, {len(shards)} found")
+    return {
+        "cache_format": CACHE_FORMAT,
+        "file_format": info.get("fileFormat", "tfrecord"),  # TFDS wrote no field while it knew one format
+        "examples": sum(map(int, entry["shardLengths"])),
+        "example_bytes": int(entry["numBytes"]),
+        "file_bytes": {shard.name: shard.stat().st_size for shard in shards},
+    }
+
+
+def _array_records(paths):
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    _allow_open_files(len(paths))
+    return ArrayRecordDataSource([str(path) for path in paths])
+
+
+def _allow_open_files(count):
+    """Random access keeps every file open, and ImageNet as TFDS writes it has 1,024, the usual limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
+class TFRecordFiles:
+    """Random access to TFRecord files: length (8 bytes), its checksum (4), data, its checksum (4), over and over.
+
+    The checksums are CRC-32C, which the standard library lacks; a PNG brings its own.
+
+    Args:
+      paths: the files, in order.
+
+    Raises:
+      ValueError: a file is cut short.
+    """
+
+    def __init__(self, paths: list[Path]):
+        self._paths = paths
+        found = [(file, *place) for file, path in enumerate(paths) for place in _places(path)]
+        self._places = np.array(found, np.int64).reshape(-1, 3)
+
+    def __len__(self):
+        return len(self._places)
+
+    def __getitem__(self, row: int) -> bytes:
+        file, begin, length = self._places[row]
+        with open(self._paths[file], "rb") as opened:
+            return os.pread(opened.fileno(), length, begin)
+
+    def __getitems__(self, rows: list[int]) -> list[bytes]:
+        return [self[row] for row in rows]
+
+
+def _places(path):
+    """Where each record's data begins, and its length."""
+    size, position = path.stat().st_size, 0
+    with open(path, "rb", buffering=0) as file:
+        while position < size:
+            head = os.pread(file.fileno(), 8, position)
+            length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
+            if position + length + 16 > size:
+                raise ValueError(f"{path.name} is cut short")
+            yield position + 12, length
+            position += length + 16

@@ -1,0 +1,225 @@
+"""Several processes that train one network: how they meet, agree and part.
+
+All run the same program with the same settings, and each feeds its part of every batch. Process 0 alone reads and
+writes the workdir and says what there is to say; the others learn from it what they need, so that all take the same
+decisions. With one process every function here is the plain call that its name suggests.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from cnn_jax import files
+from cnn_jax.devices.launchers import Rendezvous
+from cnn_jax.errors import EXIT_FAILED, UserError
+
+ROOM = 16_384  # bytes of a message from process 0
+LONGEST = 2_000  # characters of an error in it
+LAST_SECONDS = 2.0  # process 0 leaves so much later than the others: its end would end them in mid-sentence
+
+
+def is_first() -> bool:
+    """Whether this is process 0."""
+    return jax.process_index() == 0
+
+
+def log(text: str) -> None:
+    """A line for the person at the terminal, said once; standard output is kept for results."""
+    if is_first():
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def joined(rendezvous: Rendezvous | None):
+    """Makes this process one of several, which end together; None: it stays alone.
+
+    Raises:
+      UserError: they did not all come, or one was lost on the way.
+    """
+    if rendezvous is None:
+        yield
+        return
+    _join(rendezvous)
+    sys.excepthook = _told_then_left
+    try:
+        with _results_alone():
+            yield
+    except (ValueError, jax.errors.JaxRuntimeError) as error:
+        if "Gloo" not in str(error):
+            raise
+        reason = " ".join(str(error).split())
+        raise UserError(f"another process of the run has gone; its own messages say why ({reason[:200]})") from error
+    jax.distributed.shutdown()  # waits for the others
+
+
+def _join(rendezvous):
+    this = f"process {rendezvous.index} of {rendezvous.count}" if rendezvous.coordinator else "this process"
+    place = f" at {rendezvous.coordinator}" if rendezvous.coordinator else ""
+    late = (
+        f"{this} did not meet all the others{place} within {rendezvous.timeout} s: check that each was started, with "
+        "the same --coordinator and --process_count, and that they can reach that port"
+    )
+    # JAX itself would abort with a stack trace.
+    patience = threading.Timer(rendezvous.timeout, _give_up, [late])
+    patience.daemon = True
+    patience.start()
+    # JAX's preemption service would take SIGTERM away from the training loop.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            rendezvous.coordinator, rendezvous.count, rendezvous.index, initialization_timeout=10 * rendezvous.timeout
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(f"{this} cannot join the others: {' '.join(str(error).split())}") from error
+    finally:
+        patience.cancel()
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that one of $JAX_PLATFORMS is there
+        _give_up(f"{this} finds no devices for JAX, see $JAX_PLATFORMS: {' '.join(str(error).split()) or 'none there'}")
+
+
+def _give_up(message):
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    os._exit(EXIT_FAILED)
+
+
+@contextlib.contextmanager
+def _results_alone():
+    """Keeps standard output for the results of process 0: Gloo would announce its connections there."""
+    sys.stdout.flush()
+    kept = os.dup(sys.stdout.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    used, unused = (kept, nowhere) if is_first() else (nowhere, kept)
+    os.close(unused)
+    with os.fdopen(used, "w", encoding="utf-8") as results, contextlib.redirect_stdout(results):
+        yield
+
+
+def _told_then_left(kind, error, trace):
+    sys.__excepthook__(kind, error, trace)
+    leave(EXIT_FAILED)
+
+
+def leave(status: int) -> int:
+    """Ends this process at once where it is one of several; else returns the status.
+
+    An ordinary exit would first wait for the others, which may be waiting for this one in the middle of a step.
+    """
+    if not jax.distributed.is_initialized():
+        return status
+    if is_first():
+        time.sleep(LAST_SECONDS)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+@contextlib.contextmanager
+def claimed(folder: Path):
+    """`files.claimed` by process 0; the others go on when it is."""
+    with contextlib.ExitStack() as stack:
+        on_first(lambda: stack.enter_context(files.claimed(folder)))
+        yield
+
+
+def on_first(work):
+    """What `work()` gives on process 0, which alone calls it: a value that JSON can hold.
+
+    All processes must come here.
+
+    Raises:
+      UserError: what `work` raised, on every process.
+    """
+    if jax.process_count() == 1:
+        return work()
+    said, failure = {}, None
+    if is_first():
+        try:
+            said = {"value": work()}
+        except UserError as error:
+            failure = error
+            said = {"error": str(error)[:LONGEST], "status": error.exit_code}
+    said = _broadcast(said)
+    if failure:
+        raise failure
+    if "error" in said:
+        raise UserError(said["error"], said["status"])
+    return said["value"]
+
+
+def _broadcast(said):
+    """Process 0's dictionary."""
+    text = json.dumps(said).encode()
+    sent = np.zeros(ROOM, np.uint8)
+    sent[: len(text)] = np.frombuffer(text, np.uint8)
+    return json.loads(bytes(multihost_utils.broadcast_one_to_all(sent)).rstrip(b"\0"))
+
+
+def arrays_from_first(read, like) -> list[jax.Array]:
+    """The arrays that `read()` gives on process 0, which alone calls it, on the devices of all.
+
+    Args:
+      read: gives a list of arrays, placed as `own_placement` says.
+      like: their shapes, types and placement in the end.
+
+    Raises:
+      UserError: what `read` raised, on every process.
+    """
+    if jax.process_count() == 1:
+        return read()
+    kept = []
+    on_first(lambda: kept.extend(read()))
+    mine = kept or [np.zeros(each.shape, each.dtype) for each in like]
+    # As bytes: they are summed over the processes, and a sum of numbers would lose the sign of zero.
+    heard = multihost_utils.broadcast_one_to_all([np.asarray(each).reshape(-1).view(np.uint8) for each in mine])
+    return [
+        jax.make_array_from_process_local_data(each.sharding, data.view(each.dtype).reshape(each.shape), each.shape)
+        for each, data in zip(like, heard, strict=True)
+    ]
+
+
+def local_placement(array) -> jax.sharding.Sharding:
+    """Where this process reads an array of the given placement: there, or with several processes on one device."""
+    if jax.process_count() == 1:
+        return array.sharding
+    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+
+def first_before_others(work):
+    """`work()` on process 0, then on the others: what it prepares on a shared disk is there for them.
+
+    Raises:
+      UserError: what `work` raised, on every process if on process 0.
+    """
+    kept = []
+    on_first(lambda: kept.append(work()))
+    return kept[0] if kept else work()
+
+
+def local_copy(tree):
+    """Arrays that all devices hold in full, as NumPy arrays of this process alone; as they are with one device.
+
+    Orbax would have each device save a piece, cut by programs that it compiles at every start.
+    """
+    return tree if jax.device_count() == 1 else jax.tree.map(np.array, tree)
+
+
+def agree(asked: bool, steps: int) -> tuple[bool, int]:
+    """Whether any process was asked to stop, and the number of steps that process 0 has in mind.
+
+    A sum of a few bytes over all processes: some milliseconds, once in each dispatch of steps.
+    """
+    if jax.process_count() == 1:
+        return asked, steps
+    every = multihost_utils.process_allgather(np.array([asked, steps], np.int32))
+    return bool(every[:, 0].any()), int(every[0, 1])

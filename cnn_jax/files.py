@@ -1,0 +1,146 @@
+"""Small tools for files: writing in one move, JSON lines, locks, space on the disk."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import sys
+import uuid
+from pathlib import Path
+
+from cnn_jax.errors import UserError
+
+SPARE_BYTES = 2**28  # left free on a disk
+
+
+def replace(path: Path, write) -> None:
+    """Writes a file so that it appears under its name only when whole, whoever else writes it at the same time.
+
+    Args:
+      path: the file.
+      write: is given the open file, binary.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with open(partial, "xb") as file:
+            write(file)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in one move: whoever reads it sees the old text or the new.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    replace(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: Path, values) -> None:
+    """Writes a JSON file in one move."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def json_line(record: dict) -> str:
+    """A record as a line of a JSONL file."""
+    return json.dumps(record) + "\n"
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The records of a JSONL file; none where there is no file. A line cut short by a crash is left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue  # only the last line of a killed process can be torn
+    return records
+
+
+@contextlib.contextmanager
+def claimed(folder: Path):
+    """Makes a folder and keeps other processes out of it.
+
+    Raises:
+      UserError: it cannot be written, or another process is running in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the workdir {folder}: {error.strerror}; choose another with --workdir=FOLDER"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is running in {folder}: wait for it, or choose another --workdir"
+            ) from None
+        try:
+            yield
+        finally:
+            if list(folder.iterdir()) == [folder / ".lock"]:  # nothing came of it: leave no empty folder behind
+                (folder / ".lock").unlink()
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str):
+    """Lets one process at a time do something; the others wait, and say so.
+
+    The lock ends with its process, however that ends; its empty file stays.
+
+    Args:
+      path: of the lock.
+      what: is being done, such as "prepare imagenet2012".
+
+    Raises:
+      OSError: the file cannot be made.
+    """
+    with open(path, "wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process to {what} ({path})", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def free_bytes(folder: Path) -> int:
+    """Space left on the disk of a folder, which need not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def check_space(folder: Path, needed: int, what: str, way_out: str) -> None:
+    """Refuses to begin what cannot be finished.
+
+    Args:
+      folder: where the bytes will go.
+      needed: how many more there will be.
+      what: that they are for, such as "the decoded images of imagenet2012".
+      way_out: what the user can do instead.
+
+    Raises:
+      UserError: the disk has less than that free, and a little to spare.
+    """
+    free = free_bytes(folder)
+    if needed + SPARE_BYTES > free:
+        needs, has = gigabytes(needed), gigabytes(free)
+        raise UserError(f"{what} need {needs} in {folder}, whose disk has {has} free: {way_out}")
+
+
+def gigabytes(count: int) -> str:
+    """A number of bytes in a unit that suits it (1 GB = 10**9 bytes)."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"

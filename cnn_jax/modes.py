@@ -1,0 +1,205 @@
+"""The modes of launch.py. Results go to standard output, everything else to standard error."""
+
+import contextlib
+import math
+
+import jax
+import numpy as np
+
+from cnn_jax import config, files, run, workdir
+from cnn_jax.config.study import Study
+from cnn_jax.data.datasets import catalog, source
+from cnn_jax.data.images.pictures import read_picture
+from cnn_jax.devices import processes
+from cnn_jax.devices.mesh import a_device_for_each_core
+from cnn_jax.errors import EXIT_FAILED, UsageError
+from cnn_jax.flags import Flags
+from cnn_jax.models import outline, torchvision
+from cnn_jax.models.summary import summarise, table
+from cnn_jax.reports.run.collect import gather
+from cnn_jax.run import Session
+from cnn_jax.training.step import forward, prepare_images
+
+MOST_CLASSES = 10  # of a prediction, printed
+
+
+def train(flags: Flags, settings, folder) -> None:
+    """Trains or continues, measures the test split, writes results.json and report.html."""
+    if not jax.distributed.is_initialized():
+        run.use_cores(settings)
+    with processes.claimed(folder):
+        processes.log(f"compilation cache: {run.enable_compilation_cache()}")
+        result = run.train(settings, folder, flags.started, flags.init_from or "", flags.profile)
+        if not processes.is_first():
+            return
+        outcome = result.outcome
+        count, wrong = len(outcome.labels), round((1 - outcome.accuracy) * len(outcome.labels))
+        results = {
+            "test_accuracy": outcome.accuracy,
+            "test_top5": outcome.top5,
+            "test_loss": outcome.loss,
+            "test_examples": count,
+            "step": result.step,
+            "rule": result.rule,
+        }
+        files.write_json(folder / "results.json", results)
+        print(
+            f"test accuracy {100 * outcome.accuracy:.2f} % "
+            f"({wrong} of {count:,} wrong; {result.rule}, step {result.step:,})"
+        )
+        if flags.report:
+            print(f"report {_write_report(settings, folder, result)}")
+
+
+def evaluate(flags: Flags, settings, folder) -> None:
+    """Measures the chosen checkpoint, or the parameters of --init_from, on the splits that do not train."""
+    run.enable_compilation_cache()
+    session = Session(settings)
+    if flags.init_from:
+        variables, chosen = run.taken_from(flags.init_from, session, session.variables_like()), flags.init_from
+    else:
+        variables, chosen = _chosen(session, folder)
+    for split in ["validation"] * (settings.data.validation > 0) + ["test"]:
+        outcome = session.evaluator(variables, session.load(split))
+        top5 = "" if outcome.top5 is None else f"  top-5 {100 * outcome.top5:.2f} %"
+        if processes.is_first():
+            print(
+                f"{split}: accuracy {100 * outcome.accuracy:.2f} %{top5}  loss {outcome.loss:.4f}  "
+                f"n = {len(outcome.labels):,}  ({chosen})"
+            )
+
+
+def _chosen(session, folder):
+    """The variables that stand for the run in a folder, and why they do, in words."""
+    with contextlib.closing(session.checkpoints(folder)) as checkpoints:
+        step, rule = session.chosen(checkpoints)
+        return checkpoints.restore_variables(step, session.variables_like()), f"{rule}, step {step:,}"
+
+
+def predict(flags: Flags, settings, folder) -> None:
+    """Class probabilities of image files."""
+    run.enable_compilation_cache()
+    session = Session(settings)
+    facts = catalog.facts(settings.data)
+    pictures = [read_picture(name, facts.shape) for name in flags.images]
+    variables, chosen = _chosen(session, folder)
+    images = np.stack([picture.pixels for picture in pictures])
+    prepared = lambda x: prepare_images(session.settings, x)
+    outputs = jax.jit(lambda variables, x: forward(session.settings, session.network, variables, prepared(x))[0])
+    probabilities = np.asarray(jax.nn.softmax(outputs(variables, images).astype(np.float32)))
+    processes.log(f"checkpoint: {chosen}")
+    for name, picture, row in zip(flags.images, pictures, probabilities):
+        print(f"{name}: {facts.class_names[row.argmax()]} ({picture.changes})")
+        for label in np.argsort(-row, kind="stable")[:MOST_CLASSES]:
+            print(f"  {facts.class_names[label]:<12} {100 * row[label]:6.2f} %")
+
+
+def summary(flags: Flags, settings, folder) -> None:
+    """The table of layers."""
+    del flags, folder
+    shape, classes = config.image_shape(settings), catalog.facts(settings.data).classes
+    print(f"{settings.experiment}: input {'x'.join(map(str, shape))}, {classes} classes\n")
+    print(table(summarise(outline(settings.model, shape, classes))))
+
+
+def report(flags: Flags, settings, folder) -> None:
+    """Rebuilds report.html from the workdir."""
+    del flags
+    run.enable_compilation_cache()
+    session = Session(settings)
+    checkpoints = session.checkpoints(folder)
+    result = run.measure(session, checkpoints, session.load("test"))
+    checkpoints.close()
+    print(f"report {_write_report(settings, folder, result)}")
+
+
+def export(flags: Flags, settings, folder) -> None:
+    """Writes the chosen parameters as PyTorch reads them."""
+    variables, chosen = _chosen(Session(settings), folder)
+    torchvision.save_torch(variables.params, flags.out)
+    print(f"{flags.out}: the parameters of {folder} ({chosen})")
+
+
+def prepare(flags: Flags, settings, folder) -> None:
+    """Gets the experiment's dataset ready."""
+    del folder
+    processes.log(f"preparing {settings.data.name} in {source.data_root(settings.data)}")
+    print(source.prepare(settings.data, experiment=flags.experiment))
+
+
+def _write_report(settings, folder, result):
+    from cnn_jax.reports.run.report import write_report  # draws with matplotlib, which takes half a second
+
+    path = folder / "report.html"
+    write_report(path, gather(settings, folder, result))
+    return path
+
+
+def train_study(flags: Flags, study: Study, folder) -> int:
+    """Trains and measures the arms that are not finished, and writes what they add up to."""
+    from cnn_jax.studies import runner  # SciPy and more, which runs do without
+
+    if study.base.parallel == "auto":
+        seeds = math.gcd(*map(len, study.groups))
+        a_device_for_each_core(lambda devices: seeds % devices == 0)
+    with processes.claimed(folder):
+        processes.log(f"compilation cache: {run.enable_compilation_cache()}")
+        failures = runner.run(study, folder, processes.log)
+        _write_study(flags.report, study, folder)
+        for failure in failures:
+            processes.log(f"error: {failure}")
+        return EXIT_FAILED if failures else 0
+
+
+def plan_study(flags: Flags, study: Study, folder) -> int:
+    """What the study would do: its arms, their size, and what differs. Trains nothing."""
+    del flags, folder
+    from cnn_jax.studies import runner
+
+    print(runner.plan(study))
+    return 0
+
+
+def report_study(flags: Flags, study: Study, folder) -> int:
+    """Writes tables and report anew from the arms that are finished."""
+    stored = workdir.stored_study(folder)
+    if stored is None:
+        raise UsageError(
+            f"--mode=report needs a study, and there is none in {folder}: train first, or name its --workdir"
+        )
+    _write_study(True, study if flags.set else stored, folder)
+    return 0
+
+
+def prepare_study(flags: Flags, study: Study, folder) -> int:
+    """Gets the study's dataset ready."""
+    del folder
+    print(source.prepare(study.base.data, experiment=flags.experiment))
+    return 0
+
+
+def _write_study(with_report, study, folder):
+    from cnn_jax.studies import results
+
+    found = results.load(study, folder)
+    results.write(found, folder)
+    print(results.text(found))
+    print(f"tables {folder / 'results.csv'}, {folder / 'summary.csv'}, {folder / 'table.tex'}")
+    if with_report and found.arms:
+        from cnn_jax.studies.report import write_report  # draws with matplotlib, which takes half a second
+
+        path = folder / "report.html"
+        write_report(path, found, folder)
+        print(f"report {path}")
+
+
+OF_RUNS = {
+    "train": train,
+    "eval": evaluate,
+    "predict": predict,
+    "summary": summary,
+    "report": report,
+    "export": export,
+    "prepare": prepare,
+}
+OF_STUDIES = {"train": train_study, "summary": plan_study, "report": report_study, "prepare": prepare_study}

@@ -1,1 +1,0 @@
-"""Looking at a run: the self-contained HTML report and its figures."""

@@ -1,0 +1,1 @@
+"""Reports: self-contained HTML pages about a run or a study, and their figures."""

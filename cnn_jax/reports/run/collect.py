@@ -1,0 +1,72 @@
+"""Collects from a finished run what its report shows."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from cnn_jax import config, workdir
+from cnn_jax.config import experiments
+from cnn_jax.layers.pooling_base import Pooling
+from cnn_jax.models import outline
+from cnn_jax.models.summary import summarise
+from cnn_jax.reports.run.contents import Contents, LayerRow, Stage
+from cnn_jax.run import Result, Session
+from cnn_jax.training.metrics import read_rows, read_timing
+from cnn_jax.training.step import forward, prepare_images
+
+
+def gather(settings: config.Config, folder, result: Result) -> Contents:
+    """The contents of the report on the run in a folder.
+
+    Args:
+      settings: the run's config.
+      folder: its workdir.
+      result: the chosen parameters, measured on the test split.
+    """
+    session = Session(settings)
+    dataset, variables = result.dataset, result.variables
+    model = outline(session.settings.model, session.image_shape, session.classes)
+    chosen = int(np.flatnonzero(result.outcome.probabilities.argmax(-1) == dataset.labels)[:1].sum())
+    see = lambda variables, images: forward(
+        session.settings, session.network, variables, prepare_images(session.settings, images)
+    )
+    _, maps, _ = jax.jit(see)(variables, dataset.images[chosen : chosen + 1])
+    starts, times = workdir.starts(folder), read_timing(folder)
+    first = model.parts()[0].name
+    return Contents(
+        title=settings.experiment,
+        description=experiments.docstring(settings.experiment),
+        command=starts[0]["command"] if starts else "",
+        config=config.to_dict(settings),
+        metrics=read_rows(folder),
+        checkpoint_step=result.step,
+        checkpoint_rule=result.rule,
+        evaluated=dataset.split,
+        images=dataset.images,
+        labels=dataset.labels,
+        probabilities=result.outcome.probabilities,
+        class_names=dataset.class_names,
+        layers=[LayerRow(**dataclasses.asdict(row)) for row in summarise(model)],
+        filters=np.asarray(variables.params[first]["kernel"], np.float32),
+        example=dataset.images[chosen],
+        example_label=int(dataset.labels[chosen]),
+        stages=_stages(model, {name: np.asarray(value[0], np.float32) for name, value in maps.items()}),
+        records=starts,
+        seconds=times[-1]["seconds"] if times else None,
+    )
+
+
+def _stages(model, maps):
+    """Every layer with maps, each with the pooling that follows it."""
+    parts = [layer for layer in model.parts() if layer.name in maps]
+    stages = []
+    for layer, after in zip(parts, [*parts[1:], None]):
+        if isinstance(layer, Pooling):
+            continue
+        if isinstance(after, Pooling):
+            pooled = {"pooling": after.describe(), "pooled": maps[after.name]}
+        else:
+            pooled = {}
+        stages.append(Stage(name=layer.name, maps=maps[layer.name], **pooled))
+    return stages

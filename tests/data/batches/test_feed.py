@@ -1,0 +1,68 @@
+"""Where the data lives changes nothing: the batches are the plan's. test_loop.py has the losses, equal to the bit."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from tiny_training import dataset
+
+from cnn_jax.data.batches import feed as feeds
+from cnn_jax.data.batches.order import IndexPlan
+from cnn_jax.devices.mesh import Parallel
+
+PLAN = IndexPlan(examples=50, batch_size=16, seed=1)
+
+
+def make(placement, data=None):
+    return feeds.make_feed(placement, data or dataset(), PLAN, Parallel("jit", PLAN.batch_size))
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+@pytest.mark.parametrize("start,stop", [(0, 1), (0, 7), (5, 9)])
+def test_a_stretch_holds_the_batches_of_the_plan(placement, start, stop):
+    feed, _ = make(placement)
+    data, pick = feed.stretch(start, stop), jax.jit(feed.pick)
+    for i, step in enumerate(range(start, stop)):
+        batch, index = jax.device_get(pick(data, i)), PLAN.batch(step)
+        np.testing.assert_array_equal(batch["index"], index)
+        np.testing.assert_array_equal(batch["images"], dataset().images[index])
+        np.testing.assert_array_equal(batch["labels"], dataset().labels[index])
+        assert batch["images"].dtype == np.uint8 and batch["labels"].dtype == np.int32
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_shapes_do_not_depend_on_the_length_of_the_stretch(placement):
+    feed, _ = make(placement)
+    shapes = [{name: array.shape for name, array in feed.stretch(0, stop).items()} for stop in (1, feed.most_steps)]
+    assert shapes[0] == shapes[1] and shapes[0].keys() == feed.axes.keys()
+
+
+def test_stretches_from_the_host_are_bounded_in_bytes(monkeypatch):
+    feed, _ = make("host")
+    assert feed.most_steps == feeds.MOST_STEPS
+    monkeypatch.setattr(feeds, "STRETCH_BYTES", 3 * 16 * 28 * 28 + 1)
+    feed, _ = make("host")
+    assert feed.most_steps == 3 and feed.stretch(0, 3)["images"].nbytes <= feeds.STRETCH_BYTES
+    monkeypatch.setattr(feeds, "STRETCH_BYTES", 1)
+    assert make("host")[0].most_steps == 1
+
+
+def test_auto_takes_the_device_while_the_set_is_small(monkeypatch):
+    size = dataset().images.nbytes
+    for limit, kind, name in ((size, feeds.DeviceFeed, "device"), (size - 1, feeds.HostFeed, "host")):
+        monkeypatch.setattr(feeds, "DEVICE_BYTES", limit)
+        feed, sentence = make("auto")
+        assert isinstance(feed, kind) and sentence.startswith(f"{name} (") and "auto" in sentence
+    assert make("device")[1].endswith("as set)")
+    cores = SimpleNamespace(devices=jax.devices() * 2, processes=1)
+    for limit, kind in ((2 * size, feeds.DeviceFeed), (2 * size - 1, feeds.HostFeed)):  # a copy for each
+        monkeypatch.setattr(feeds, "DEVICE_BYTES", limit)
+        assert feeds.choose("auto", dataset(), cores)[0] is kind
+
+
+def test_the_set_is_not_changed_by_the_feed():
+    data = dataclasses.replace(dataset(), images=dataset().images.copy())
+    make("device", data)[0].stretch(0, 5), make("host", data)[0].stretch(0, 5)
+    np.testing.assert_array_equal(data.images, dataset().images)

@@ -1,0 +1,88 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from cnn_jax import run, workdir
+from cnn_jax.config import experiments
+from cnn_jax.reports.run.collect import gather
+from cnn_jax.training import state as states
+from cnn_jax.training.optimizer import make_optimizer
+
+
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory, quick_compile):
+    """A run that is only initialised and saved: (settings, folder, parameters, result, contents)."""
+    base = tmp_path_factory.mktemp("gather")
+    folder = base / "run"
+    folder.mkdir()
+    settings = experiments.load("lenet_digits")
+    data = dataclasses.replace(settings.data, data_dir=str(base / "data"), limit=40)
+    settings = dataclasses.replace(settings, data=data)
+    session = run.Session(settings)
+    optimizer = make_optimizer(settings.optimizer)
+    state = states.initial_state(session.settings, session.image_shape, session.classes, optimizer, 3)
+    checkpoints = session.checkpoints(folder)
+    checkpoints.save(7, session.parallel.replicate(state), session.settings, 0.5)
+    checkpoints.wait()
+    for step in (0, 5):
+        workdir.record_start(folder, settings, devices=["cpu"], step=step)
+    (folder / "metrics.jsonl").write_text(json.dumps({"step": 7, "split": "validation", "loss": 1.0}) + "\n")
+    times = [1.0, 2.5, 4.0, 4.5, 7.0]  # killed after 4 s, continued: the clock goes on
+    rows = [json.dumps({"step": step, "seconds": seconds}) + "\n" for step, seconds in enumerate(times)]
+    (folder / "timing.jsonl").write_text("".join(rows))
+    result = run.measure(session, checkpoints, session.load("test"))
+    checkpoints.close()
+    return settings, folder, state.params, result, gather(settings, folder, result)
+
+
+def test_what_was_measured_and_how(gathered):
+    settings, _, _, result, contents = gathered
+    assert contents.title == "lenet_digits" and contents.description == experiments.docstring("lenet_digits")
+    assert (contents.checkpoint_step, contents.checkpoint_rule) == (7, "best validation accuracy")
+    assert contents.evaluated == "test" and len(contents.images) == len(contents.labels) == 40
+    np.testing.assert_array_equal(contents.probabilities, result.outcome.probabilities)
+    np.testing.assert_allclose(contents.probabilities.sum(-1), 1, rtol=1e-5)
+    assert contents.config["data"]["limit"] == 40
+    assert contents.metrics == [{"step": 7, "split": "validation", "loss": 1.0}]
+
+
+def test_every_start_is_recorded_and_its_time_counted(gathered):
+    *_, contents = gathered
+    assert [record["step"] for record in contents.records] == [0, 5]
+    assert contents.command == contents.records[0]["command"]
+    assert contents.seconds == pytest.approx(7.0)
+
+
+def test_layers_and_filters(gathered):
+    _, _, params, _, contents = gathered
+    assert [row.name for row in contents.layers] == ["conv1", "pool1", "conv2", "pool2", "dense1", "dense2", "output"]
+    assert sum(row.parameters for row in contents.layers) == 44_426
+    np.testing.assert_array_equal(contents.filters, params["conv1"]["kernel"])
+
+
+def test_the_example_is_the_first_that_is_right(gathered):
+    *_, contents = gathered
+    right = [i for i, row in enumerate(contents.probabilities) if row.argmax() == contents.labels[i]]
+    np.testing.assert_array_equal(contents.example, contents.images[right[0]])
+    assert contents.example_label == contents.labels[right[0]]
+
+
+def test_stages_are_the_maps_of_the_example(gathered):
+    """Each computed anew from the image or from the stage before it, by loops."""
+    _, _, params, _, contents = gathered
+    below = contents.example / np.float64(255)
+    assert [stage.name for stage in contents.stages] == ["conv1", "conv2"]
+    for stage in contents.stages:
+        kernel, bias = (np.asarray(params[stage.name][part], np.float64) for part in ("kernel", "bias"))
+        side = below.shape[0] - 4
+        maps = np.zeros((side, side, kernel.shape[-1]))
+        for row in range(side):
+            for column in range(side):
+                maps[row, column] = np.tensordot(below[row : row + 5, column : column + 5], kernel, 3) + bias
+        maps = np.tanh(maps)
+        np.testing.assert_allclose(stage.maps, maps, atol=1e-5)
+        below = maps.reshape(side // 2, 2, side // 2, 2, -1).max((1, 3))
+        np.testing.assert_allclose(stage.pooled, below, atol=1e-5)
+        assert "2x2, stride 2" in stage.pooling
