@@ -30,7 +30,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from cnn_jax.data.batches.feed import make_feed  # noqa: E402
-from cnn_jax.data.batches.order import IndexPlan  # noqa: E402
+from cnn_jax.data.batches.order import BatchOrder  # noqa: E402
 from cnn_jax.data.datasets.source import Dataset  # noqa: E402
 from cnn_jax.data.images import cache, decode, reader  # noqa: E402
 
@@ -72,7 +72,7 @@ class OnHost:
         return arrays
 
 
-class InOrder(IndexPlan):
+class InOrder(BatchOrder):
     """The files in the order in which the peers read them."""
 
     def batches(self, start, stop):

@@ -9,9 +9,7 @@ seeds together, and once a run otherwise unless it is cached.
 """
 
 import argparse
-import functools
 import json
-import math
 import pathlib
 import statistics
 import sys
@@ -23,16 +21,11 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+
 from cnn_jax.config import experiments, overrides  # noqa: E402
-from cnn_jax.data.batches.feed import make_feed  # noqa: E402
-from cnn_jax.data.batches.order import IndexPlan  # noqa: E402
 from cnn_jax.data.datasets import source  # noqa: E402
-from cnn_jax.devices.mesh import a_device_for_each_core  # noqa: E402
-from cnn_jax.run import Session  # noqa: E402
-from cnn_jax.studies.side_by_side import Seeds  # noqa: E402
-from cnn_jax.training import state as states  # noqa: E402
-from cnn_jax.training.optimizer import make_optimizer, make_schedule  # noqa: E402
-from cnn_jax.training.step import make_run, make_train_step  # noqa: E402
+from cnn_jax.devices import choice  # noqa: E402
+from cnn_jax.training.learner import Learner  # noqa: E402
 
 
 def main():
@@ -47,7 +40,7 @@ def main():
     settings = overrides.apply(experiments.load(options.experiment), options.set)
     dataset = source.load(settings.data, "train", options.experiment)
     counts = list(map(int, options.seeds.split(",")))
-    a_device_for_each_core(lambda devices: math.gcd(*counts) % devices == 0)
+    choice.prepare(settings, [range(count) for count in counts])
     device = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
     title = f"{options.experiment}, {options.steps} steps of {settings.train.batch_size}"
     print(f"{title}, {device}, jax {jax.__version__}")
@@ -82,52 +75,35 @@ def compared(settings, dataset, count, steps, rounds) -> dict:
 
 def side_by_side(settings, dataset, count, steps):
     """A function that trains all seeds from the start, to seconds and mean losses; and the seconds of compiling."""
-    seeds = Seeds(settings, list(range(count)), dataset)
-    stretch = min(steps, seeds.most_steps)
-    began = time.perf_counter()
-    program, _ = seeds.compiled(seeds.initial(), seeds.begin(0, 1).result())
-    compiling = time.perf_counter() - began
-
-    def train():
-        state = jax.block_until_ready(seeds.initial())
-        began = time.perf_counter()
-        for start in range(0, steps, stretch):
-            stop = min(start + stretch, steps)
-            state, _ = program(state, seeds.begin(start, stop).result(), np.int32(stop - start))
-        losses = np.asarray(state.totals.loss) / steps
-        return time.perf_counter() - began, losses
-
-    return train, compiling
+    return timed([Learner(settings, range(count), dataset)], steps)
 
 
 def one_by_one(settings, dataset, count, steps):
     """Likewise, each seed as `launch.py` trains it."""
-    session = Session(settings, training=True)
-    settings, parallel = session.settings, session.parallel
-    optimizer = make_optimizer(settings.optimizer)
-    size = settings.train.batch_size
-    schedule = make_schedule(settings.schedule, settings.optimizer.learning_rate, 10**6, len(dataset.labels), size)
-    step = make_train_step(settings, session.network, schedule, optimizer)
-    first = jax.jit(functools.partial(states.initial_state, settings, session.image_shape, session.classes, optimizer))
-    feeds = [
-        make_feed(settings.data.placement, dataset, IndexPlan(len(dataset.labels), size, seed), parallel)[0]
-        for seed in range(count)
-    ]
-    program = parallel.compile_run(make_run(step, feeds[0].pick), feeds[0].axes)
+    learners = [Learner(settings, [seed], dataset) for seed in range(count)]
+    for other in learners[1:]:
+        other.program = learners[0].program  # the same program, compiled once
+    return timed(learners, steps)
+
+
+def timed(learners, steps):
+    """A function that trains each learner from the start, to seconds and mean losses; and the seconds of compiling."""
+    first = learners[0]
+    alive = np.ones(len(first.seeds), np.int32)
     began = time.perf_counter()
-    jax.block_until_ready(program(parallel.replicate(first(0)), feeds[0].stretch(0, 1), np.int32(1)))
+    jax.block_until_ready(first.advance(first.initial(), first.begin(0, 1).result(), alive))
     compiling = time.perf_counter() - began
 
     def train():
-        begins = jax.block_until_ready([parallel.replicate(first(seed)) for seed in range(count)])
+        begins = jax.block_until_ready([learner.initial() for learner in learners])
         losses = []
         began = time.perf_counter()
-        for feed, state in zip(feeds, begins):
-            stretch = min(steps, feed.most_steps)
+        for learner, state in zip(learners, begins):
+            stretch = min(steps, learner.feed.most_steps)
             for start in range(0, steps, stretch):
                 stop = min(start + stretch, steps)
-                state, _ = program(state, feed.stretch(start, stop), np.int32(stop - start))
-            losses.append(float(state.totals.loss) / steps)
+                state, _ = learner.advance(state, learner.begin(start, stop).result(), (stop - start) * alive)
+            losses += [totals.loss / steps for totals in learner.each(state.totals)]
         return time.perf_counter() - began, np.array(losses)
 
     return train, compiling

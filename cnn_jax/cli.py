@@ -64,8 +64,12 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
     settings = experiments.load(flags.experiment)
     folder = workdir.locate(flags.workdir or f"runs/{flags.experiment}")
     stored = flags.mode in STORED and not flags.init_from
-    if isinstance(settings, studies.Study) and not (stored and (folder / "config.json").exists()):
-        return _check_study(flags, settings, folder)
+    if isinstance(settings, studies.Study):
+        # The folder of one of its seeds is the workdir of a run, which any mode works on.
+        seed = (folder / "config.json").exists() and not flags.init_from and flags.mode in (*STORED, "train")
+        if not seed:
+            return _check_study(flags, settings, folder)
+        stored = True
     if stored:
         settings = _stored(settings, folder, flags.mode)
     asked = overrides.apply(settings, _specs(flags))
@@ -94,7 +98,7 @@ def _check_study(flags, study, folder):
         raise UsageError(
             f"{study.experiment} is a study: --mode={flags.mode} works on one of its runs, such as --workdir={run}"
         )
-    meant = {"--init_from": flags.init_from, "--profile": flags.profile, "--process_count": flags.process_count}
+    meant = {"--init_from": flags.init_from, "--process_count": flags.process_count}
     for flag, value in meant.items():
         if value:
             raise UsageError(f"{flag} does not go with a study, and {study.experiment} is one")

@@ -1,4 +1,4 @@
-"""Small tools for files: writing in one move, JSON lines, locks, space on the disk."""
+"""Small tools for files and the machine: writing in one move, JSON lines, locks, space on the disk, cores."""
 
 import contextlib
 import fcntl
@@ -114,6 +114,11 @@ def locked(path: Path, what: str):
             print(f"waiting for another process to {what} ({path})", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_bytes(folder: Path) -> int:

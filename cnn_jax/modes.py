@@ -1,24 +1,21 @@
 """The modes of launch.py. Results go to standard output, everything else to standard error."""
 
 import contextlib
-import math
 
 import jax
 import numpy as np
 
-from cnn_jax import config, files, run, workdir
+from cnn_jax import config, run, workdir
 from cnn_jax.config.study import Study
 from cnn_jax.data.datasets import catalog, source
 from cnn_jax.data.images.pictures import read_picture
-from cnn_jax.devices import processes
-from cnn_jax.devices.mesh import a_device_for_each_core
+from cnn_jax.devices import choice, processes
 from cnn_jax.errors import EXIT_FAILED, UsageError
 from cnn_jax.flags import Flags
 from cnn_jax.models import outline, torchvision
 from cnn_jax.models.summary import summarise, table
 from cnn_jax.reports.run.collect import gather
-from cnn_jax.run import Session
-from cnn_jax.training.step import forward, prepare_images
+from cnn_jax.training.learner import Learner, load
 
 MOST_CLASSES = 10  # of a prediction, printed
 
@@ -26,41 +23,30 @@ MOST_CLASSES = 10  # of a prediction, printed
 def train(flags: Flags, settings, folder) -> None:
     """Trains or continues, measures the test split, writes results.json and report.html."""
     if not jax.distributed.is_initialized():
-        run.use_cores(settings)
+        choice.prepare(settings)
     with processes.claimed(folder):
-        processes.log(f"compilation cache: {run.enable_compilation_cache()}")
+        processes.log(f"compilation cache: {choice.enable_compilation_cache()}")
         result = run.train(settings, folder, flags.started, flags.init_from or "", flags.profile)
         if not processes.is_first():
             return
-        outcome = result.outcome
-        count, wrong = len(outcome.labels), round((1 - outcome.accuracy) * len(outcome.labels))
-        results = {
-            "test_accuracy": outcome.accuracy,
-            "test_top5": outcome.top5,
-            "test_loss": outcome.loss,
-            "test_examples": count,
-            "step": result.step,
-            "rule": result.rule,
-        }
-        files.write_json(folder / "results.json", results)
-        print(
-            f"test accuracy {100 * outcome.accuracy:.2f} % "
-            f"({wrong} of {count:,} wrong; {result.rule}, step {result.step:,})"
-        )
+        run.store_results(folder, result.evaluation, result.step, result.rule)
+        count, accuracy = len(result.evaluation.labels), result.evaluation.accuracy
+        wrong = round((1 - accuracy) * count)
+        print(f"test accuracy {100 * accuracy:.2f} % ({wrong} of {count:,} wrong; {result.rule}, step {result.step:,})")
         if flags.report:
             print(f"report {_write_report(settings, folder, result)}")
 
 
 def evaluate(flags: Flags, settings, folder) -> None:
     """Measures the chosen checkpoint, or the parameters of --init_from, on the splits that do not train."""
-    run.enable_compilation_cache()
-    session = Session(settings)
+    choice.enable_compilation_cache()
+    learner = Learner(settings)
     if flags.init_from:
-        variables, chosen = run.taken_from(flags.init_from, session, session.variables_like()), flags.init_from
+        variables, chosen = run.taken_from(flags.init_from, learner, learner.variables_like()), flags.init_from
     else:
-        variables, chosen = _chosen(session, folder)
+        variables, chosen = _chosen(learner, folder)
     for split in ["validation"] * (settings.data.validation > 0) + ["test"]:
-        outcome = session.evaluator(variables, session.load(split))
+        (outcome,) = learner.evaluate(variables, load(settings, split))
         top5 = "" if outcome.top5 is None else f"  top-5 {100 * outcome.top5:.2f} %"
         if processes.is_first():
             print(
@@ -69,24 +55,21 @@ def evaluate(flags: Flags, settings, folder) -> None:
             )
 
 
-def _chosen(session, folder):
+def _chosen(learner, folder):
     """The variables that stand for the run in a folder, and why they do, in words."""
-    with contextlib.closing(session.checkpoints(folder)) as checkpoints:
-        step, rule = session.chosen(checkpoints)
-        return checkpoints.restore_variables(step, session.variables_like()), f"{rule}, step {step:,}"
+    with contextlib.closing(learner.checkpoints(folder)) as checkpoints:
+        step, rule = learner.chosen(checkpoints)
+        return checkpoints.restore_variables(step, learner.variables_like()), f"{rule}, step {step:,}"
 
 
 def predict(flags: Flags, settings, folder) -> None:
     """Class probabilities of image files."""
-    run.enable_compilation_cache()
-    session = Session(settings)
+    choice.enable_compilation_cache()
+    learner = Learner(settings)
     facts = catalog.facts(settings.data)
     pictures = [read_picture(name, facts.shape) for name in flags.images]
-    variables, chosen = _chosen(session, folder)
-    images = np.stack([picture.pixels for picture in pictures])
-    prepared = lambda x: prepare_images(session.settings, x)
-    outputs = jax.jit(lambda variables, x: forward(session.settings, session.network, variables, prepared(x))[0])
-    probabilities = np.asarray(jax.nn.softmax(outputs(variables, images).astype(np.float32)))
+    variables, chosen = _chosen(learner, folder)
+    (probabilities,) = learner.predict(variables, np.stack([picture.pixels for picture in pictures]))
     processes.log(f"checkpoint: {chosen}")
     for name, picture, row in zip(flags.images, pictures, probabilities):
         print(f"{name}: {facts.class_names[row.argmax()]} ({picture.changes})")
@@ -105,17 +88,17 @@ def summary(flags: Flags, settings, folder) -> None:
 def report(flags: Flags, settings, folder) -> None:
     """Rebuilds report.html from the workdir."""
     del flags
-    run.enable_compilation_cache()
-    session = Session(settings)
-    checkpoints = session.checkpoints(folder)
-    result = run.measure(session, checkpoints, session.load("test"))
+    choice.enable_compilation_cache()
+    learner = Learner(settings)
+    checkpoints = learner.checkpoints(folder)
+    result = run.measure(learner, checkpoints, load(settings, "test"))
     checkpoints.close()
     print(f"report {_write_report(settings, folder, result)}")
 
 
 def export(flags: Flags, settings, folder) -> None:
     """Writes the chosen parameters as PyTorch reads them."""
-    variables, chosen = _chosen(Session(settings), folder)
+    variables, chosen = _chosen(Learner(settings), folder)
     torchvision.save_torch(variables.params, flags.out)
     print(f"{flags.out}: the parameters of {folder} ({chosen})")
 
@@ -139,12 +122,10 @@ def train_study(flags: Flags, study: Study, folder) -> int:
     """Trains and measures the arms that are not finished, and writes what they add up to."""
     from cnn_jax.studies import runner  # SciPy and more, which runs do without
 
-    if study.base.parallel == "auto":
-        seeds = math.gcd(*map(len, study.groups))
-        a_device_for_each_core(lambda devices: seeds % devices == 0)
+    choice.prepare(study.base, study.groups)
     with processes.claimed(folder):
-        processes.log(f"compilation cache: {run.enable_compilation_cache()}")
-        failures = runner.run(study, folder, processes.log)
+        processes.log(f"compilation cache: {choice.enable_compilation_cache()}")
+        failures = runner.run(study, folder, processes.log, flags.profile)
         _write_study(flags.report, study, folder)
         for failure in failures:
             processes.log(f"error: {failure}")

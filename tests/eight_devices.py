@@ -46,9 +46,10 @@ def main(folder: Path) -> None:
             save_and_restore(folder / name, run, state, seen)
     for mode in ("mesh", "pmap"):
         numbers = list(range(RECIPE.seed, RECIPE.seed + 8))
-        seen[f"seeds/{mode}"], state, seeds = train_seeds(numbers, BATCH, SMOOTH, f"parallel={mode}")
-        seen[f"probabilities/{mode}"] = seeds.ask(state.evaluated, dataset("train", COUNT).images)
-        seeds.close()
+        seen[f"seeds/{mode}"], state, learner = train_seeds(numbers, BATCH, SMOOTH, f"parallel={mode}")
+        variables = learner.parallel.place(state.evaluated)
+        seen[f"probabilities/{mode}"] = learner.predict(variables, dataset("train", COUNT).images)
+        learner.close()
     for batch, devices in EVALUATIONS:
         outcome = evaluate(batch, jax.devices()[:devices])
         seen |= {f"{part}/{batch}/{devices}": getattr(outcome, part) for part in ("losses", "probabilities", "labels")}
@@ -61,7 +62,7 @@ def save_and_restore(folder, run, state, seen):
     checkpoints.save(int(state.step), state, run.settings, score=None)
     checkpoints.wait()
     other = TinyRun(BATCH, "parallel=mesh" if run.parallel.mode == "jit" else "parallel=jit")
-    restored = checkpoints.restore(int(state.step), other.shapes())
+    restored = checkpoints.restore(int(state.step), other.learner.state_like())
     assert_same_bits(restored, state)
     assert {leaf.sharding for leaf in jax.tree.leaves(restored)} == {other.parallel.replicated}
     checkpoints.close()
@@ -71,7 +72,8 @@ def save_and_restore(folder, run, state, seen):
 def evaluate(batch, devices):
     run = TinyRun(f"evaluation.batch_size={batch}")
     parallel = Parallel("mesh", len(devices), devices)
-    return Evaluator(run.settings, run.network, parallel)(run.first_state().evaluated, dataset("train", COUNT))
+    (found,) = Evaluator(run.settings, run.network, parallel)(run.first_state().evaluated, dataset("train", COUNT))
+    return found
 
 
 if __name__ == "__main__":

@@ -1,20 +1,17 @@
 """Starts launch.py as a user would, in a process of its own, for the end-to-end tests."""
 
-import functools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from cnn_jax import workdir
 from cnn_jax.config import experiments
 from cnn_jax.config.study import Study
-from cnn_jax.run import Session
 from cnn_jax.training import state as states
-from cnn_jax.training.optimizer import make_optimizer
+from cnn_jax.training.learner import Learner
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STUDIES = [name for name in experiments.names() if isinstance(experiments.load(name), Study)]
@@ -70,10 +67,8 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 def stored_state(folder: Path, step: int) -> dict[str, np.ndarray]:
     """Every array of the checkpoint of a step, by name."""
-    session = Session(workdir.stored_config(folder))
-    optimizer = make_optimizer(session.settings.optimizer)
-    initial = functools.partial(states.initial_state, session.settings, session.image_shape, session.classes, optimizer)
-    checkpoints = session.checkpoints(folder)
-    restored = checkpoints.restore(step, session.placed(jax.eval_shape(initial, 0)))
+    learner = Learner(workdir.stored_config(folder))
+    checkpoints = learner.checkpoints(folder)
+    restored = checkpoints.restore(step, learner.state_like())
     checkpoints.close()
     return {name: np.asarray(leaf) for name, leaf in states.named_leaves(restored).items()}

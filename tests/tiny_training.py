@@ -8,15 +8,10 @@ import tiny_data
 
 from cnn_jax import config
 from cnn_jax.config import overrides
-from cnn_jax.data.batches.feed import make_feed
-from cnn_jax.data.batches.order import IndexPlan
 from cnn_jax.data.datasets.source import Dataset
-from cnn_jax.devices.mesh import Parallel
-from cnn_jax.studies.side_by_side import Seeds
 from cnn_jax.training import state as states
-from cnn_jax.training.evaluation import Evaluator
-from cnn_jax.training.optimizer import make_optimizer, make_schedule, plateau_init
-from cnn_jax.training.step import make_run, make_train_step
+from cnn_jax.training.learner import Learner
+from cnn_jax.training.optimizer import plateau_init
 
 STEPS = 20
 EXAMPLES = 50  # no multiple of the batch: batches span epochs
@@ -60,41 +55,28 @@ def initial_weights(seed: int, layout: str, shape: tuple[int, int, int]):
 
 
 class TinyRun:
-    """What `run.train` makes of a config, on a few digits.
+    """A learner on a few digits, step by step.
 
     Args:
       changes: overrides of `RECIPE`, as on the command line.
-      devices: as for `Parallel`.
     """
 
-    def __init__(self, *changes: str, devices=None):
-        self.settings = settings = overrides.apply(RECIPE, list(changes))
-        size = settings.train.batch_size
-        self.dataset = dataset()
-        self.parallel = Parallel(settings.parallel, size, devices)
-        self.shape = config.image_shape(settings)
-        self.network = states.make_network(settings, self.shape, CLASSES)
-        self.plan = IndexPlan(EXAMPLES, size, settings.seed)
-        self.schedule = make_schedule(settings.schedule, settings.optimizer.learning_rate, STEPS, EXAMPLES, size)
-        self.optimizer = make_optimizer(settings.optimizer)
-        self.feed, _ = make_feed(settings.data.placement, self.dataset, self.plan, self.parallel)
+    def __init__(self, *changes: str):
+        self.learner = learner = Learner(overrides.apply(RECIPE, list(changes)), training=dataset())
+        self.settings, self.parallel, self.network = learner.settings, learner.parallel, learner.network
+        self.order, self.schedule, self.feed, self.run = learner.order, learner.schedule, learner.feed, learner.program
         self.feed.most_steps = STEPS
-        self.train_step = make_train_step(settings, self.network, self.schedule, self.optimizer)
-        self.run = self.parallel.compile_run(make_run(self.train_step, self.feed.pick), self.feed.axes)
-        self.evaluator = Evaluator(settings, self.network, self.parallel)
-        self._initial = functools.partial(states.initial_state, settings, self.shape, CLASSES, self.optimizer)
 
-    def shapes(self):
-        """The state's shapes and placement, to restore into."""
-        place = self.parallel.replicated
-        abstract = jax.eval_shape(self._initial, 0)
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), abstract)
+    def evaluator(self, variables, dataset):
+        """The one network's evaluation."""
+        (found,) = self.learner.evaluate(variables, dataset)
+        return found
 
     @functools.cached_property
     def _first(self):
         # Weights drawn once for all runs of a test process; everything else of a first state is a copy or zero.
-        shapes = jax.eval_shape(self._initial, 0)
-        params = initial_weights(self.settings.seed, self.settings.model.layout, self.shape)
+        shapes = self.learner.state_like()
+        params = initial_weights(self.settings.seed, self.settings.model.layout, self.learner.image_shape)
         zero = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
         return zero._replace(
             seed=np.int32(self.settings.seed),
@@ -124,18 +106,16 @@ class TinyRun:
 
 
 def train_seeds(numbers: list[int], *changes: str):
-    """Seeds of the recipe side by side: the loss of each step, float32 [steps, seeds], their last states, and they."""
-    seeds = Seeds(overrides.apply(RECIPE, list(changes)), numbers, dataset())
-    state, program, losses = seeds.initial(), None, []
+    """Seeds of the recipe together: losses, float32 [steps, seeds], their last states, and the learner."""
+    learner = Learner(overrides.apply(RECIPE, list(changes)), numbers, dataset())
+    state, losses = learner.initial(), []
+    zero = jax.device_get(states.zero_totals())
     for step in range(STEPS):
-        data = seeds.begin(step, step + 1).result()
-        program = program or seeds.compiled(state, data)[0]
-        state, finite = program(state, data, np.int32(1))
-        assert finite.all()
+        state, finite = learner.advance(state, learner.begin(step, step + 1).result(), np.ones(len(numbers)))
+        assert np.all(finite)
         losses.append(np.asarray(state.totals.loss))
-        zero = jax.tree.map(lambda x: np.zeros(len(numbers), x.dtype), states.zero_totals())
-        state = seeds.placed(state._replace(totals=zero))
-    return np.array(losses), jax.device_get(state), seeds
+        state = state._replace(totals=learner.joined([zero] * len(numbers)))
+    return np.array(losses), jax.device_get(state), learner
 
 
 def assert_same_bits(one, other):

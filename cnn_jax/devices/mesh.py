@@ -4,17 +4,18 @@
   mesh  jit over all devices along one axis: the arithmetic of one device on the global batch, spread by XLA.
   pmap  a replica on each device, gradients averaged, as in the classic Flax examples.
 
-The state is whole (never stacked) in all three, so checkpoints and evaluation do not know the difference. Where several
-processes share the devices, every process holds the state in full, and feeds its own devices.
+Along the axis lie the examples of a batch or, where several seeds are trained together, the seeds: each device then has
+its share of them, and nothing is exchanged. With one seed the state is whole (never stacked) in all three, so
+checkpoints and evaluation do not know the difference. Where several processes share the devices, every process holds
+the state in full, and feeds its own devices.
 """
 
 import collections
-import contextlib
 import functools
-import os
 
 import jax
 import numpy as np
+from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -27,16 +28,17 @@ class Parallel:
     """Devices, and how arrays and programs are laid over them.
 
     Args:
-      mode: "auto", "jit", "mesh" or "pmap". auto: jit on one device, mesh on several (see also `run.shares_cores`).
+      mode: "auto", "jit", "mesh" or "pmap". auto: jit on one device, mesh on several (see also `choice.mode_for`).
       batch_size: examples per step over all devices, which must share them evenly; None: nothing is trained.
       devices: default: all, of all processes.
       accumulate: parts that each device takes its share of a batch in.
+      seeds: trained together; with more than one, devices share the seeds instead of the batch.
 
     Raises:
-      UsageError: the batch does not divide over the devices and parts, or the processes are not alike.
+      UsageError: the batch or the seeds do not divide over the devices, or the processes are not alike.
     """
 
-    def __init__(self, mode: str, batch_size: int | None = None, devices=None, accumulate: int = 1):
+    def __init__(self, mode: str, batch_size: int | None = None, devices=None, accumulate: int = 1, seeds: int = 1):
         devices = list(jax.devices() if devices is None else devices)
         devices.sort(key=lambda device: device.process_index)  # so that the part of a process is one piece
         counts = collections.Counter(device.process_index for device in devices)
@@ -49,17 +51,14 @@ class Parallel:
         self.mode = mode
         self.devices = devices
         self.processes = len(counts)
-        unit = len(devices) * accumulate
-        if batch_size is not None and batch_size % unit:
-            below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
-            near = " or ".join(f"--set train.batch_size={size}" for size in (below, above) if size)
-            parts = f" in optimizer.accumulate = {accumulate} parts each" * (accumulate > 1)
-            raise UsageError(
-                f"train.batch_size = {batch_size} does not divide over {len(devices)} devices{parts} "
-                f"under --parallel={mode}: use {near}, or --parallel=jit for one device"
-            )
+        self.seeds = seeds
+        if seeds > 1:
+            _check_seeds(seeds, len(devices))
+        elif batch_size is not None:
+            _check_batch(batch_size, len(devices), accumulate, mode)
         self._mesh = Mesh(np.array(devices), (AXIS,))
         self.replicated = self._sharded(None)
+        self.of_state = self._sharded(0) if seeds > 1 else self.replicated
 
     def __str__(self):
         kinds = sorted({device.device_kind for device in self.devices})
@@ -96,17 +95,24 @@ class Parallel:
         put = lambda leaf: jax.make_array_from_process_local_data(sharding, leaf, whole(leaf.shape))
         return jax.tree.map(put, tree)
 
-    def compile_run(self, run, data_axes: dict):
-        """`run(state, data, count)` compiled for the devices; the state's buffers are reused.
+    def place(self, state):
+        """A state where the step wants it: whole on every device, or each device with its share of the seeds."""
+        return self.split(state, 0) if self.seeds > 1 else self.replicate(state)
+
+    def compile_run(self, run, data_axes: dict) -> "Program":
+        """`run(state, data, count) -> (state, finite)` for the devices; the state's buffers are reused.
 
         Args:
-          run: from `step.make_run`.
+          run: from `step.make_run`; with several seeds of stacked states, see `each_seed`.
           data_axes: for each array of the data, the axis that is split over devices, or None.
         """
+        if self.seeds > 1:
+            return self._compile_seeds(run, data_axes)
         if self.mode != "pmap":
             axes = {name: self._sharded(axis) for name, axis in data_axes.items()}
             shardings = (self.replicated, axes, self.replicated)
-            return jax.jit(run, in_shardings=shardings, out_shardings=self.replicated, donate_argnums=0)
+            jitted = jax.jit(run, in_shardings=shardings, out_shardings=self.replicated, donate_argnums=0)
+            return Program(jitted, len(self.devices))
         mapped = jax.pmap(
             functools.partial(run, axis=AXIS),
             axis_name=AXIS,
@@ -117,7 +123,7 @@ class Parallel:
         )
         count = len(self.devices) // self.processes
 
-        def stacked(state, data, steps):
+        def before(state, data, steps):
             if self.processes > 1:  # pmap takes and gives the arrays of one process; nothing is copied
                 axes = {name: _spec(axis) for name, axis in data_axes.items()}
                 state, data = multihost_utils.global_array_to_host_local_array(
@@ -128,96 +134,124 @@ class Parallel:
             parts = {
                 name: leaf if data_axes[name] is None else cut(leaf, data_axes[name]) for name, leaf in data.items()
             }
-            results = mapped(state, parts, steps)
-            if self.processes > 1:
-                results = multihost_utils.host_local_array_to_global_array(results, self._mesh, PartitionSpec())
-            return results
+            return state, parts, steps
 
-        return stacked
+        def after(results):
+            if self.processes == 1:
+                return results
+            return multihost_utils.host_local_array_to_global_array(results, self._mesh, PartitionSpec())
 
-    def compile_seeds(self, run, state, data: dict, state_axes, data_axes: dict):
-        """`run(state, data, count)` of stacked states compiled, each device taking its share of the stack.
+        return Program(mapped, len(self.devices), before, after)
 
-        Args:
-          run: see `studies.side_by_side`; gives states and an array [seeds].
-          state: states of the right shapes; their buffers are reused by each call.
-          data: arrays of the right shapes.
-          state_axes: 0 for each part of the state that is stacked, else None.
-          data_axes: likewise for each array of the data.
-
-        Returns:
-          The program, and the bytes that a call of it takes on all devices: arguments, results and all in between.
-        """
-        count = np.int32(1)
+    def _compile_seeds(self, run, data_axes):
+        """`compile_run` of stacked states: each device takes its share of the stack."""
         if self.mode != "pmap":
-            spec = lambda axis: PartitionSpec() if axis is None else PartitionSpec(AXIS)
-            states = type(state)(*map(spec, state_axes))
-            arguments = (states, {name: spec(axis) for name, axis in data_axes.items()}, PartitionSpec())
+            own, whole = PartitionSpec(AXIS), PartitionSpec()
+            arguments = own, {name: whole if axis is None else own for name, axis in data_axes.items()}, own
             # A program of its own on each device: nothing is exchanged. (The check would be of what is.)
-            shares = {"mesh": self._mesh, "in_specs": arguments, "out_specs": (states, spec(0)), "check_vma": False}
-            program = jax.jit(jax.shard_map(run, **shares), donate_argnums=0).lower(state, data, count).compile()
-            return program, self._bytes(program)
-        axes = (state_axes, data_axes, None)
-        mapped = jax.pmap(run, in_axes=axes, out_axes=(state_axes, 0), donate_argnums=0, devices=self.devices)
+            shares = {"mesh": self._mesh, "in_specs": arguments, "out_specs": own, "check_vma": False}
+            return Program(jax.jit(jax.shard_map(run, **shares), donate_argnums=0), len(self.devices))
+        mapped = jax.pmap(run, in_axes=(0, data_axes, 0), out_axes=0, donate_argnums=0, devices=self.devices)
         cut = lambda leaf: leaf.reshape(len(self.devices), -1, *leaf.shape[1:])
         join = lambda leaf: leaf.reshape(-1, *leaf.shape[2:])
 
-        def along(change, parts, axes):
-            return [part if axis is None else jax.tree.map(change, part) for part, axis in zip(parts, axes)]
+        def before(state, data, steps):
+            parts = {name: leaf if data_axes[name] is None else cut(leaf) for name, leaf in data.items()}
+            return jax.tree.map(cut, state), parts, cut(steps)
 
-        def stacked(state, data, steps):
-            state = type(state)(*along(cut, state, state_axes))
-            data = dict(zip(data, along(cut, data.values(), [data_axes[name] for name in data])))
-            return state, data, steps
-
-        program = mapped.lower(*stacked(state, data, count)).compile()
-
-        def call(state, data, steps):
-            state, finite = program(*stacked(state, data, steps))
-            return type(state)(*along(join, state, state_axes)), join(finite)
-
-        return call, self._bytes(program)
-
-    def _bytes(self, program):
-        used = program.memory_analysis()  # of one device
-        kept = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
-        return len(self.devices) * (kept + used.temp_size_in_bytes)
-
-    def over_seeds(self, function):
-        """`function(stacked, shared)` compiled: each device takes its share of the stack, and nothing is exchanged.
-
-        Args:
-          function: gives arrays [seeds, ...].
-        """
-        spread, whole = PartitionSpec(AXIS), PartitionSpec()
-        shares = {"mesh": self._mesh, "in_specs": (spread, whole), "out_specs": spread, "check_vma": False}
-        mapped = jax.jit(jax.shard_map(function, **shares))
-        return lambda stacked, shared: mapped(self.split(stacked, 0), shared)
+        return Program(mapped, len(self.devices), before, lambda results: jax.tree.map(join, results))
 
     def compile_evaluation(self, function):
-        """`function(variables, batches)` compiled; arrays of [batches, examples, ...], examples split over the devices.
+        """`function(variables, batches)` compiled, for arrays of [batches, examples, ...].
 
-        Nothing is exchanged, but that of several processes each gets all results.
+        Examples are split over the devices or, with several seeds, variables and results [seeds, ...]. Nothing is
+        exchanged, but that of several processes each gets all results.
         """
+        whole = PartitionSpec()
+        if self.seeds > 1:
+            own = PartitionSpec(AXIS)
+            shares = {"mesh": self._mesh, "in_specs": (own, whole), "out_specs": own, "check_vma": False}
+            return jax.jit(jax.shard_map(function, **shares))
         examples, spec = self._sharded(1), _spec(1)
-        shares = {"mesh": self._mesh, "in_specs": (PartitionSpec(), spec), "out_specs": spec, "check_vma": False}
+        shares = {"mesh": self._mesh, "in_specs": (whole, spec), "out_specs": spec, "check_vma": False}
         results = examples if self.processes == 1 else self.replicated
         placed = {"in_shardings": (self.replicated, examples), "out_shardings": results}
         return jax.jit(jax.shard_map(function, **shares), **placed)
 
 
-def a_device_for_each_core(fits) -> None:
-    """Makes a CPU as many devices as it has cores, or as fit; to be called before JAX looks for any.
+class Program:
+    """A program that is compiled at its first call.
 
-    A number that the user has set, by JAX_NUM_CPU_DEVICES or XLA_FLAGS, stands. Accelerators are left as they are.
+    Attributes:
+      memory: bytes that a call takes on all devices: arguments, results and all in between; 0 before the first.
 
     Args:
-      fits: whether so many devices can share the work; one always can.
+      function: jitted or mapped.
+      devices: how many run it.
+      before: what becomes of the arguments.
+      after: what becomes of the results.
     """
-    if jax.config.jax_num_cpu_devices < 0 and "device_count" not in os.environ.get("XLA_FLAGS", ""):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        with contextlib.suppress(RuntimeError):  # JAX has found its devices, in a notebook say: they stay what they are
-            jax.config.update("jax_num_cpu_devices", max([1, *filter(fits, range(2, cores + 1))]))
+
+    def __init__(self, function, devices: int, before=lambda *arguments: arguments, after=lambda results: results):
+        self._function, self._devices, self._before, self._after = function, devices, before, after
+        self._compiled = None
+        self.memory = 0
+
+    def __call__(self, *arguments):
+        arguments = self._before(*arguments)
+        if self._compiled is None:
+            self._compiled = self._function.lower(*arguments).compile()
+            used = self._compiled.memory_analysis()  # of one device
+            kept = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
+            self.memory = self._devices * (kept + used.temp_size_in_bytes)
+        return self._after(self._compiled(*arguments))
+
+
+def each_seed(function, stacked, *shared):
+    """`function(one, *shared)` for each seed; results are stacked.
+
+    An accelerator computes its seeds together, by vmap. A CPU takes one after the other: a step fills its caches, and
+    under vmap it is half as fast (benchmarks/seeds.py). It is one program all the same, compiled once.
+
+    Args:
+      function: of one seed.
+      stacked: what each seed has of its own, [seeds, ...].
+      shared: what all have in common.
+    """
+    ways = {name: functools.partial(way, function) for name, way in WAYS.items()}
+    return lax.platform_dependent(stacked, *shared, **ways)
+
+
+def _together(function, stacked, *shared):
+    return jax.vmap(function, in_axes=(0, *[None] * len(shared)))(stacked, *shared)
+
+
+def _one_by_one(function, stacked, *shared):
+    return lax.map(lambda one: function(one, *shared), stacked)
+
+
+WAYS = {"cpu": _one_by_one, "default": _together}
+
+
+def _check_batch(size, devices, accumulate, mode):
+    unit = devices * accumulate
+    if size % unit == 0:
+        return
+    below, above = size // unit * unit, -(-size // unit) * unit
+    near = " or ".join(f"--set train.batch_size={size}" for size in (below, above) if size)
+    parts = f" in optimizer.accumulate = {accumulate} parts each" * (accumulate > 1)
+    raise UsageError(
+        f"train.batch_size = {size} does not divide over {devices} devices{parts} "
+        f"under --parallel={mode}: use {near}, or --parallel=jit for one device"
+    )
+
+
+def _check_seeds(seeds, devices):
+    if seeds % devices:
+        raise UsageError(
+            f"{seeds} seeds do not divide over {devices} devices: set study.seeds or study.together to a multiple of "
+            f"{devices}, or use --parallel=jit for one device"
+        )
 
 
 def _spec(axis):

@@ -1,4 +1,4 @@
-"""One arm of a study: its seeds are trained side by side, measured, and stored.
+"""One arm of a study: its seeds are trained together, measured, and stored.
 
 The folder of an arm, arms/NAME:
 
@@ -6,7 +6,7 @@ arm.json           what was run and what it cost; written last, so that an arm w
 outcome.npz        each seed's answers to the test images
 measurements.npz   see `measuring.py`
 pictures.npz       first filters, and maps of one image before and after each pooling, of the first seed
-seed-K/            the workdir of a run, with its last checkpoint: --mode=eval, predict and report work on it
+seed-K/            the workdir of a finished run: --mode=eval, predict, report and train work on it
 checkpoints/       all seeds together, while the arm is being trained
 """
 
@@ -18,16 +18,16 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cnn_jax import config, files, workdir
+from cnn_jax import config, files, run, workdir
 from cnn_jax.config.study import Arm, Study
+from cnn_jax.devices import processes
 from cnn_jax.layers.pooling import Pooling
-from cnn_jax.run import FLOPS
 from cnn_jax.studies import measuring
-from cnn_jax.studies.selection import BestValidation, LastStep, with_own_steps
-from cnn_jax.studies.side_by_side import Seeds, cost, network_of, one_device
-from cnn_jax.studies.training import train
-from cnn_jax.training.checkpoints import Checkpoints
+from cnn_jax.training import loop
+from cnn_jax.training.learner import Learner, load
 from cnn_jax.training.loop import Interruption
+from cnn_jax.training.metrics import read_timing
+from cnn_jax.training.selection import BestOfSeeds, NoBest
 from cnn_jax.training.state import TrainState
 
 DONE = "arm.json"
@@ -48,7 +48,7 @@ def is_finished(folder: Path) -> bool:
     return (folder / DONE).exists()
 
 
-def run(study: Study, arm: Arm, folder: Path, interruption: Interruption) -> None:
+def train(study: Study, arm: Arm, folder: Path, interruption: Interruption, profile: bool = False) -> None:
     """Trains, measures and stores an arm; continues where a killed one stopped.
 
     Args:
@@ -56,56 +56,101 @@ def run(study: Study, arm: Arm, folder: Path, interruption: Interruption) -> Non
       arm: one of its arms.
       folder: of the arm.
       interruption: tells whether a signal asked to stop.
+      profile: whether to trace some steps.
 
     Raises:
-      UserError: a signal asked to stop, with exit code 75; or a save failed.
+      UserError: a signal asked to stop, with exit code 75; a save failed; or no seed is left.
     """
     settings = study.settings(arm)
     folder.mkdir(parents=True, exist_ok=True)
-    session = one_device(settings)
-    training, test = session.load("train"), session.load("test")
-    watched = session.load("validation") if settings.data.validation else test
+    training, test = load(settings, "train"), load(settings, "test")
+    watched = load(settings, "validation") if settings.data.validation else test
     parts = []
-    for numbers in study.groups:
-        with contextlib.closing(Seeds(settings, numbers, training)) as seeds:
-            folders = [_seed_folder(folder, number) for number in numbers]
+    for seeds in study.groups:
+        with contextlib.closing(Learner(settings, seeds, training)) as learner:
+            folders = [_seed_folder(folder, seed) for seed in seeds]
             for each in folders:
                 each.mkdir(exist_ok=True)
-            flops = FLOPS * cost(session).multiply_adds
-            own = folder / "checkpoints" / seeds.name
-            best = study.study.select == "best"
-            selection = BestValidation(own / "best.npz") if best else LastStep()
-            state, costs = train(seeds, own, folders, watched, selection, flops, interruption)
-            chosen, scores = selection.chosen(state)
-            parts.append(_measure(study, seeds, chosen.evaluated, test) | costs | {"steps": seeds.total})
-            _store_runs(seeds, chosen, scores, with_own_steps(state), folder)
+            group = _Group(study, learner, folders, folder / "checkpoints" / f"{seeds[0]}-{seeds[-1]}")
+            trace = folder / "trace" if profile else None
+            parts.append(group.train(watched, test, interruption, trace))
     _store(study, arm, folder, parts)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
-def _measure(study, seeds, variables, test) -> dict:
-    """What a group of seeds says of the test images, and its measurements."""
-    probabilities, losses = seeds.ask(variables, test.images, test.labels)
-    finite = np.isfinite(losses).all(1)
-    found = measuring.measure(study, seeds, variables, test)
-    return {
-        "seeds": np.array(seeds.numbers),
-        "finite": finite,
-        "answers": probabilities.argmax(-1).astype(np.int32),
-        "probability": np.take_along_axis(probabilities, test.labels[None, :, None], -1)[..., 0],
-        "losses": losses.mean(1, dtype=np.float64),
-        "labels": test.labels,
-        "measurements": found,
-        "pictures": _pictures(seeds, variables, test) if seeds.numbers[0] == seeds.settings.seed else None,
-    }
+class _Group:
+    """Seeds of an arm that are trained together."""
+
+    def __init__(self, study: Study, learner: Learner, folders: list[Path], own: Path):
+        self.study, self.learner, self.folders, self.own = study, learner, folders, own
+        self.selects = study.study.select == "best"
+
+    def train(self, watched, test, interruption, trace) -> dict:
+        """What the group says of the test images, its measurements, and what it cost."""
+        learner = self.learner
+        best = BestOfSeeds(self.own / "best.npz") if self.selects else NoBest()
+        with contextlib.closing(learner.checkpoints(self.own, keep=1)) as checkpoints:
+            state = run.first_state(learner, checkpoints)
+            if np.any(state.step):
+                processes.log(f"continuing from step {int(np.asarray(state.step).max()):,}")
+            last = loop.train(
+                learner, state, checkpoints, self.folders, watched, interruption, best=best, profile=trace
+            )
+        step = np.atleast_1d(np.asarray(last.step))
+        alive = step == learner.total
+        chosen, scores = (last, [None] * len(alive)) if not self.selects else self._best(best, last, alive)
+        found = self._measure(chosen, test, alive)
+        self._complete_folders(chosen, scores, last, found["evaluations"])
+        return found
+
+    def _best(self, best, last, alive):
+        """Each seed's best state; of a seed that was lost, the one it ended with."""
+        states, scores = best.chosen(jax.device_get(last))
+        pairs = zip(self.learner.each(states), self.learner.each(last), alive)
+        return self.learner.joined([one if kept else other for one, other, kept in pairs]), scores
+
+    def _measure(self, chosen: TrainState, test, alive) -> dict:
+        learner, variables = self.learner, chosen.evaluated
+        evaluations = learner.evaluate(variables, test)
+        lost = lambda values: np.where(alive.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
+        predict = lambda images: lost(learner.predict(variables, images))
+        maps = lambda images: {name: lost(value) for name, value in learner.maps(variables, images).items()}
+        first = learner.seeds[0] == self.study.base.seed
+        return {
+            "seeds": np.array(learner.seeds),
+            "finite": alive,
+            "evaluations": evaluations,
+            "measurements": measuring.measure(self.study, learner, predict, maps, test),
+            "pictures": _pictures(learner, variables, test) if first else None,
+            "timing": read_timing(self.folders[0])[-1],
+        }
+
+    def _complete_folders(self, chosen, scores, last, evaluations) -> None:
+        """Makes each seed's folder the workdir of a finished run, with the state that counts and the last one."""
+        learner = self.learner
+        rule = "best validation accuracy" if self.selects else "last step"
+        rows = zip(self.folders, learner.seeds, learner.each(chosen), learner.each(last), scores, evaluations)
+        for place, seed, state, end, score, evaluation in rows:
+            settings = dataclasses.replace(learner.settings, seed=seed, parallel=self.study.base.parallel)
+            workdir.store_config(place, settings)
+            workdir.record_start(place, settings, **run.facts(learner), step=0, seeds=learner.seeds)
+            if int(end.step) < learner.total:  # lost on the way
+                files.write_json(place / "lost.json", {"step": int(end.step)})
+                continue
+            with contextlib.closing(learner.checkpoints(place, keep=2)) as checkpoints:
+                for one, mark in ((state, score), (end, None)):
+                    if int(one.step) > (checkpoints.latest() or 0):
+                        checkpoints.save(int(one.step), one, settings, mark)
+            run.store_results(place, evaluation, int(state.step), rule)
 
 
-def _pictures(seeds: Seeds, variables, test) -> dict[str, np.ndarray]:
+def _pictures(learner: Learner, variables, test) -> dict[str, np.ndarray]:
     """What the first seed sees: its first filters, and maps of one image before and after each pooling."""
     image = test.images[:1]
-    maps = seeds.maps(variables, image)
-    seen = [layer for layer in network_of(seeds.session).parts() if layer.name in maps]
-    found = {"image": image[0], "filters": np.asarray(variables.params[seen[0].name]["kernel"][0], np.float32)}
+    maps = learner.maps(variables, image)
+    seen = [layer for layer in learner.model.parts() if layer.name in maps]
+    filters = learner.each(variables.params[seen[0].name]["kernel"])[0]
+    found = {"image": image[0], "filters": np.asarray(filters, np.float32)}
     for before, layer in zip(seen, seen[1:]):
         if isinstance(layer, Pooling):
             found[f"before {layer.name}"] = maps[before.name][0, 0]
@@ -113,41 +158,36 @@ def _pictures(seeds: Seeds, variables, test) -> dict[str, np.ndarray]:
     return found
 
 
-def _store_runs(seeds: Seeds, chosen: TrainState, scores, last: TrainState, folder: Path) -> None:
-    """Makes each seed's folder the workdir of a finished run, with the state that counts and the last one."""
-    for k, number in enumerate(seeds.numbers):
-        place = _seed_folder(folder, number)
-        settings = dataclasses.replace(seeds.settings, seed=number)
-        workdir.store_config(place, settings)
-        with contextlib.closing(Checkpoints(place, keep=2)) as checkpoints:
-            for state, score in ((chosen, scores[k]), (last, None)):
-                one = jax.tree.map(lambda leaf: leaf[k], state)
-                if int(one.step) > (checkpoints.latest() or 0):
-                    checkpoints.save(int(one.step), one, settings, score)
-
-
 def _store(study: Study, arm: Arm, folder: Path, parts: list[dict]) -> None:
-    joined = lambda name: np.concatenate([part[name] for part in parts])
-    arrays = {name: joined(name) for name in ("seeds", "finite", "answers", "probability", "losses")}
-    np.savez_compressed(folder / "outcome.npz", labels=parts[0]["labels"], **arrays)
+    found = [evaluation for part in parts for evaluation in part["evaluations"]]
+    labels = found[0].labels
+    np.savez_compressed(
+        folder / "outcome.npz",
+        labels=labels,
+        seeds=np.concatenate([part["seeds"] for part in parts]),
+        finite=np.concatenate([part["finite"] for part in parts]),
+        answers=np.stack([each.probabilities.argmax(-1).astype(np.int32) for each in found]),
+        probability=np.stack([each.probabilities[np.arange(len(labels)), labels] for each in found]),
+        losses=np.array([each.losses.mean(dtype=np.float64) for each in found]),
+    )
     np.savez_compressed(folder / "pictures.npz", **parts[0]["pictures"])
     measuring.store(folder / "measurements.npz", measuring.joined([part["measurements"] for part in parts]))
     settings = study.settings(arm)
-    size = settings.train.batch_size
+    timing = [part["timing"] for part in parts]
     record = {
         "arm": arm.name,
         "changes": list(arm.changes),
         "config": config.to_dict(settings),
         "study": dataclasses.asdict(study.study),
-        **dataclasses.asdict(cost(one_device(settings))),
-        "seconds": sum(part["steps"] * len(part["seeds"]) * size / part["images_per_second"] for part in parts),
-        "images_per_second": float(np.mean([part["images_per_second"] for part in parts])),
-        "memory": max(part["memory"] for part in parts),
-        "together": max(len(part["seeds"]) for part in parts),
+        **dataclasses.asdict(Learner(dataclasses.replace(settings, parallel="jit")).cost),
+        "seconds": sum(row["seconds"] for row in timing),
+        "images_per_second": float(np.mean([row["mean_examples_per_second"] for row in timing])),
+        "memory": max(row["memory"] for row in timing),
+        "together": max(row["seeds"] for row in timing),
         "devices": [str(device) for device in jax.devices()],
     }
     files.write_json(folder / DONE, record)
 
 
-def _seed_folder(folder, number):
-    return folder / f"seed-{number}"
+def _seed_folder(folder, seed):
+    return folder / f"seed-{seed}"

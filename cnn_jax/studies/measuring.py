@@ -10,7 +10,7 @@ from cnn_jax.data.datasets import red_green
 from cnn_jax.data.datasets.source import Dataset
 from cnn_jax.layers.windows import Geometry
 from cnn_jax.studies import feature_maps, measurements
-from cnn_jax.studies.side_by_side import Seeds, network_of
+from cnn_jax.training.learner import Learner
 
 MAPPED_IMAGES = 64  # that measurements of feature maps use
 REACH = 4  # pixels, at most; an eighth of the side
@@ -56,22 +56,21 @@ FIGURES = {
 }
 
 
-def measure(study: Study, seeds: Seeds, variables, test: Dataset) -> dict:
+def measure(study: Study, learner: Learner, predict, maps, test: Dataset) -> dict:
     """The measurements that a study asks for, by name.
 
     Args:
       study: the study.
-      seeds: the networks.
-      variables: theirs, [seeds, ...] each.
+      learner: the networks.
+      predict: images to probabilities, [seeds, N, classes].
+      maps: images to maps by layer, [seeds, N, height, width, channels].
       test: the test split.
     """
     kept = slice(study.study.images or None)
     images, labels = np.asarray(test.images[kept]), test.labels[kept]
     few = images[:MAPPED_IMAGES]
-    predict = lambda images: seeds.ask(variables, images)
-    maps = lambda images: seeds.maps(variables, images)
     reach = max(1, min(REACH, images.shape[1] // 8))
-    strides = cumulative_strides(seeds, maps(few[:1]))
+    strides = cumulative_strides(learner, maps(few[:1]))
 
     def one(name):
         match name:
@@ -96,13 +95,13 @@ def measure(study: Study, seeds: Seeds, variables, test: Dataset) -> dict:
     return {name: one(name) for name in study.study.measurements}
 
 
-def cumulative_strides(seeds: Seeds, maps: dict) -> dict[str, int]:
+def cumulative_strides(learner: Learner, maps: dict) -> dict[str, int]:
     """For each layer with maps that are large enough to be moved: the product of its own and all earlier strides.
 
     It ends where a layer has no stride, as fractional pooling.
     """
     strides, product = {}, 1
-    for layer in network_of(seeds.session).parts():
+    for layer in learner.model.parts():
         if layer.name not in maps:
             continue
         stride = _stride(layer)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cnn_jax import config, workdir
 from cnn_jax.config import experiments
-from cnn_jax.reports.run.report import duration, page_template, paragraphs, record_rows, setting_rows, write_page
+from cnn_jax.reports.page import duration, page_template, paragraphs, record_rows, setting_rows, write_page
 from cnn_jax.studies import plots, report_pictures, report_sections, report_text
 from cnn_jax.studies.results import Results, latex
 

@@ -6,8 +6,8 @@ import numpy as np
 from cnn_jax.errors import UsageError
 from cnn_jax.layers.pooling import make_pool
 from cnn_jax.reports import figures
+from cnn_jax.reports.page import filter_pictures, shape, stage_pictures
 from cnn_jax.reports.run.contents import Stage
-from cnn_jax.reports.run.report import filter_pictures, shape, stage_pictures
 from cnn_jax.studies.report_sections import section
 from cnn_jax.studies.report_text import listed
 

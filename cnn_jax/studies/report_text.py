@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnn_jax.reports.run.report import duration, large
+from cnn_jax.reports.page import duration, large
 from cnn_jax.studies import statistics
 from cnn_jax.studies.plots import minus, signed, verdict
 from cnn_jax.studies.results import ArmResult, Results, p_value

@@ -128,9 +128,10 @@ def _load(arm, own):
 
 
 def write(results: Results, folder: Path) -> None:
-    """Writes results.csv, summary.csv and table.tex."""
+    """Writes results.csv, summary.csv, costs.csv and table.tex."""
     files.write_text(folder / "results.csv", _csv(seed_rows(results)))
     files.write_text(folder / "summary.csv", _csv(arm_rows(results)))
+    files.write_text(folder / "costs.csv", _csv(cost_rows(results)))
     files.write_text(folder / "table.tex", latex(results))
 
 
@@ -146,7 +147,7 @@ def seed_rows(results: Results) -> list[dict]:
                 "test_loss": each.loss[k],
             }
             row |= {name: values[k] for name, values in each.figures.items()}
-            rows.append(row | _costs(each.record))
+            rows.append(row | _size(each.record))
     return rows
 
 
@@ -172,23 +173,30 @@ def arm_rows(results: Results) -> list[dict]:
         for name in ("better", "worse", "p_images", "p_images_holm"):
             row[name] = getattr(images, name, None)
         row |= {name: _mean(values) for name, values in each.figures.items()}
-        rows.append(row | _costs(each.record))
+        rows.append(row | _size(each.record))
     return rows
+
+
+def cost_rows(results: Results) -> list[dict]:
+    """One row for each arm: its time and memory, which depend on the machine."""
+    return [
+        {
+            "arm": each.arm.name,
+            "seeds_together": each.record["together"],
+            "seconds_per_seed": each.record["seconds"] / each.record["study"]["seeds"],
+            "images_per_second": each.record["images_per_second"],
+            "memory_mib_per_seed": each.record["memory"] / each.record["together"] / 2**20,
+        }
+        for each in results.arms
+    ]
 
 
 def _mean(values):
     return float(np.nanmean(values)) if np.isfinite(values).any() else None
 
 
-def _costs(record):
-    seeds = record["study"]["seeds"]
-    return {
-        "parameters": record["parameters"],
-        "multiply_adds": record["multiply_adds"],
-        "seconds_per_seed": record["seconds"] / seeds,
-        "images_per_second": record["images_per_second"],
-        "memory_mib_per_seed": record["memory"] / record["together"] / 2**20,
-    }
+def _size(record):
+    return {"parameters": record["parameters"], "multiply_adds": record["multiply_adds"]}
 
 
 def _csv(rows):

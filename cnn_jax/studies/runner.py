@@ -20,15 +20,17 @@ import jax
 
 from cnn_jax import workdir
 from cnn_jax.config.study import Study
+from cnn_jax.devices import choice
+from cnn_jax.devices.mesh import Parallel
 from cnn_jax.errors import EXIT_INTERRUPTED, UsageError, UserError
 from cnn_jax.studies import arm as arms
-from cnn_jax.studies.side_by_side import Cost, cost, one_device, spread
+from cnn_jax.training.learner import Cost, Learner
 from cnn_jax.training.loop import Interruption
 
 
 def _cost(study, arm):
     try:
-        return cost(one_device(study.settings(arm)))
+        return Learner(dataclasses.replace(study.settings(arm), parallel="jit")).cost
     except UsageError as error:
         raise UsageError(f"arm {arm.name!r} of {study.experiment}: {error}") from None
 
@@ -80,13 +82,14 @@ def plan(study: Study) -> str:
     return "\n".join(lines)
 
 
-def run(study: Study, folder: Path, say) -> list[str]:
+def run(study: Study, folder: Path, log, profile: bool = False) -> list[str]:
     """Trains and measures all arms that are not finished; the failures, a line each.
 
     Args:
       study: the study.
       folder: its workdir, claimed by the caller.
-      say: prints a line.
+      log: prints a line.
+      profile: whether to trace some steps of each arm.
 
     Raises:
       UserError: a signal asked to stop, with exit code 75; or see the message.
@@ -94,7 +97,7 @@ def run(study: Study, folder: Path, say) -> list[str]:
     checked(study)
     count = study.study.seeds
     for seeds in study.groups:
-        spread(study.base.parallel, len(seeds))
+        Parallel(choice.mode_for(study.base, len(seeds)), seeds=len(seeds))
     workdir.store_study(folder, study)
     workdir.record_start(
         folder, study.base, devices=[str(device) for device in jax.devices()], study=dataclasses.asdict(study.study)
@@ -105,24 +108,24 @@ def run(study: Study, folder: Path, say) -> list[str]:
         for place, arm in enumerate(chosen, 1):
             title = f"arm {place}/{len(chosen)} {arm.name}"
             if arms.is_finished(arms.folder_of(folder, arm)):
-                say(f"{title}: already done")
+                log(f"{title}: already done")
                 continue
             if interruption.asked:
                 raise UserError(f"stopped by a signal before {title}; the same command continues", EXIT_INTERRUPTED)
-            say(f"{title}: {count} seeds{''.join(', ' + change for change in arm.changes)}")
+            log(f"{title}: {count} seeds{''.join(', ' + change for change in arm.changes)}")
             began = time.perf_counter()
-            failed = _failure(study, arm, folder, interruption)
+            failed = _failure(study, arm, folder, interruption, profile)
             if failed:
                 failures.append(f"arm {arm.name} failed: {failed}")
-            say(failures[-1] if failed else f"{title}: done in {time.perf_counter() - began:.0f} s")
+            log(failures[-1] if failed else f"{title}: done in {time.perf_counter() - began:.0f} s")
     return failures
 
 
-def _failure(study, arm, folder, interruption):
+def _failure(study, arm, folder, interruption, profile):
     """Runs an arm; "", or why it failed, which is written beside its folder as well."""
     path = arms.failure_of(folder, arm)
     try:
-        arms.run(study, arm, arms.folder_of(folder, arm), interruption)
+        arms.train(study, arm, arms.folder_of(folder, arm), interruption, profile)
     except UserError as error:
         if error.exit_code == EXIT_INTERRUPTED:
             raise

@@ -10,7 +10,7 @@ from jax import lax
 
 from cnn_jax import config
 from cnn_jax.data.datasets.source import Dataset
-from cnn_jax.devices.mesh import Parallel
+from cnn_jax.devices.mesh import Parallel, each_seed
 from cnn_jax.training.state import EVALUATION, Network
 from cnn_jax.training.step import example_losses, forward, prepare_crops, prepare_images
 
@@ -20,7 +20,7 @@ MOST_QUEUED = 8  # dispatches in flight; virtual CPU devices stall on long queue
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class Evaluation:
     """What the network says of each example of a split.
 
     Attributes:
@@ -98,7 +98,7 @@ def _keys(number, index):
 
 
 class Evaluator:
-    """A compiled evaluation.
+    """A compiled evaluation, of one network or of several seeds together.
 
     Args:
       settings: the run's config.
@@ -107,15 +107,24 @@ class Evaluator:
     """
 
     def __init__(self, settings: config.Config, network: Network, parallel: Parallel):
-        devices = len(parallel.devices)
+        devices = len(parallel.devices) if parallel.seeds == 1 else 1  # that share a batch
         self._batch = -(-settings.evaluation.batch_size // devices) * devices
         self._parallel = parallel
         measure = make_measure(settings, network)
-        every = lambda variables, batches: lax.map(functools.partial(measure, variables), batches)
-        self._outputs = parallel.compile_evaluation(every)
 
-    def __call__(self, variables, dataset: Dataset) -> Outcome:
-        """The outcome on every example; the last batches are filled up with copies that do not count."""
+        def every(variables, batches):
+            return lax.map(functools.partial(measure, variables), batches)
+
+        alone = parallel.seeds == 1
+        self._outputs = parallel.compile_evaluation(every if alone else functools.partial(each_seed, every))
+
+    def __call__(self, variables, dataset: Dataset) -> list[Evaluation]:
+        """The evaluation of each network on every example; copies that fill up the last batches do not count.
+
+        Args:
+          variables: of one network or, of several seeds, leaves [seeds, ...].
+          dataset: the split.
+        """
         total = len(dataset.labels)
         fitting = DISPATCH_BYTES // (self._batch * dataset.images[0].nbytes)
         count = max(1, min(MOST_BATCHES, fitting, -(-total // self._batch)))
@@ -124,15 +133,18 @@ class Evaluator:
         for start in range(0, total, size):
             index = np.minimum(np.arange(start, start + size), total - 1).reshape(count, self._batch)[:, own]
             batches = dataset.images[index], dataset.labels[index], index.astype(np.int32)
-            data = self._parallel.split(batches, 1)
-            results.append(self._outputs(variables, data))
+            results.append(self._outputs(variables, self._spread(batches)))
             if len(results) % MOST_QUEUED == 0:
                 jax.block_until_ready(results[-1])
+        seeds = self._parallel.seeds
+        whole = lambda part: np.asarray(part).reshape(seeds, size, *part.shape[2 + (seeds > 1) :])
         losses, probabilities = (
-            np.concatenate([np.asarray(part).reshape(size, *part.shape[2:]) for part in parts])[:total]
-            for parts in zip(*results)
+            np.concatenate([whole(part) for part in parts], axis=1)[:, :total] for parts in zip(*results)
         )
-        return Outcome(losses, probabilities, dataset.labels)
+        return [Evaluation(*each, dataset.labels) for each in zip(losses, probabilities)]
+
+    def _spread(self, batches):
+        return self._parallel.split(batches, 1) if self._parallel.seeds == 1 else batches
 
 
 def _softmax(logits):

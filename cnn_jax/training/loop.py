@@ -1,29 +1,30 @@
 """The training loop. Its order is fixed: write rows, evaluate, save, then draw the next batches and step.
 
-A checkpoint therefore always comes after the rows of its step, and a run that continues from it repeats nothing.
+A checkpoint therefore always comes after the rows of its step, and a run that continues from it repeats nothing. It is
+the same for a run and for the seeds of a study's arm: rows and files are those of each network, the checkpoint of all.
 """
 
-import concurrent.futures
-import dataclasses
+import contextlib
 import signal
 import threading
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
 
-from cnn_jax import config
-from cnn_jax.data.batches.order import IndexPlan
+from cnn_jax.config.training import Plateau
 from cnn_jax.data.datasets.source import Dataset
 from cnn_jax.devices import processes
-from cnn_jax.devices.mesh import Parallel
 from cnn_jax.errors import EXIT_INTERRUPTED, UserError
-from cnn_jax.progress import Clock, Lines
+from cnn_jax.progress import Clock, Lines, Silence, make_progress
 from cnn_jax.training.checkpoints import Checkpoints
-from cnn_jax.training.evaluation import Evaluator
-from cnn_jax.training.metrics import MetricFiles, evaluation_row, training_row
+from cnn_jax.training.learner import Learner
+from cnn_jax.training.metrics import MetricFiles, NoFiles, evaluation_row, training_row
 from cnn_jax.training.optimizer import plateau_update
 from cnn_jax.training.profile import Profile
+from cnn_jax.training.selection import NoBest
 from cnn_jax.training.state import TrainState, named_leaves, zero_totals
 from cnn_jax.training.timetable import Timetable
 
@@ -53,118 +54,211 @@ class Interruption:
             signal.signal(number, signal.SIG_DFL)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What the loop works with; made once by `run.train`.
+def train(
+    learner: Learner,
+    state: TrainState,
+    checkpoints: Checkpoints,
+    folders: Sequence[Path],
+    watched: Dataset,
+    interruption: Interruption,
+    *,
+    best=NoBest(),
+    profile: Path | None = None,
+    started: float | None = None,
+    progress: Lines | None = None,
+) -> TrainState:
+    """Trains from the state's step to the last one.
 
-    Attributes:
-      settings: the run's config.
-      plan: which examples each step sees.
-      feed: gives the data of a stretch of steps.
-      run: compiled `run(state, data, count) -> (state, finite)`.
-      schedule: step to learning rate.
-      parallel: the devices.
-      evaluator: measures the network.
-      watched: the split measured while training; "validation" may select, "test" never does.
-      checkpoints: where states go.
-      files: where rows go.
-      progress: what a person sees.
-      clock: where the time goes.
-      profile: traces some steps, if asked.
-      total: steps of the run.
-    """
-
-    settings: config.Config
-    plan: IndexPlan
-    feed: object
-    run: object
-    schedule: object
-    parallel: Parallel
-    evaluator: Evaluator
-    watched: Dataset
-    checkpoints: Checkpoints
-    files: MetricFiles
-    progress: Lines
-    clock: Clock
-    profile: Profile
-    total: int
-
-
-def train(parts: Parts, state: TrainState, started: float) -> TrainState:
-    """Runs from the state's step to the last one.
+    A network whose loss or gradient is not a finite number ends the training if it is alone. One of several is marked
+    by a `step` that stays where it was lost. Its weights are those it began with from then on, so that all that is
+    saved is finite; the others go on.
 
     Args:
-      parts: what the loop works with.
+      learner: the networks.
       state: fresh, or restored.
+      checkpoints: where states go.
+      folders: of each network, where its rows go.
+      watched: the split measured while training; "validation" may select, "test" never does.
+      interruption: tells whether a signal asked to stop.
+      best: is told each network's validation accuracy, see `selection.py`.
+      profile: where a trace of some steps goes; None: there is none.
       started: `time.perf_counter()` when the process began, for the time to the first step.
+      progress: what a person sees; default: a bar or lines.
 
     Returns:
       The last state.
 
     Raises:
-      UserError: loss or gradient is not finite; a save failed; or a signal asked to stop, with exit code 75.
+      UserError: no network is left; a save failed; or a signal asked to stop, with exit code 75.
     """
-    settings = parts.settings
-    times = lambda every: Timetable(every, parts.total, parts.plan.examples, settings.train.batch_size)
+    settings, total, first = learner.settings, learner.total, processes.is_first()
+    times = lambda every: Timetable(every, total, learner.order.examples, settings.train.batch_size)
     rows, evaluations, saves = (times(part.every) for part in (settings.log, settings.evaluation, settings.checkpoint))
-    step = int(state.step)
-    fresh = True  # nothing has been stepped yet, so nothing is due
-    pace, clock = Pace(parts.feed.most_steps), parts.clock
+    step = int(np.asarray(state.step).max())
+    with contextlib.ExitStack() as stack:
+        tensorboard = settings.log.tensorboard
+        files = [
+            stack.enter_context(contextlib.closing(MetricFiles(each, step, tensorboard) if first else NoFiles()))
+            for each in folders
+        ]
+        progress = progress or (make_progress(total, step) if first else Silence(total))
+        trace = Profile(profile if first else None, progress.say)
+        stack.enter_context(contextlib.closing(trace))
+        stack.enter_context(progress)
+        worker = _Worker(learner, state, files, progress, checkpoints, watched, best)
+        examples = settings.train.batch_size * len(files)
+        clock = Clock(examples, files[0].seconds, learner.flops, 1e12 * settings.log.peak)
+        pace = Pace(learner.feed.most_steps)
 
-    def stretch(start, steps):
-        ends = [table.after(start) for table in (rows, evaluations, saves)]
-        stop = min([start + steps, *[end for end in ends if end is not None]])
-        return stop, parts.feed.stretch(start, stop)
+        def stretch(start, steps):
+            ends = [table.after(start) for table in (rows, evaluations, saves)]
+            stop = min([start + steps, *[end for end in ends if end is not None]])
+            return stop, learner.begin(start, stop)
 
-    with Interruption() as interruption, concurrent.futures.ThreadPoolExecutor(1) as worker, parts.progress:
-        coming = worker.submit(stretch, step, pace.steps) if step < parts.total else None
+        coming = stretch(step, pace.steps) if step < total else None
+        fresh = True  # nothing has been stepped yet, so nothing is due
         while True:
             stopping, steps = processes.agree(interruption.asked, pace.steps)
-            score = None
+            scores = None
             if not fresh and step in rows:
-                state = _write_training_row(parts, state, step)
+                worker.write_training_rows(step)
             if not fresh and step in evaluations:
-                state, score = _evaluate(parts, state, step)
+                scores = worker.evaluate(step)
             if not fresh and (step in saves or stopping):
-                _save(parts, state, step, score)
+                worker.save(step, scores)
             if stopping:
-                parts.checkpoints.wait()
+                checkpoints.wait()
                 raise UserError(f"stopped by a signal at step {step:,}; the same command continues", EXIT_INTERRUPTED)
-            if step == parts.total:
+            if step == total:
                 break
             asked = time.perf_counter()
-            stop, data = coming.result()
+            stop, fetched = coming
+            data = fetched.result()
             waited = time.perf_counter() - asked
-            state, finite = parts.run(state, data, np.int32(stop - step))
-            coming = worker.submit(stretch, stop, steps) if stop < parts.total else None
-            if not finite:
-                raise _not_finite(parts, state)
+            worker.advance(data, step, stop)
+            coming = stretch(stop, steps) if stop < total else None
+            worker.drop_lost(stop)
             seconds = time.perf_counter() - asked
-            if fresh:
-                parts.progress.say(f"first step done {time.perf_counter() - started:.1f} s after the start")
+            if fresh and started is not None:
+                progress.say(f"first step done {time.perf_counter() - started:.1f} s after the start")
             clock.note(stop - step, seconds, waited)
             pace.note(stop - step, seconds)
-            _show(parts, state, stop, clock)
-            parts.profile.note()
+            worker.show(stop, clock)
+            trace.note()
             step, fresh = stop, False
-    parts.checkpoints.wait()
-    return state
+        checkpoints.wait()
+        return worker.state
 
 
-def _show(parts, state, step, clock):
-    totals = jax.device_get(state.totals)
-    loss, accuracy = float(totals.loss) / int(totals.steps), int(totals.correct) / int(totals.examples)
-    parts.progress.step(step, loss, accuracy, clock)
-    parts.files.write_timing(
-        {
+class _Worker:
+    """The things that the loop does to the state, in its order.
+
+    Attributes:
+      state: of all networks.
+      alive: bool [R], which are trained.
+    """
+
+    def __init__(self, learner, state, files, progress, checkpoints, watched, best):
+        self.learner, self.state, self.files, self.progress = learner, state, files, progress
+        self.checkpoints, self.watched, self.best = checkpoints, watched, best
+        steps = np.atleast_1d(np.asarray(state.step))
+        self.alive = steps == steps.max()
+
+    def _living(self, things):
+        return [(k, thing) for k, thing in enumerate(things) if self.alive[k]]
+
+    def advance(self, data, step, stop):
+        """A stretch of steps; `finite` then holds for which networks it went well."""
+        self.state, self.finite = self.learner.advance(self.state, data, (stop - step) * self.alive)
+
+    def drop_lost(self, step):
+        """Marks the networks that are not finite any more; the only one ends the run."""
+        finite = np.atleast_1d(np.asarray(self.finite))  # waits for the devices
+        self._drop({k: _not_finite for k in np.flatnonzero(self.alive & ~finite)}, step)
+
+    def _drop(self, lost, step):
+        if not lost:
+            return
+        states = self.learner.each(self.state)
+        reasons = {k: reason(self, states[k]) for k, reason in lost.items()}
+        if len(states) == 1:
+            raise UserError(reasons[0])
+        fresh = self.learner.each(self.learner.initial())
+        for k, reason in reasons.items():
+            self.alive[k] = False
+            at = min(int(states[k].step), step) - 1  # below the step of the others, for good
+            states[k] = fresh[k]._replace(step=np.int32(at))
+            self.progress.say(f"seed {self.learner.seeds[k]} is lost, the others go on: {reason}")
+        if not self.alive.any():
+            raise UserError(f"all {len(states)} seeds are lost; the last one: {reason}")
+        self.state = self.learner.joined(states)
+
+    def show(self, step, clock):
+        """The progress line and the rows of timing.jsonl."""
+        living = self._living(self.learner.each(self.state.totals))
+        loss = np.mean([float(totals.loss) / int(totals.steps) for _, totals in living])
+        accuracy = np.mean([int(totals.correct) / int(totals.examples) for _, totals in living])
+        self.progress.step(step, loss, accuracy, clock)
+        row = {
             "step": step,
             "seconds": round(clock.seconds, 3),
             "examples_per_second": round(clock.examples_per_second, 1),
+            "mean_examples_per_second": round(clock.mean_rate, 1),
             "flops_per_second": round(clock.flops_per_second),
             "utilisation": clock.utilisation,
             "waiting": round(clock.waiting, 4),
+            "seeds": len(self.files),
+            "memory": self.learner.program.memory,
         }
-    )
+        for file in self.files:
+            file.write_timing(row)
+
+    def write_training_rows(self, step):
+        """A row of means since the row before, for each network; the totals are then zero."""
+        learner = self.learner
+        totals, factors = learner.each(self.state.totals), learner.each(self.state.plateau.factor)
+        for k, file in self._living(self.files):
+            rate = float(learner.schedule(step - 1)) * float(factors[k])
+            row = training_row(step, learner.order.epoch(step), totals[k], rate)
+            file.write(row)
+            self.progress.row(row)
+        zero = jax.device_get(zero_totals())
+        self.state = self.state._replace(totals=learner.joined([zero] * len(self.files)))
+
+    def evaluate(self, step):
+        """A row of the watched split for each network, and what the plateau schedule makes of it.
+
+        Returns:
+          Each one's score for "best", [R]; None where the split is the test set, which never gives one.
+        """
+        learner, found = self.learner, self.learner.evaluate(self.state.evaluated, self.watched)
+        rows = [evaluation_row(step, learner.order.epoch(step), self.watched.split, each) for each in found]
+        for k, file in self._living(self.files):
+            file.write(rows[k])
+        living = [row for _, row in self._living(rows)]
+        means = {name: float(np.mean([row[name] for row in living])) for name in ("loss", "accuracy")}
+        self.progress.row(rows[0] | means)
+        schedule = learner.settings.schedule.kind
+        if isinstance(schedule, Plateau):
+            plateaus = [
+                plateau_update(plateau, each.loss, schedule) if alive else plateau
+                for plateau, each, alive in zip(learner.each(self.state.plateau), found, self.alive)
+            ]
+            self.state = self.state._replace(plateau=learner.joined(jax.device_get(plateaus)))
+        if self.watched.split != "validation":
+            return None
+        scores = [row["accuracy"] if alive else -np.inf for row, alive in zip(rows, self.alive)]
+        self.best.note(self.state, scores)
+        return scores
+
+    def save(self, step, scores):
+        """A checkpoint of all networks, with the score of a single one."""
+        states = self.learner.each(self.state)
+        self._drop({k: _not_saved(name) for k, each in self._living(states) if (name := _first_bad_leaf(each))}, step)
+        for file in self.files:
+            file.flush()
+        score = scores[0] if scores and len(self.files) == 1 else None
+        self.checkpoints.save(step, self.state, self.learner.settings, score)
 
 
 class Pace:
@@ -183,57 +277,33 @@ class Pace:
         self._compiled = True
 
 
-def _write_training_row(parts, state, step):
-    """A row of means since the row before; the state with its totals at zero."""
-    rate = float(parts.schedule(step - 1)) * float(state.plateau.factor)
-    row = training_row(step, parts.plan.epoch(step), jax.device_get(state.totals), rate)
-    parts.files.write(row)
-    parts.progress.row(row)
-    return state._replace(totals=parts.parallel.replicate(zero_totals()))
-
-
-def _evaluate(parts, state, step):
-    """A row of the watched split; the state with what the plateau schedule makes of it; the score for "best",
-    which the test set never gives."""
-    outcome = parts.evaluator(state.evaluated, parts.watched)
-    row = evaluation_row(step, parts.plan.epoch(step), parts.watched.split, outcome)
-    parts.files.write(row)
-    parts.progress.row(row)
-    if isinstance(parts.settings.schedule.kind, config.training.Plateau):
-        plateau = plateau_update(state.plateau, outcome.loss, parts.settings.schedule.kind)
-        state = state._replace(plateau=parts.parallel.replicate(plateau))
-    return state, outcome.accuracy if parts.watched.split == "validation" else None
-
-
-def _save(parts, state, step, score):
-    bad = _first_bad_leaf(state)
-    if bad:
-        raise UserError(
-            f"not saved at step {step}: {bad} holds numbers that are not finite; lower optimizer.learning_rate"
-        )
-    parts.files.flush()
-    parts.checkpoints.save(step, state, parts.settings, score)
-
-
 def _first_bad_leaf(state):
     # The plateau's best loss is infinite until the first evaluation; totals were written as a row.
-    for name, leaf in named_leaves(jax.device_get(state._replace(plateau=None, totals=None))).items():
+    for name, leaf in named_leaves(state._replace(plateau=None, totals=None)).items():
         if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf).all():
             return name
     return None
 
 
-def _not_finite(parts, state):
+def _not_saved(name):
+    def reason(worker, state):
+        del worker
+        return (
+            f"not saved at step {int(state.step)}: {name} holds numbers that are not finite; "
+            "lower optimizer.learning_rate"
+        )
+
+    return reason
+
+
+def _not_finite(worker, state):
     step = int(state.step) - 1
-    rate = float(parts.schedule(step)) * float(state.plateau.factor)
-    largest = max(
-        float(np.abs(leaf[np.isfinite(leaf)]).max(initial=0)) for leaf in jax.tree.leaves(jax.device_get(state.params))
-    )
-    bad = {
-        name: leaf for name, leaf in named_leaves(jax.device_get(state.params)).items() if not np.isfinite(leaf).all()
-    }
-    latest = parts.checkpoints.latest()
-    return UserError(
+    rate = float(worker.learner.schedule(step)) * float(state.plateau.factor)
+    leaves = named_leaves(state.params)
+    largest = max(float(np.abs(leaf[np.isfinite(leaf)]).max(initial=0)) for leaf in leaves.values())
+    bad = [name for name, leaf in leaves.items() if not np.isfinite(leaf).all()]
+    latest = worker.checkpoints.latest()
+    return (
         f"the loss or its gradient is not a finite number at step {step}: learning rate {rate:.3g}, "
         f"gradient norm {float(state.totals.gradient_norm):.3g}, largest finite parameter {largest:.3g}, "
         f"first bad leaf {next(iter(bad), 'none')}. Nothing of it was saved; the last checkpoint is "

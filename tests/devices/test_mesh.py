@@ -15,9 +15,6 @@ import numpy as np
 import pytest
 from tiny_training import STEPS, TinyRun, dataset
 
-from cnn_jax import run
-from cnn_jax.config import experiments, overrides
-from cnn_jax.devices import mesh
 from cnn_jax.devices.mesh import Parallel
 from cnn_jax.errors import UsageError
 from cnn_jax.training.checkpoints import Checkpoints
@@ -79,7 +76,7 @@ def test_a_checkpoint_of_another_process_and_number_of_devices_is_restored_to_th
     run = TinyRun(eight_devices.BATCH)
     checkpoints = Checkpoints(folder / mode)
     assert checkpoints.latest() == STEPS
-    leaves = named_leaves(jax.device_get(checkpoints.restore(STEPS, run.shapes())))
+    leaves = named_leaves(jax.device_get(checkpoints.restore(STEPS, run.learner.state_like())))
     checkpoints.close()
     start = f"saved/{mode}/"
     saved = {name.removeprefix(start): leaf for name, leaf in seen.items() if name.startswith(start)}
@@ -132,53 +129,6 @@ def test_jit_takes_one_device_and_any_batch():
     one = Parallel("jit", 100, devices=jax.devices() * 8)
     assert one.devices == jax.devices()[:1] and str(one) == "jit on 1 cpu device"
     assert Parallel("auto", 7, devices=jax.devices()[:1]).mode == "jit"
-
-
-@pytest.mark.parametrize(
-    "cores, share, given, flags, devices",
-    [
-        (2, 10, -1, "", [2]),
-        (8, 10, -1, "", [5]),
-        (2, 5, -1, "--xla_backend_optimization_level=0", [1]),
-        (2, 10, 1, "", []),
-        (2, 10, -1, "--xla_force_host_platform_device_count=4", []),
-    ],
-)
-def test_a_cpu_is_as_many_devices_as_cores_share_the_work(monkeypatch, cores, share, given, flags, devices):
-    """Unless the user has said how many."""
-    asked = devices_asked_for(monkeypatch, cores, given)
-    monkeypatch.setenv("XLA_FLAGS", flags)
-    mesh.a_device_for_each_core(lambda count: share % count == 0)
-    assert asked == devices
-
-
-@pytest.mark.parametrize(
-    "cores, name, changes, devices",
-    [
-        (2, "lenet_mnist", [], [2]),  # 32 images a step
-        (16, "lenet_mnist", [], [2]),
-        (16, "lenet5_mnist", [], [4]),  # 64
-        (16, "lenet_mnist", ["optimizer.accumulate=2"], [1]),
-        (16, "lenet_mnist", ["train.batch_size=51"], [3]),
-        (16, "lenet_mnist", ["parallel=jit"], []),
-        (16, "lenet_mnist", ["model.layout=NHWC"], []),
-        (16, "alexnet_imagenet", [], []),
-    ],
-)
-def test_cores_share_the_batches_of_small_networks(monkeypatch, cores, name, changes, devices):
-    asked = devices_asked_for(monkeypatch, cores)
-    monkeypatch.delenv("XLA_FLAGS", raising=False)
-    run.use_cores(overrides.apply(experiments.load(name), changes))
-    assert asked == devices
-
-
-def devices_asked_for(monkeypatch, cores, given=-1):
-    """A list that gets the number of CPU devices that JAX is asked for, on so many cores."""
-    asked = []
-    settings = SimpleNamespace(jax_num_cpu_devices=given, update=lambda name, value: asked.append(value))
-    monkeypatch.setattr(mesh, "jax", SimpleNamespace(config=settings))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
-    return asked
 
 
 def test_processes_with_unlike_numbers_of_devices_are_refused():

@@ -22,8 +22,7 @@ from cnn_jax.studies import feature_maps, measurements, measuring
 )
 def test_strides_add_up_over_the_layers(kind, expected):
     model = config.LeNet(pool=config.Pool.of(kind=kind), layout="CHWN")
-    session = SimpleNamespace(settings=SimpleNamespace(model=model), image_shape=(28, 28, 1), classes=10)
-    seeds = SimpleNamespace(session=session)
+    seeds = SimpleNamespace(model=outline(model, (28, 28, 1), 10))
     maps = {layer.name for layer in outline(model, (28, 28, 1), 10).parts() if len(layer.output_shape) == 3}
     assert measuring.cumulative_strides(seeds, dict.fromkeys(maps)) == expected
 

@@ -34,7 +34,7 @@ def test_a_planted_effect_is_found_and_a_null_is_not(tmp_path):
         baseline="tanh_max",
         study=config.Protocol(seeds=6),
     )
-    assert runner.run(study, tmp_path, say=lambda line: None) == []
+    assert runner.run(study, tmp_path, log=lambda line: None) == []
     found = results.load(study, tmp_path)
     largest, least, slow = found.arms
     planted, null = found.comparisons["slow"], found.comparisons["tanh_min"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_training import TinyRun, dataset
 
-from cnn_jax.training.evaluation import Evaluator, Outcome
+from cnn_jax.training.evaluation import Evaluation, Evaluator
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -19,7 +19,7 @@ def tiny():
 
 def test_loss_and_accuracy_are_means_over_examples():
     probabilities = np.float32([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
-    outcome = Outcome(np.float32([1, 2, 4]), probabilities, np.int32([0, 1, 1]))
+    outcome = Evaluation(np.float32([1, 2, 4]), probabilities, np.int32([0, 1, 1]))
     assert outcome.loss == pytest.approx(7 / 3) and outcome.accuracy == pytest.approx(2 / 3)
 
 
@@ -45,7 +45,9 @@ def test_the_order_of_examples_is_the_datasets(tiny):
 
 def test_many_batches(tiny, monkeypatch):
     monkeypatch.setattr("cnn_jax.training.evaluation.MOST_QUEUED", 2)
-    outcome = Evaluator(tiny.settings, tiny.network, tiny.parallel)(tiny.first_state().evaluated, dataset("train", 100))
+    (outcome,) = Evaluator(tiny.settings, tiny.network, tiny.parallel)(
+        tiny.first_state().evaluated, dataset("train", 100)
+    )
     assert len(set(outcome.losses.tolist())) == 100
 
 
@@ -54,8 +56,8 @@ def test_top5_is_among_the_five_largest():
     probabilities = rng.integers(8, size=(200, 12)).astype(np.float32)  # with ties
     labels = rng.integers(12, size=200).astype(np.int32)
     best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :5]
-    assert Outcome(np.zeros(200), probabilities, labels).top5 == np.mean((best == labels[:, None]).any(-1))
-    assert Outcome(np.zeros(200), probabilities[:, :10], labels).top5 is None
+    assert Evaluation(np.zeros(200), probabilities, labels).top5 == np.mean((best == labels[:, None]).any(-1))
+    assert Evaluation(np.zeros(200), probabilities[:, :10], labels).top5 is None
 
 
 def test_passes_average_the_probabilities_of_each_draw():

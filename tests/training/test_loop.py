@@ -3,7 +3,7 @@
 These runs are compiled as users' are, so that "equal to the bit" is said of the same programs.
 """
 
-import dataclasses
+import contextlib
 import math
 import os
 import re
@@ -11,17 +11,20 @@ import signal
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_training import PLAIN, STEPS, TinyRun, assert_same_bits, dataset
+from tiny_training import PLAIN, RECIPE, STEPS, TinyRun, assert_same_bits, dataset
 
+from cnn_jax.config import overrides
 from cnn_jax.errors import EXIT_INTERRUPTED, UserError
-from cnn_jax.progress import Clock, Lines
+from cnn_jax.progress import Lines
 from cnn_jax.training import loop
+from cnn_jax.training import step as training_step
 from cnn_jax.training.checkpoints import Checkpoints
-from cnn_jax.training.evaluation import Outcome
-from cnn_jax.training.metrics import MetricFiles, read_rows, read_timing
-from cnn_jax.training.profile import Profile
+from cnn_jax.training.evaluation import Evaluation
+from cnn_jax.training.learner import Learner
+from cnn_jax.training.metrics import read_rows, read_timing
 from cnn_jax.training.state import Variables, named_leaves
 
 
@@ -41,32 +44,19 @@ class Acting(Lines):
             self._act()
 
 
-def train(run, folder, progress=None, keep=10, **changes):
+def train(run, folder, progress=None, keep=10, spoil=lambda state: state):
     """Starts or continues the run in a folder, as `run.train` does; the last state."""
     checkpoints = Checkpoints(folder, keep)
     latest = checkpoints.latest()
-    state = run.first_state() if latest is None else checkpoints.restore(latest, run.shapes())
-    settings = changes.pop("settings", run.settings)
-    parts = loop.Parts(
-        settings=settings,
-        plan=run.plan,
-        feed=run.feed,
-        run=run.run,
-        schedule=run.schedule,
-        parallel=run.parallel,
-        evaluator=changes.pop("evaluator", run.evaluator),
-        watched=dataset("validation", 20),
-        checkpoints=checkpoints,
-        files=MetricFiles(folder, latest or 0, tensorboard=False),
-        progress=progress or Acting(),
-        clock=Clock(run.settings.train.batch_size),
-        profile=Profile(None, print),
-        total=STEPS,
-    )
+    state = run.first_state() if latest is None else checkpoints.restore(latest, run.learner.state_like())
+    validation, started = dataset("validation", 20), time.perf_counter()
     try:
-        return loop.train(parts, changes.pop("state", lambda state: state)(state), time.perf_counter())
+        with loop.Interruption() as interruption:
+            return loop.train(
+                run.learner, spoil(state), checkpoints, [folder], validation, interruption, started=started,
+                progress=progress or Acting(),
+            )  # fmt: skip
     finally:
-        parts.files.close()
         checkpoints.close()
 
 
@@ -95,7 +85,7 @@ def test_rows_and_saves_come_when_they_are_due(run, whole):
     assert all(row["epoch"] == row["step"] * 16 / 50 for row in rows)
     checkpoints = Checkpoints(folder, keep=10)
     assert checkpoints.latest() == STEPS
-    assert_same_bits(checkpoints.restore(STEPS, run.shapes()), state)
+    assert_same_bits(checkpoints.restore(STEPS, run.learner.state_like()), state)
     checkpoints.close()
     assert sorted(int(path.name) for path in (folder / "checkpoints").iterdir()) == [5, 10, 15, 20]
     timing = read_timing(folder)
@@ -202,16 +192,16 @@ def test_a_state_that_is_not_finite_is_not_saved(run, tmp_path):
         return state._replace(ema=ema)
 
     with pytest.raises(UserError, match="not saved at step 5: ema.conv1.bias holds numbers that are not finite"):
-        train(run, tmp_path, state=spoil)
+        train(run, tmp_path, spoil=spoil)
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
-def test_the_plateau_schedule_shows_in_the_rows(run, tmp_path):
+def test_the_plateau_schedule_shows_in_the_rows(tmp_path, monkeypatch):
     """Evaluations at steps 8, 16 and 20 give the same loss: the factor falls after the second and the third."""
-    schedule = dataclasses.replace(run.settings.schedule, name="plateau", patience=1, factor=0.5)
-    settings = dataclasses.replace(run.settings, schedule=schedule)
-    flat = lambda params, data: Outcome(np.ones(1, np.float32), np.eye(10, dtype=np.float32)[:1], np.int32([0]))
-    state = train(run, tmp_path, settings=settings, evaluator=flat)
+    run = TinyRun("schedule.name=plateau", "schedule.patience=1", "schedule.factor=0.5", "data.validation=1")
+    flat = lambda variables, data: [Evaluation(np.ones(1, np.float32), np.eye(10, dtype=np.float32)[:1], np.int32([0]))]
+    monkeypatch.setattr(run.learner, "evaluate", flat)
+    state = train(run, tmp_path)
     rates = {row["step"]: row["learning_rate"] for row in read_rows(tmp_path) if row["split"] == "train"}
     for step, rate in rates.items():
         factor = 1.0 if step <= 16 else 0.5
@@ -219,8 +209,40 @@ def test_the_plateau_schedule_shows_in_the_rows(run, tmp_path):
     assert float(state.plateau.factor) == 0.25  # again at step 20
 
 
+def train_two(learner, folder, progress=None):
+    """Trains or continues seeds together in a folder, as a study does; the last states."""
+    folders = [folder / f"seed-{seed}" for seed in learner.seeds]
+    for each in folders:
+        each.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(Checkpoints(folder)) as checkpoints, loop.Interruption() as interruption:
+        latest = checkpoints.latest()
+        state = learner.initial() if latest is None else checkpoints.restore(latest, learner.state_like())
+        validation = dataset("validation", 20)
+        last = loop.train(learner, state, checkpoints, folders, validation, interruption, progress=progress or Acting())
+    return learner.each(last)
+
+
+def test_each_of_two_seeds_leaves_the_bytes_of_a_run_of_its_own(whole, tmp_path):
+    """Metrics and every leaf of the state, on a CPU."""
+    learner = Learner(RECIPE, [RECIPE.seed, 11], dataset())
+    learner.feed.most_steps = STEPS
+    states = train_two(learner, tmp_path)
+    learner.close()
+    assert_same_bits(states[0], jax.device_get(whole[1]))
+    assert metrics(tmp_path / "seed-3") == metrics(whole[0])
+    assert metrics(tmp_path / "seed-11") != metrics(whole[0])
+    alone = Learner(overrides.apply(RECIPE, ["seed=11"]), training=dataset())
+    alone.feed.most_steps = STEPS
+    with contextlib.closing(Checkpoints(tmp_path / "alone")) as checkpoints, loop.Interruption() as interruption:
+        arguments = alone.initial(), checkpoints, [tmp_path / "alone"], dataset("validation", 20), interruption
+        assert_same_bits(loop.train(alone, *arguments, progress=Acting()), states[1])
+    assert metrics(tmp_path / "seed-11") == metrics(tmp_path / "alone")
+
+
+# From here on: what is compiled is not what users run.
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, quick_compile):
-    """Last in this file: what is compiled after it is not what users run."""
     steep = ("optimizer.learning_rate=1e30", "optimizer.clip_norm=0")
     steep += ("schedule.warmup=0 steps", "schedule.name=constant")
     run = TinyRun(*PLAIN, *steep)
@@ -233,3 +255,54 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, quick_compile):
     assert f"params.{bad}" in named_leaves(run.first_state())
     assert "Nothing of it was saved; the last checkpoint is none. Lower optimizer.learning_rate" in message
     assert list((tmp_path / "checkpoints").iterdir()) == [] and read_rows(tmp_path) == []
+
+
+def test_one_seed_is_lost_and_the_others_go_on(tmp_path, monkeypatch, quick_compile):
+    """Its loss is made infinite from a step on; what is saved is finite, and a run that continues knows of it."""
+    spoilt = lambda state: jnp.where((state.seed == 11) & (state.step >= 7), jnp.inf, 0.0)
+    make_loss = training_step._make_loss
+
+    def make(settings, network):
+        loss = make_loss(settings, network)
+
+        def worse(params, statistics, state, batch):
+            value, rest = loss(params, statistics, state, batch)
+            return value + spoilt(state), rest
+
+        return worse
+
+    monkeypatch.setattr(training_step, "_make_loss", make)
+    learner = Learner(RECIPE, [3, 11], dataset())
+    learner.feed.most_steps = STEPS
+    said = []
+
+    class Telling(Acting):
+        def say(self, text):
+            said.append(text)
+
+    def crash():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_two(learner, tmp_path, Telling(15, crash))
+    assert [line for line in said if "seed 11 is lost, the others go on" in line and "step 7" in line] != []
+    states = train_two(learner, tmp_path)
+    learner.close()
+    assert [int(state.step) for state in states] == [STEPS, 7]
+    assert all(np.isfinite(leaf).all() for state in states for leaf in jax.tree.leaves((state.params, state.ema)))
+    assert max(row["step"] for row in read_rows(tmp_path / "seed-11")) == 6
+    assert max(row["step"] for row in read_rows(tmp_path / "seed-3")) == STEPS
+
+
+def test_when_no_seed_is_left_training_ends(tmp_path, quick_compile):
+    steep = [
+        "optimizer.learning_rate=1e30",
+        "optimizer.clip_norm=0",
+        "schedule.warmup=0 steps",
+        "schedule.name=constant",
+    ]
+    learner = Learner(overrides.apply(RECIPE, [*PLAIN, *steep]), [3, 4], dataset())
+    with pytest.raises(UserError, match="all 2 seeds are lost; the last one: the loss or its gradient is not a finite"):
+        train_two(learner, tmp_path)
+    learner.close()
+    assert list((tmp_path / "checkpoints").iterdir()) == []

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from launching import RUNS
-from tiny_training import PLAIN, RECIPE, STEPS, TinyRun, assert_same_bits
+from tiny_training import PLAIN, RECIPE, STEPS, TinyRun, assert_same_bits, dataset
 
 from cnn_jax import config
 from cnn_jax.config import experiments, overrides
@@ -73,8 +73,8 @@ def test_the_1998_loss_is_equation_9(j):
 
 def test_totals_are_what_a_direct_computation_gives(plain):
     state = plain.first_state()
-    index = plain.plan.batches(0, 1)[0]
-    images, labels = plain.dataset.images[index], plain.dataset.labels[index]
+    index = plain.order.batches(0, 1)[0]
+    images, labels = dataset().images[index], dataset().labels[index]
 
     def loss(params):
         logits, *_ = plain.network(states.Variables(params, {}), jnp.float32(images) / 255)
@@ -191,7 +191,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32_parameters(plain):
     run = TinyRun(*PLAIN, "train.precision=bfloat16")
     images = jax.ShapeDtypeStruct((4, 28, 28, 1), jnp.float32)
     forward = functools.partial(steps.forward, run.settings, run.network)
-    logits, *_ = jax.eval_shape(forward, run.shapes().evaluated, images)
+    logits, *_ = jax.eval_shape(forward, run.learner.state_like().evaluated, images)
     assert logits.dtype == jnp.bfloat16
     losses, state = run.losses()
     kept = jax.tree.leaves((state.params, state.optimizer, state.totals.loss))

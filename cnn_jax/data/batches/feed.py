@@ -12,7 +12,7 @@ import functools
 
 import numpy as np
 
-from cnn_jax.data.batches.order import IndexPlan
+from cnn_jax.data.batches.order import BatchOrder
 from cnn_jax.data.datasets.source import Dataset
 from cnn_jax.data.images.placement import DEVICE_BYTES
 from cnn_jax.data.images.reader import LazyImages, Reading
@@ -22,73 +22,35 @@ STRETCH_BYTES = 32 * 2**20  # of a stretch sent from the host
 AHEAD_EXAMPLES = 1024  # that are read before they are asked for: 192 MiB at 256x256, 2 s of decoding on 2 cores
 
 
-class DeviceFeed:
-    """The set on the device.
+class Feed:
+    """Base of the feeds: the batches of one seed or, where several are trained together, of each seed.
 
     Attributes:
-      axes: for each array of a stretch, the axis split over devices.
+      axes: for each array of a stretch, the axis split over devices, or None.
       most_steps: the longest stretch.
 
     Args:
       dataset: the training set.
-      plan: which examples each step sees.
+      orders: which examples each step sees, of each seed.
       parallel: the devices.
     """
 
-    axes = {"images": None, "labels": None, "index": 1}
-    most_steps = MOST_STEPS
+    most_steps: int
+    shared: tuple[str, ...] = ()  # arrays that are the same in every stretch and for all seeds
 
-    def __init__(self, dataset: Dataset, plan: IndexPlan, parallel):
-        self._batches = _own_batches(plan, parallel)
+    def __init__(self, dataset: Dataset, orders: list[BatchOrder], parallel):
+        own = parallel.part(orders[0].batch_size)  # of each batch, what this process feeds
+        self._batches = [functools.partial(_part_of_batches, order, own) for order in orders]
         self._parallel = parallel
         self._dataset = dataset
 
-    @functools.cached_property
-    def _set(self):
-        return self._parallel.replicate(self.shared(self._dataset))
+    @property
+    def _axis(self):
+        return 1 if len(self._batches) == 1 else 0
 
-    @staticmethod
-    def shared(dataset: Dataset) -> dict:
-        """The arrays that are the same in every stretch, on the host."""
-        return {"images": np.asarray(dataset.images), "labels": dataset.labels}
-
-    def stretch(self, start: int, stop: int) -> dict:
-        """The data of steps start..stop-1, ready on the device; its shapes do not depend on how many they are."""
-        return self._set | self._parallel.split(self.arrays(start, stop), 1)
-
-    def arrays(self, start: int, stop: int) -> dict:
-        """What changes from stretch to stretch, [most_steps, batch, ...] each, on the host."""
-        return {"index": _lengthened(self._batches(start, stop).astype(np.int32), self.most_steps)}
-
-    @staticmethod
-    def pick(data: dict, i) -> dict:
-        """The batch of the stretch's i-th step; runs on the device."""
-        index = data["index"][i]
-        return {"images": data["images"][index], "labels": data["labels"][index], "index": index}
-
-    def close(self) -> None:
-        """Stops what is done in the background."""
-
-
-class HostFeed:
-    """The set on the host. Arguments and attributes as `DeviceFeed`."""
-
-    axes = {"images": 1, "labels": 1, "index": 1}
-
-    def __init__(self, dataset: Dataset, plan: IndexPlan, parallel):
-        self._batches = _own_batches(plan, parallel)
-        self._parallel = parallel
-        self._dataset = dataset
-        self._reader = _Ahead(dataset.images) if isinstance(dataset.images, LazyImages) else _Array(dataset.images)
-        batch_bytes = plan.batch_size * int(np.prod(dataset.images.shape[1:]))
-        self.most_steps = max(1, min(MOST_STEPS, STRETCH_BYTES // batch_bytes))
-        self._ahead = max(1, AHEAD_EXAMPLES // plan.batch_size)  # steps
-
-    @staticmethod
-    def shared(dataset: Dataset) -> dict:
-        """As `DeviceFeed.shared`."""
-        del dataset
-        return {}
+    @property
+    def axes(self) -> dict:
+        return {name: None if name in self.shared else self._axis for name in ("images", "labels", "index")}
 
     def stretch(self, start: int, stop: int) -> dict:
         """The data of steps start..stop-1, ready on the device; its shapes do not depend on how many they are.
@@ -96,23 +58,76 @@ class HostFeed:
         Raises:
           UserError: too many images cannot be decoded.
         """
-        return self._parallel.split(self.arrays(start, stop), 1)
+        parts = [self._arrays(seed, start, stop) for seed in range(len(self._batches))]
+        own = parts[0] if len(parts) == 1 else {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+        return self._set | self._parallel.split(own, self._axis)
 
-    def arrays(self, start: int, stop: int) -> dict:
-        """As `DeviceFeed.arrays`; the examples of the steps after are begun."""
-        images = self._reader.read(start, stop, stop + self._ahead, self._batches)
-        index = self._batches(start, stop)
+    @functools.cached_property
+    def _set(self) -> dict:
+        """The shared arrays, on the device."""
+        return {}
+
+    def _arrays(self, seed: int, start: int, stop: int) -> dict:
+        """What changes from stretch to stretch, [most_steps, batch, ...] each, on the host."""
+        raise NotImplementedError
+
+    @staticmethod
+    def pick(data: dict, i) -> dict:
+        """The batch of the stretch's i-th step, for one seed; runs on the device."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Stops what is done in the background."""
+
+
+class DeviceFeed(Feed):
+    """The set on the device. Arguments as `Feed`."""
+
+    most_steps = MOST_STEPS
+    shared = ("images", "labels")
+
+    @functools.cached_property
+    def _set(self):
+        whole = {"images": np.asarray(self._dataset.images), "labels": self._dataset.labels}
+        return self._parallel.replicate(whole)
+
+    def _arrays(self, seed, start, stop):
+        return {"index": _lengthened(self._batches[seed](start, stop).astype(np.int32), self.most_steps)}
+
+    @staticmethod
+    def pick(data, i):
+        index = data["index"][i]
+        return {"images": data["images"][index], "labels": data["labels"][index], "index": index}
+
+
+class HostFeed(Feed):
+    """The set on the host. Arguments as `Feed`."""
+
+    def __init__(self, dataset: Dataset, orders: list[BatchOrder], parallel):
+        super().__init__(dataset, orders, parallel)
+        kind = _Ahead if isinstance(dataset.images, LazyImages) else _Array
+        self._readers = [kind(dataset.images) for _ in orders]
+        size = orders[0].batch_size
+        batch_bytes = size * int(np.prod(dataset.images.shape[1:]))
+        self.most_steps = max(1, min(MOST_STEPS, STRETCH_BYTES // batch_bytes))
+        self._ahead = max(1, AHEAD_EXAMPLES // size)  # steps
+
+    def _arrays(self, seed, start, stop):
+        """As `Feed._arrays`; the examples of the steps after are begun."""
+        batches = self._batches[seed]
+        images = self._readers[seed].read(start, stop, stop + self._ahead, batches)
+        index = batches(start, stop)
         arrays = {"images": images, "labels": self._dataset.labels[index], "index": index}
         return {name: _lengthened(array, self.most_steps) for name, array in arrays.items()}
 
     @staticmethod
-    def pick(data: dict, i) -> dict:
-        """The batch of the stretch's i-th step; runs on the device."""
+    def pick(data, i):
         return {name: array[i] for name, array in data.items()}
 
     def close(self) -> None:
         """Stops what is done in the background."""
-        self._reader.close()
+        for reader in self._readers:
+            reader.close()
 
 
 class _Array:
@@ -160,19 +175,17 @@ def _lengthened(array, length):
     return np.pad(array, [(0, spare)] + [(0, 0)] * (array.ndim - 1)) if spare else array
 
 
-def _own_batches(plan, parallel):
-    """`plan.batches`, of each batch the part that this process feeds."""
-    own = parallel.part(plan.batch_size)
-    return lambda start, stop: plan.batches(start, stop)[:, own]
+def _part_of_batches(order, own, start, stop):
+    return order.batches(start, stop)[:, own]
 
 
-def make_feed(placement: str, dataset: Dataset, plan: IndexPlan, parallel) -> tuple[DeviceFeed | HostFeed, str]:
-    """The feed that the setting asks for, and a sentence that says why. Arguments as `choose` and `DeviceFeed`."""
+def make_feed(placement: str, dataset: Dataset, orders: list[BatchOrder], parallel) -> tuple[Feed, str]:
+    """The feed that the setting asks for, and a sentence that says why. Arguments as `choose` and `Feed`."""
     kind, why = choose(placement, dataset, parallel)
-    return kind(dataset, plan, parallel), why
+    return kind(dataset, orders, parallel), why
 
 
-def choose(placement: str, dataset: Dataset, parallel) -> tuple[type, str]:
+def choose(placement: str, dataset: Dataset, parallel) -> tuple[type[Feed], str]:
     """The kind of feed that the setting asks for, and a sentence that says why.
 
     Args:

@@ -65,7 +65,7 @@ def _epoch_order(examples, seed, epoch):
 
 
 @dataclasses.dataclass(frozen=True)
-class IndexPlan:
+class BatchOrder:
     """The dataset indices of every training step.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cnn_jax.errors import UserError
+from cnn_jax.files import cores
 
 PIECE = 16  # images that a thread reads before it looks for other work
 
@@ -35,11 +35,6 @@ class Store:
     labels: np.ndarray
     read: Callable[[int], np.ndarray]
     origin: dict
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class LazyImages:

@@ -2,18 +2,16 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 
 from cnn_jax import config, workdir
 from cnn_jax.config import experiments
 from cnn_jax.layers.pooling_base import Pooling
-from cnn_jax.models import outline
 from cnn_jax.models.summary import summarise
 from cnn_jax.reports.run.contents import Contents, LayerRow, Stage
-from cnn_jax.run import Result, Session
+from cnn_jax.run import Result
+from cnn_jax.training.learner import Learner
 from cnn_jax.training.metrics import read_rows, read_timing
-from cnn_jax.training.step import forward, prepare_images
 
 
 def gather(settings: config.Config, folder, result: Result) -> Contents:
@@ -24,14 +22,11 @@ def gather(settings: config.Config, folder, result: Result) -> Contents:
       folder: its workdir.
       result: the chosen parameters, measured on the test split.
     """
-    session = Session(settings)
+    learner = Learner(settings)
     dataset, variables = result.dataset, result.variables
-    model = outline(session.settings.model, session.image_shape, session.classes)
-    chosen = int(np.flatnonzero(result.outcome.probabilities.argmax(-1) == dataset.labels)[:1].sum())
-    see = lambda variables, images: forward(
-        session.settings, session.network, variables, prepare_images(session.settings, images)
-    )
-    _, maps, _ = jax.jit(see)(variables, dataset.images[chosen : chosen + 1])
+    model = learner.model
+    chosen = int(np.flatnonzero(result.evaluation.probabilities.argmax(-1) == dataset.labels)[:1].sum())
+    maps = learner.maps(variables, dataset.images[chosen : chosen + 1])
     starts, times = workdir.starts(folder), read_timing(folder)
     first = model.parts()[0].name
     return Contents(
@@ -45,13 +40,13 @@ def gather(settings: config.Config, folder, result: Result) -> Contents:
         evaluated=dataset.split,
         images=dataset.images,
         labels=dataset.labels,
-        probabilities=result.outcome.probabilities,
+        probabilities=result.evaluation.probabilities,
         class_names=dataset.class_names,
         layers=[LayerRow(**dataclasses.asdict(row)) for row in summarise(model)],
         filters=np.asarray(variables.params[first]["kernel"], np.float32),
         example=dataset.images[chosen],
         example_label=int(dataset.labels[chosen]),
-        stages=_stages(model, {name: np.asarray(value[0], np.float32) for name, value in maps.items()}),
+        stages=_stages(model, {name: value[0, 0] for name, value in maps.items()}),
         records=starts,
         seconds=times[-1]["seconds"] if times else None,
     )

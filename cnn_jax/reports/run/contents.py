@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from cnn_jax import config as settings_module
+from cnn_jax.config import Config, fields, from_dict, leaves
 
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
@@ -244,13 +244,16 @@ def settings(config: dict) -> list[tuple[str, object, object]]:
     Returns:
       (dotted name, value, default) in the config's order; the default is the value itself where none is known.
     """
-    defaults = settings_module.to_dict(settings_module.Config())
-    model = config.get("model")
-    if isinstance(model, dict) and model.get("name") in settings_module.MODELS:
-        defaults["model"] = dataclasses.asdict(settings_module.MODELS[model["name"]]())
-        defaults["model"]["name"] = settings_module.Config().model.name  # which model it is counts as a choice
-    known = dict(_flatten(defaults))
-    return [(name, value, known.get(name, value)) for name, value in _flatten(config)]
+    known = {leaf.path: leaf.value for leaf in leaves(Config())}
+    try:
+        made = from_dict(config)
+    except (ValueError, TypeError):
+        made = Config()  # of another version
+    for prefix, chosen, kind in fields.choices(made):
+        # Which kind it is counts as a choice; its settings are compared with those that it has by default.
+        own = leaves(type(kind)(), f"{prefix}{chosen.inside}") if kind is not None else ()
+        known |= {leaf.path: leaf.value for leaf in own}
+    return [(name, value, known.get(name, value)) for name, value in _flatten(config) if name != "format"]
 
 
 def _flatten(group, prefix=""):

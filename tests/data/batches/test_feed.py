@@ -9,14 +9,14 @@ import pytest
 from tiny_training import dataset
 
 from cnn_jax.data.batches import feed as feeds
-from cnn_jax.data.batches.order import IndexPlan
+from cnn_jax.data.batches.order import BatchOrder
 from cnn_jax.devices.mesh import Parallel
 
-PLAN = IndexPlan(examples=50, batch_size=16, seed=1)
+PLAN = BatchOrder(examples=50, batch_size=16, seed=1)
 
 
 def make(placement, data=None):
-    return feeds.make_feed(placement, data or dataset(), PLAN, Parallel("jit", PLAN.batch_size))
+    return feeds.make_feed(placement, data or dataset(), [PLAN], Parallel("jit", PLAN.batch_size))
 
 
 @pytest.mark.parametrize("placement", ["device", "host"])

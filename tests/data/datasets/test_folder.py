@@ -1,4 +1,3 @@
-
 import numpy as np
 import pytest
 from tiny_images import write_class_folders

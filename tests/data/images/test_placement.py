@@ -16,7 +16,7 @@ from tiny_images import encoded, photo, write_class_folders
 
 from cnn_jax import config, files
 from cnn_jax.data.batches import feed as feeds
-from cnn_jax.data.batches.order import IndexPlan
+from cnn_jax.data.batches.order import BatchOrder
 from cnn_jax.data.datasets import source
 from cnn_jax.data.images import cache, placement
 from cnn_jax.devices.mesh import Parallel
@@ -40,8 +40,8 @@ def damage(data, name):
 def batches(data, split="train", steps=12, start=0, stretch=3):
     """Every batch of some steps, as the training loop gets it."""
     dataset = source.load(data, split)
-    plan = IndexPlan(len(dataset.labels), 8, seed=3)
-    feed, _ = feeds.make_feed(data.placement, dataset, plan, Parallel("jit", 8))
+    plan = BatchOrder(len(dataset.labels), 8, seed=3)
+    feed, _ = feeds.make_feed(data.placement, dataset, [plan], Parallel("jit", 8))
     found = []
     for first in range(start, start + steps, stretch):
         arrays = jax.device_get(feed.stretch(first, first + stretch))
@@ -89,8 +89,8 @@ def test_too_many_corrupt_images_stop_every_placement(data, name):
 
 def test_jumps_and_uneven_stretches_are_served(data):
     dataset = source.load(data.changed(placement="stream"), "train")
-    plan = IndexPlan(len(dataset.labels), 8, seed=0)
-    feed, _ = feeds.make_feed("stream", dataset, plan, Parallel("jit", 8))
+    plan = BatchOrder(len(dataset.labels), 8, seed=0)
+    feed, _ = feeds.make_feed("stream", dataset, [plan], Parallel("jit", 8))
     whole = dataset.images[:]
     for start, stop in ((0, 1), (1, 4), (4, 5), (9, 11), (2, 3), (3, 4)):
         arrays = jax.device_get(feed.stretch(start, stop))
@@ -103,8 +103,8 @@ def test_auto_chooses_by_size_and_says_why(data, monkeypatch):
     def chosen(placement_name="auto", **changes):
         wanted = data.changed(placement=placement_name, **changes)
         dataset = source.load(wanted, "train")
-        plan = IndexPlan(len(dataset.labels), 4, 0)
-        feed, sentence = feeds.make_feed(placement_name, dataset, plan, Parallel("jit", 4))
+        plan = BatchOrder(len(dataset.labels), 4, 0)
+        feed, sentence = feeds.make_feed(placement_name, dataset, [plan], Parallel("jit", 4))
         feed.close()
         return sentence
 
@@ -244,8 +244,6 @@ def test_small_sets_can_be_streamed_too(tmp_path):
     write_tiny("mnist", tmp_path)
     data = config.Data.of(name="mnist", data_dir=str(tmp_path), validation=10)
     for split in source.SPLITS:
-        arrays, streamed = (
-            source.load(data.changed(placement=name), split) for name in ("host", "stream")
-        )
+        arrays, streamed = (source.load(data.changed(placement=name), split) for name in ("host", "stream"))
         np.testing.assert_array_equal(streamed.images[:], arrays.images)
         np.testing.assert_array_equal(streamed.labels, arrays.labels)

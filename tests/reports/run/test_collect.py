@@ -8,6 +8,7 @@ from cnn_jax import run, workdir
 from cnn_jax.config import experiments
 from cnn_jax.reports.run.collect import gather
 from cnn_jax.training import state as states
+from cnn_jax.training.learner import Learner, load
 from cnn_jax.training.optimizer import make_optimizer
 
 
@@ -20,11 +21,11 @@ def gathered(tmp_path_factory, quick_compile):
     settings = experiments.load("lenet_digits")
     data = dataclasses.replace(settings.data, data_dir=str(base / "data"), limit=40)
     settings = dataclasses.replace(settings, data=data)
-    session = run.Session(settings)
+    learner = Learner(settings)
     optimizer = make_optimizer(settings.optimizer)
-    state = states.initial_state(session.settings, session.image_shape, session.classes, optimizer, 3)
-    checkpoints = session.checkpoints(folder)
-    checkpoints.save(7, session.parallel.replicate(state), session.settings, 0.5)
+    state = states.initial_state(learner.settings, learner.image_shape, learner.classes, optimizer, 3)
+    checkpoints = learner.checkpoints(folder)
+    checkpoints.save(7, learner.parallel.replicate(state), learner.settings, 0.5)
     checkpoints.wait()
     for step in (0, 5):
         workdir.record_start(folder, settings, devices=["cpu"], step=step)
@@ -32,7 +33,7 @@ def gathered(tmp_path_factory, quick_compile):
     times = [1.0, 2.5, 4.0, 4.5, 7.0]  # killed after 4 s, continued: the clock goes on
     rows = [json.dumps({"step": step, "seconds": seconds}) + "\n" for step, seconds in enumerate(times)]
     (folder / "timing.jsonl").write_text("".join(rows))
-    result = run.measure(session, checkpoints, session.load("test"))
+    result = run.measure(learner, checkpoints, load(settings, "test"))
     checkpoints.close()
     return settings, folder, state.params, result, gather(settings, folder, result)
 
@@ -42,7 +43,7 @@ def test_what_was_measured_and_how(gathered):
     assert contents.title == "lenet_digits" and contents.description == experiments.docstring("lenet_digits")
     assert (contents.checkpoint_step, contents.checkpoint_rule) == (7, "best validation accuracy")
     assert contents.evaluated == "test" and len(contents.images) == len(contents.labels) == 40
-    np.testing.assert_array_equal(contents.probabilities, result.outcome.probabilities)
+    np.testing.assert_array_equal(contents.probabilities, result.evaluation.probabilities)
     np.testing.assert_allclose(contents.probabilities.sum(-1), 1, rtol=1e-5)
     assert contents.config["data"]["limit"] == 40
     assert contents.metrics == [{"step": 7, "split": "validation", "loss": 1.0}]

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +20,10 @@ from sklearn import metrics as reference
 from cnn_jax import config as config_module
 from cnn_jax.errors import UserError
 from cnn_jax.reports import figures
+from cnn_jax.reports.page import duration, large, paragraphs, percent
 from cnn_jax.reports.run import contents as contents_module
 from cnn_jax.reports.run.contents import Contents, LayerRow, Stage
-from cnn_jax.reports.run.report import duration, large, paragraphs, percent, render, write_report
+from cnn_jax.reports.run.report import render, write_report
 
 SECTIONS = ["recipe", "data", "curves", "confusion", "mistakes", "reliability", "filters", "maps", "layers", "records"]
 VOID = {"meta", "img", "br", "col", "link"}
@@ -158,7 +160,7 @@ def test_same_bytes_in_another_process(tmp_path):
     # Hash randomisation, a user's matplotlibrc and another working directory must not show.
     (tmp_path / "matplotlibrc").write_text("font.size: 30\nfigure.facecolor: red\nlines.linewidth: 9\n")
     code = "import test_report as t, hashlib; print(hashlib.sha256(t.render(t.make()).encode()).hexdigest())"
-    here, root = os.path.dirname(__file__), os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    here, root = os.path.dirname(__file__), str(Path(__file__).parents[3])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((here, root)), "PYTHONHASHSEED": "12345"}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -425,7 +427,7 @@ def test_contents_need_no_drawing_library_and_nothing_needs_jax():
         "import sys, cnn_jax.reports.run.contents; assert not {'matplotlib', 'jinja2', 'jax'} & set(sys.modules);"
         "import cnn_jax.reports.run.report; assert not {'jax', 'flax', 'matplotlib.pyplot'} & set(sys.modules)"
     )
-    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    root = str(Path(__file__).parents[3])
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -1,0 +1,68 @@
+"""What "auto" means: how many devices a CPU is, and how they share the work; and where compiled programs are kept."""
+
+import contextlib
+import math
+import os
+from pathlib import Path
+
+import jax
+
+from cnn_jax import config
+from cnn_jax.files import cores
+
+SHARE = 16  # images of a batch, from which a core of its own for them is worth the exchange of gradients
+
+
+def prepare(settings: config.Config, groups: list[list[int]] | None = None) -> None:
+    """Makes a CPU as many devices as its cores can be used for; to be called before JAX looks for any.
+
+    For a run of a small network, each core gets its share of every batch; for groups of seeds, its share of them. A
+    number that the user has set, by JAX_NUM_CPU_DEVICES or XLA_FLAGS, stands, as does a --parallel other than auto.
+    Accelerators are left as they are.
+
+    Args:
+      settings: the config of the run, or what all arms of a study have in common.
+      groups: of a study: the seeds that are trained together, a list each.
+    """
+    parts = settings.train.batch_size // settings.optimizer.accumulate
+    if groups is not None:
+        if settings.parallel == "auto":
+            seeds = math.gcd(*map(len, groups))
+            _make_cores_devices(lambda devices: seeds % devices == 0)
+    elif _shares_batches(settings):
+        _make_cores_devices(lambda devices: parts % devices == 0 and parts // devices >= SHARE)
+
+
+def mode_for(settings: config.Config, seeds: int = 1) -> str:
+    """The mode of `mesh.Parallel` that the settings mean, for so many seeds together; "auto" where that decides."""
+    cores = len(jax.devices()) > 1 and jax.default_backend() == "cpu" and jax.process_count() == 1
+    return "pmap" if seeds == 1 and cores and _shares_batches(settings) else settings.parallel
+
+
+def _shares_batches(settings):
+    """Whether on a CPU the cores are devices, each with a replica, if the settings leave the choice open.
+
+    They are for small networks, whose layout is open as well: a step is too short for all cores to work on one.
+    """
+    return settings.parallel == "auto" and settings.model.layout == "auto"
+
+
+def _make_cores_devices(fits):
+    if jax.config.jax_num_cpu_devices < 0 and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+        with contextlib.suppress(RuntimeError):  # JAX has found its devices, in a notebook say: they stay what they are
+            jax.config.update("jax_num_cpu_devices", max([1, *filter(fits, range(2, cores() + 1))]))
+
+
+def enable_compilation_cache() -> str:
+    """Keeps compiled programs in the user's cache folder, so that the next start need not compile; says where."""
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if folder is None:
+        folder = str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnn_jax" / "xla")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"off ({folder}: {error.strerror})"
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return folder

@@ -1,0 +1,253 @@
+"""R networks of one config, one for each seed, trained and measured together.
+
+R = 1 is a run, R > 1 the seeds of a study's arm. The step is that of a single run: each seed has its own weights, order
+of examples, augmentation and dropout, and ends where a run of its own would. With one seed nothing is stacked. With
+several, every leaf of a state is [R, ...]; each device has its share of the seeds.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from cnn_jax import config
+from cnn_jax.data.batches.feed import make_feed
+from cnn_jax.data.batches.order import BatchOrder
+from cnn_jax.data.datasets import catalog, source
+from cnn_jax.data.datasets.source import Dataset
+from cnn_jax.devices import choice, processes
+from cnn_jax.devices.mesh import Parallel, each_seed
+from cnn_jax.errors import UsageError, UserError
+from cnn_jax.models import outline, resolve_layout
+from cnn_jax.models.summary import summarise
+from cnn_jax.training import state as states
+from cnn_jax.training.checkpoints import Checkpoints
+from cnn_jax.training.evaluation import Evaluation, Evaluator
+from cnn_jax.training.optimizer import make_optimizer, make_schedule
+from cnn_jax.training.state import TrainState, Variables
+from cnn_jax.training.step import forward, make_run, make_train_step, prepare_images
+
+# Operations of a training example for one multiply-add of the network: two forwards, and twice that backwards.
+FLOPS = 6
+
+
+class Learner:
+    """The networks, their devices, how they are trained and measured.
+
+    Attributes:
+      settings: the config, with the layout resolved; its seed is that of the first network.
+      seeds: of the networks.
+      parallel: the devices.
+      image_shape: height, width, channels of what a network is given.
+      classes: number of classes.
+      network: the model without parameters.
+      optimizer: see `optimizer.make_optimizer`.
+
+    Args:
+      settings: the config.
+      seeds: default: the config's own.
+      training: the training set; None: nothing is trained.
+
+    Raises:
+      UsageError: batches or seeds do not divide over the devices, a layer does not fit its input, or the run has no
+        step.
+    """
+
+    def __init__(self, settings: config.Config, seeds: Sequence[int] | None = None, training: Dataset | None = None):
+        self.seeds = [settings.seed] if seeds is None else list(seeds)
+        mode = choice.mode_for(settings, len(self.seeds))
+        size = None if training is None else settings.train.batch_size
+        self.parallel = Parallel(mode, size, accumulate=settings.optimizer.accumulate, seeds=len(self.seeds))
+        spread = self.parallel.mode == "mesh" and len(self.seeds) == 1
+        layout = resolve_layout(settings.model.layout, jax.default_backend(), spread)
+        model = dataclasses.replace(settings.model, layout=layout)
+        self.settings = dataclasses.replace(settings, model=model, seed=self.seeds[0])
+        self.image_shape = config.image_shape(settings)
+        self.classes = catalog.facts(settings.data).classes
+        self.network = states.make_network(self.settings, self.image_shape, self.classes)
+        self.optimizer = make_optimizer(settings.optimizer)
+        if training is not None:
+            self._prepare_training(training)
+
+    def _prepare_training(self, dataset):
+        settings, size = self.settings, self.settings.train.batch_size
+        orders = [BatchOrder(len(dataset.labels), size, seed) for seed in self.seeds]
+        self.order = orders[0]
+        self.total = config.duration_steps(settings.train.duration, self.order.examples, size)
+        if self.total < 1:
+            raise UsageError(f"train.duration = {settings.train.duration!r} is less than one step of {size} examples")
+        rate = settings.optimizer.learning_rate
+        self.schedule = make_schedule(settings.schedule, rate, self.total, self.order.examples, size)
+        self.feed, self.placement = make_feed(settings.data.placement, dataset, orders, self.parallel)
+        run = make_run(make_train_step(settings, self.network, self.schedule, self.optimizer), self.feed.pick)
+        run = run if len(self.seeds) == 1 else functools.partial(_run_each, run, self.feed.axes)
+        self.program = self.parallel.compile_run(run, self.feed.axes)
+        self._worker = concurrent.futures.ThreadPoolExecutor(1)
+
+    @functools.cached_property
+    def model(self):
+        """The network with shapes in place of numbers."""
+        return outline(self.settings.model, self.image_shape, self.classes)
+
+    @functools.cached_property
+    def cost(self) -> "Cost":
+        """The size of a network; nothing is computed."""
+        rows = summarise(self.model)
+        return Cost(sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows))
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of one training example, counted from the network's shapes."""
+        return FLOPS * self.cost.multiply_adds
+
+    @functools.cached_property
+    def evaluator(self) -> Evaluator:
+        """The compiled evaluation."""
+        return Evaluator(self.settings, self.network, self.parallel)
+
+    def _initial(self, seeds):
+        parts = self.settings, self.image_shape, self.classes, self.optimizer
+        one = functools.partial(states.initial_state, *parts)
+        return one(seeds) if len(self.seeds) == 1 else jax.vmap(one)(seeds)
+
+    @property
+    def _numbers(self):
+        return self.seeds[0] if len(self.seeds) == 1 else np.array(self.seeds, np.int32)
+
+    def initial(self) -> TrainState:
+        """The state before the first step."""
+        # Run once, so compiled quickly: optimising it would take longer than all it does.
+        quick = jax.jit(self._initial, compiler_options={"xla_backend_optimization_level": 0})
+        return self.parallel.place(quick(self._numbers))
+
+    def state_like(self) -> TrainState:
+        """Shapes and placement of a state, to restore into."""
+        return _placed(jax.eval_shape(self._initial, self._numbers), self.parallel.of_state)
+
+    def variables_like(self) -> Variables:
+        """Shapes and placement of what evaluation uses of one network, to restore into."""
+        initial = functools.partial(states.initial_variables, self.settings, self.image_shape, self.classes)
+        return _placed(jax.eval_shape(initial, 0), self.parallel.replicated)
+
+    def begin(self, start: int, stop: int) -> concurrent.futures.Future:
+        """Begins to fetch the data of steps start..stop-1."""
+        return self._worker.submit(self.feed.stretch, start, stop)
+
+    def advance(self, state: TrainState, data: dict, steps) -> tuple[TrainState, jax.Array]:
+        """The state after a stretch of steps; the state that is given is used up.
+
+        Args:
+          state: of all networks.
+          data: of the stretch, from `begin`.
+          steps: how many, [R]; a network with 0 stays as it is.
+
+        Returns:
+          The state, and whether loss and gradient of each network were finite, bool [R], or a scalar for one. One that
+          is not stays at the step after. The devices may still be at work.
+        """
+        steps = np.asarray(steps, np.int32)
+        return self.program(state, data, steps[0] if len(self.seeds) == 1 else steps)
+
+    def each(self, tree) -> list:
+        """A tree of arrays [R, ...] (as they are for one network) as R trees of NumPy arrays."""
+        tree = jax.device_get(tree)
+        if len(self.seeds) == 1:
+            return [tree]
+        return [jax.tree.map(lambda leaf: leaf[k], tree) for k in range(len(self.seeds))]
+
+    def joined(self, trees: list):
+        """The reverse of `each`, on the devices."""
+        joined = trees[0] if len(trees) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+        return self.parallel.place(joined)
+
+    def evaluate(self, variables: Variables, dataset: Dataset) -> list[Evaluation]:
+        """Every network measured on every example of a split."""
+        return self.evaluator(variables, dataset)
+
+    def predict(self, variables: Variables, images: np.ndarray) -> np.ndarray:
+        """Probabilities, float32 [R, N, classes], of images uint8 [N, H, W, C]."""
+        unlabelled = Dataset(images, np.zeros(len(images), np.int32), (), "", "")
+        return np.stack([found.probabilities for found in self.evaluator(variables, unlabelled)])
+
+    def maps(self, variables: Variables, images: np.ndarray) -> dict[str, np.ndarray]:
+        """The maps of every layer, float32 [R, N, height, width, channels], of a few images uint8 [N, H, W, C]."""
+        seen = self._see(variables, images[None])
+        alone = len(self.seeds) == 1
+        return {name: np.asarray(value[None] if alone else value, np.float32) for name, value in seen.items()}
+
+    @functools.cached_property
+    def _see(self):
+        def one(variables, images):
+            prepared = prepare_images(self.settings, images)
+            return forward(self.settings, self.network, variables, prepared)[1]
+
+        if len(self.seeds) == 1:
+            return jax.jit(lambda variables, images: one(variables, images[0]))
+        return self.parallel.compile_evaluation(lambda variables, images: each_seed(one, variables, images[0]))
+
+    def checkpoints(self, folder: Path, keep: int | None = None) -> Checkpoints:
+        """The checkpoints in a folder: the latest and, of a run with a validation split, the best."""
+        best = self.settings.data.validation > 0 and len(self.seeds) == 1
+        return Checkpoints(folder, keep or self.settings.checkpoint.keep, best=best)
+
+    def chosen(self, checkpoints: Checkpoints) -> tuple[int, str]:
+        """The step whose parameters stand for the run, and the rule that chose it.
+
+        Raises:
+          UserError: nothing is saved yet.
+        """
+        step = checkpoints.best()
+        if step is None:
+            raise UserError(f"there is no checkpoint in {checkpoints.folder}: train first, with --mode=train")
+        return step, "best validation accuracy" if checkpoints.scored(step) else "last step"
+
+    def close(self) -> None:
+        """Stops what is done in the background."""
+        self._worker.shutdown(cancel_futures=True)
+        self.feed.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """The size of a network.
+
+    Attributes:
+      parameters: trainable numbers.
+      multiply_adds: of one image.
+    """
+
+    parameters: int
+    multiply_adds: int
+
+
+def load(settings: config.Config, split: str) -> Dataset:
+    """One split of the data, which is fetched and prepared first where it has to be."""
+    return processes.first_before_others(lambda: _load(settings, split))
+
+
+def _load(settings, split):
+    data = settings.data
+    if not source.is_prepared(data):
+        processes.log(f"{data.name} is not prepared in {source.data_root(data)}: getting it ready, once")
+        processes.log(source.prepare(data, experiment=settings.experiment))
+    return source.load(data, split, settings.experiment)
+
+
+def _placed(abstract, sharding):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract)
+
+
+def _run_each(run, axes, state, data, count):
+    """`run(state, data, count)` of each seed, with its own part of what has one."""
+    own = {name: array for name, array in data.items() if axes[name] == 0}
+    shared = {name: array for name, array in data.items() if name not in own}
+
+    def one(parts, shared):
+        state, own, count = parts
+        return run(state, shared | own, count)
+
+    return each_seed(one, (state, own, count), shared)
