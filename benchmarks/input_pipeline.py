@@ -92,7 +92,7 @@ def measure_ours(options):
     images = reader.LazyImages(store, np.arange(len(paths)), options.workers)
     where = {"stream": "stream", "host": "cache"}[options.ours]
     dataset = Dataset(images, store.labels, ("all",), "benchmark", "train", where)
-    feed, _ = make_feed(options.ours, dataset, InOrder(len(paths), BATCH, 0), OnHost())
+    feed, _ = make_feed(options.ours, dataset, [InOrder(len(paths), BATCH, 0)], OnHost())
     steps = options.count // BATCH * (HOST_TIMES if options.ours == "host" else 1)
     feed.stretch(0, 1)
     began = time.perf_counter()

@@ -15,6 +15,7 @@ from cnn_jax.flags import Flags
 from cnn_jax.models import outline, torchvision
 from cnn_jax.models.summary import summarise, table
 from cnn_jax.reports.run.collect import gather
+from cnn_jax.training import metrics
 from cnn_jax.training.learner import Learner, load
 
 MOST_CLASSES = 10  # of a prediction, printed
@@ -29,10 +30,12 @@ def train(flags: Flags, settings, folder) -> None:
         result = run.train(settings, folder, flags.started, flags.init_from or "", flags.profile)
         if not processes.is_first():
             return
-        run.store_results(folder, result.evaluation, result.step, result.rule)
+        run.store_results(folder, result.evaluation, result.dataset, result.step, result.rule)
         count, accuracy = len(result.evaluation.labels), result.evaluation.accuracy
         wrong = round((1 - accuracy) * count)
         print(f"test accuracy {100 * accuracy:.2f} % ({wrong} of {count:,} wrong; {result.rule}, step {result.step:,})")
+        rest = metrics.described(metrics.values(result.evaluation), skip=("accuracy",))
+        print(f"test {rest}")
         if flags.report:
             print(f"report {_write_report(settings, folder, result)}")
 
@@ -46,13 +49,11 @@ def evaluate(flags: Flags, settings, folder) -> None:
     else:
         variables, chosen = _chosen(learner, folder)
     for split in ["validation"] * (settings.data.validation > 0) + ["test"]:
-        (outcome,) = learner.evaluate(variables, load(settings, split))
-        top5 = "" if outcome.top5 is None else f"  top-5 {100 * outcome.top5:.2f} %"
+        (found,) = learner.evaluate(variables, load(settings, split))
         if processes.is_first():
-            print(
-                f"{split}: accuracy {100 * outcome.accuracy:.2f} %{top5}  loss {outcome.loss:.4f}  "
-                f"n = {len(outcome.labels):,}  ({chosen})"
-            )
+            rest = metrics.described(metrics.values(found), skip=("accuracy",))
+            count = len(found.labels)
+            print(f"{split}: accuracy {100 * found.accuracy:.2f} %  {rest}  n = {count:,}  ({chosen})")
 
 
 def _chosen(learner, folder):

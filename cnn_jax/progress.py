@@ -81,17 +81,16 @@ class Lines:
         """A line of its own."""
         print(text, file=sys.stderr, flush=True)
 
-    def row(self, row: dict) -> None:
-        """A row of the metric files."""
-        if row["split"] != "train":
-            self.say(describe(row, self._total))
+    def measured(self, step: int, epoch: float, split: str, text: str) -> None:
+        """An evaluation of a split, its metrics in words."""
+        self.say(f"step {step:,}/{self._total:,}  epoch {epoch:.2f}  {split} {text}")
 
-    def step(self, step: int, loss: float, accuracy: float, clock: Clock) -> None:
-        """The state after a dispatch: its last step, and means since the last training row."""
+    def step(self, step: int, text: str, clock: Clock) -> None:
+        """The state after a dispatch: its last step, and metrics since the last training row, in words."""
         now = time.perf_counter()
         if now - self._shown >= EVERY:
             self._shown = now
-            self.say(f"step {step:,}/{self._total:,}  {_figures(loss, accuracy, clock)}  {_work(clock)}")
+            self.say(f"step {step:,}/{self._total:,}  {text}  {_pace(clock)}  {_work(clock)}")
 
 
 class Silence(Lines):
@@ -131,8 +130,8 @@ class Bar(Lines):
     def say(self, text: str) -> None:
         self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def step(self, step: int, loss: float, accuracy: float, clock: Clock) -> None:
-        self._figures.plain = _figures(loss, accuracy, clock)
+    def step(self, step: int, text: str, clock: Clock) -> None:
+        self._figures.plain = f"{text}  {_pace(clock)}"
         self._bar.update(self._task, completed=step, work=_work(clock))
 
 
@@ -141,19 +140,8 @@ def make_progress(total: int, start: int) -> Lines:
     return Bar(total, start) if sys.stderr.isatty() else Lines(total)
 
 
-def describe(row: dict, total: int) -> str:
-    """A row of the metric files as a sentence."""
-    return (
-        f"step {row['step']:,}/{total:,}  epoch {row['epoch']:.2f}  "
-        f"{row['split']} loss {row['loss']:.4f}  accuracy {100 * row['accuracy']:.2f} %"
-    )
-
-
-def _figures(loss, accuracy, clock):
-    return (
-        f"loss {loss:.4f}  accuracy {100 * accuracy:.2f} %  "
-        f"{clock.examples_per_second:,.0f} examples/s  waiting for data {100 * clock.waiting:.1f} %"
-    )
+def _pace(clock):
+    return f"{clock.examples_per_second:,.0f} examples/s  waiting for data {100 * clock.waiting:.1f} %"
 
 
 def _work(clock):

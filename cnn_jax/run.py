@@ -5,16 +5,17 @@ import dataclasses
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from cnn_jax import config, files, workdir
 from cnn_jax.data.datasets.source import Dataset
 from cnn_jax.devices import processes
 from cnn_jax.errors import UsageError
 from cnn_jax.models import torchvision
-from cnn_jax.training import loop
+from cnn_jax.training import loop, metrics
 from cnn_jax.training.checkpoints import Checkpoints
-from cnn_jax.training.evaluation import Evaluation
 from cnn_jax.training.learner import Learner, load
+from cnn_jax.training.metrics import Evaluation
 from cnn_jax.training.state import Variables
 
 
@@ -107,16 +108,14 @@ def measure(learner: Learner, checkpoints: Checkpoints, dataset: Dataset) -> Res
     return Result(evaluation, dataset, processes.local_copy(variables), step, rule)
 
 
-def store_results(folder: Path, evaluation: Evaluation, step: int, rule: str) -> None:
-    """Writes results.json, of a run measured on the test split."""
-    values = {
-        "test_accuracy": evaluation.accuracy,
-        "test_top5": evaluation.top5,
-        "test_loss": evaluation.loss,
-        "test_examples": len(evaluation.labels),
-        "step": step,
-        "rule": rule,
-    }
+def store_results(folder: Path, evaluation: Evaluation, dataset: Dataset, step: int, rule: str) -> None:
+    """Writes results.json, of a run measured on the test split: every metric, those of classes by their names."""
+    values = {"test_examples": len(evaluation.labels), "step": step, "rule": rule}
+    for metric in metrics.METRICS:
+        value = metric.of(evaluation)
+        if metric.per_class and value is not None:
+            value = {name: float(each) if np.isfinite(each) else None for name, each in zip(dataset.class_names, value)}
+        values[f"test_{metric.name}"] = value
     files.write_json(folder / "results.json", values)
 
 

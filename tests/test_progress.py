@@ -10,7 +10,7 @@ import pytest
 from cnn_jax import progress
 from cnn_jax.progress import Bar, Clock, Lines, make_progress
 
-ROW = {"step": 1200, "epoch": 2.5, "split": "validation", "loss": 0.51234, "accuracy": 0.8765}
+TEXT = "loss 0.2500  accuracy 50.00 %"
 
 
 class StoppedTime:
@@ -48,9 +48,8 @@ def test_without_a_terminal_plain_lines(monkeypatch, capsys):
         assert type(shown) is Lines
         for step, seconds in ((10, 1), (20, 4), (30, 8)):  # at 1, 5 and 13 seconds
             now.now += seconds
-            shown.step(step, 0.25, 0.5, clock())
-        shown.row(ROW | {"split": "train"})
-        shown.row(ROW)
+            shown.step(step, TEXT, clock())
+        shown.measured(1200, 2.5, "validation", "loss 0.5123  accuracy 87.65 %")
         shown.say("first step done")
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -87,9 +86,9 @@ def test_on_a_terminal_a_bar_with_lines_above_it(monkeypatch):
     def use():
         with make_progress(total=2000, start=100) as shown:
             assert type(shown) is Bar
-            shown.step(1000, 0.25, 0.5, clock())
+            shown.step(1000, TEXT, clock())
             shown.say("[bold]kept as it is[/bold]")
-            shown.row(ROW)
+            shown.measured(1200, 2.5, "validation", "loss 0.5123  accuracy 87.65 %")
 
     text = shown_on_a_terminal(monkeypatch, 120, use)
     assert "step 1,000/2,000" in text
@@ -103,7 +102,7 @@ def test_on_a_terminal_a_bar_with_lines_above_it(monkeypatch):
 def test_the_bar_fits_a_narrow_terminal(monkeypatch):
     def use():
         with make_progress(total=100_000, start=0) as shown:
-            shown.step(90_000, 0.25, 0.5, clock(examples_per_second=123_456))
+            shown.step(90_000, TEXT, clock(examples_per_second=123_456))
 
     text = shown_on_a_terminal(monkeypatch, 80, use)
     bar, figures = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()][-2:]

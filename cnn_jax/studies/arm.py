@@ -23,10 +23,10 @@ from cnn_jax.config.study import Arm, Study
 from cnn_jax.devices import processes
 from cnn_jax.layers.pooling import Pooling
 from cnn_jax.studies import measuring
-from cnn_jax.training import loop
+from cnn_jax.training import loop, metrics
 from cnn_jax.training.learner import Learner, load
 from cnn_jax.training.loop import Interruption
-from cnn_jax.training.metrics import read_timing
+from cnn_jax.training.metric_files import read_timing
 from cnn_jax.training.selection import BestOfSeeds, NoBest
 from cnn_jax.training.state import TrainState
 
@@ -100,7 +100,7 @@ class _Group:
         alive = step == learner.total
         chosen, scores = (last, [None] * len(alive)) if not self.selects else self._best(best, last, alive)
         found = self._measure(chosen, test, alive)
-        self._complete_folders(chosen, scores, last, found["evaluations"])
+        self._complete_folders(chosen, scores, last, found["evaluations"], test)
         return found
 
     def _best(self, best, last, alive):
@@ -125,7 +125,7 @@ class _Group:
             "timing": read_timing(self.folders[0])[-1],
         }
 
-    def _complete_folders(self, chosen, scores, last, evaluations) -> None:
+    def _complete_folders(self, chosen, scores, last, evaluations, test) -> None:
         """Makes each seed's folder the workdir of a finished run, with the state that counts and the last one."""
         learner = self.learner
         rule = "best validation accuracy" if self.selects else "last step"
@@ -141,7 +141,7 @@ class _Group:
                 for one, mark in ((state, score), (end, None)):
                     if int(one.step) > (checkpoints.latest() or 0):
                         checkpoints.save(int(one.step), one, settings, mark)
-            run.store_results(place, evaluation, int(state.step), rule)
+            run.store_results(place, evaluation, test, int(state.step), rule)
 
 
 def _pictures(learner: Learner, variables, test) -> dict[str, np.ndarray]:
@@ -169,6 +169,7 @@ def _store(study: Study, arm: Arm, folder: Path, parts: list[dict]) -> None:
         answers=np.stack([each.probabilities.argmax(-1).astype(np.int32) for each in found]),
         probability=np.stack([each.probabilities[np.arange(len(labels)), labels] for each in found]),
         losses=np.array([each.losses.mean(dtype=np.float64) for each in found]),
+        **_metrics(found),
     )
     np.savez_compressed(folder / "pictures.npz", **parts[0]["pictures"])
     measuring.store(folder / "measurements.npz", measuring.joined([part["measurements"] for part in parts]))
@@ -187,6 +188,14 @@ def _store(study: Study, arm: Arm, folder: Path, parts: list[dict]) -> None:
         "devices": [str(device) for device in jax.devices()],
     }
     files.write_json(folder / DONE, record)
+
+
+def _metrics(evaluations) -> dict[str, np.ndarray]:
+    """Every metric that says something, as arrays metric/NAME, [seeds] or [seeds, classes]."""
+    found = [metrics.values(evaluation) for evaluation in evaluations]
+    stacked = {name: [each[name] for each in found] for name in found[0]}
+    known = {name: values for name, values in stacked.items() if any(value is not None for value in values)}
+    return {f"metric/{name}": np.array(values, np.float64) for name, values in known.items()}
 
 
 def _seed_folder(folder, seed):

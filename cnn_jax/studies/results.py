@@ -10,9 +10,11 @@ import numpy as np
 
 from cnn_jax import files
 from cnn_jax.config.study import Arm, Study
+from cnn_jax.data.datasets import catalog
 from cnn_jax.studies import arm as arms
 from cnn_jax.studies import measuring, statistics
-from cnn_jax.training.metrics import read_rows
+from cnn_jax.training.metric_files import read_rows
+from cnn_jax.training.metrics import numbers, vectors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class ArmResult:
       curves: for each seed, the rows of metrics.jsonl.
       measurements: by name, see `measuring`.
       pictures: by name, see `arm.py`.
+      metrics: by name, [seeds], or [seeds, classes]; those that say nothing of these classes are missing.
     """
 
     arm: Arm
@@ -40,6 +43,7 @@ class ArmResult:
     curves: list[list[dict]]
     measurements: dict
     pictures: dict[str, np.ndarray]
+    metrics: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def figures(self) -> dict[str, np.ndarray]:
@@ -121,16 +125,27 @@ def _load(arm, own):
         accuracy=np.where(outcome["finite"], correct.mean(1), np.nan),
         loss=np.where(outcome["finite"], outcome["losses"], np.nan),
         correct=correct,
+        metrics=_metrics(outcome),
         curves=[read_rows(own / f"seed-{seed}") for seed in seeds],
         measurements=measuring.load(own / "measurements.npz"),
         pictures=pictures,
     )
 
 
+def _metrics(outcome):
+    """Each metric, NaN for seeds that were lost; an arm that was measured before a metric existed lacks it."""
+    found = {name.removeprefix("metric/"): outcome[name] for name in outcome if name.startswith("metric/")}
+    lost = ~outcome["finite"]
+    return {
+        name: np.where(lost[:, None] if values.ndim > 1 else lost, np.nan, values) for name, values in found.items()
+    }
+
+
 def write(results: Results, folder: Path) -> None:
-    """Writes results.csv, summary.csv, costs.csv and table.tex."""
+    """Writes results.csv, summary.csv, per_class.csv, costs.csv and table.tex."""
     files.write_text(folder / "results.csv", _csv(seed_rows(results)))
     files.write_text(folder / "summary.csv", _csv(arm_rows(results)))
+    files.write_text(folder / "per_class.csv", _csv(class_rows(results)))
     files.write_text(folder / "costs.csv", _csv(cost_rows(results)))
     files.write_text(folder / "table.tex", latex(results))
 
@@ -146,6 +161,7 @@ def seed_rows(results: Results) -> list[dict]:
                 "test_accuracy": each.accuracy[k],
                 "test_loss": each.loss[k],
             }
+            row |= {f"test_{name}": each.metrics[name][k] for name in _other_metrics(each)}
             row |= {name: values[k] for name, values in each.figures.items()}
             rows.append(row | _size(each.record))
     return rows
@@ -172,8 +188,28 @@ def arm_rows(results: Results) -> list[dict]:
         images = compared and compared.images
         for name in ("better", "worse", "p_images", "p_images_holm"):
             row[name] = getattr(images, name, None)
+        row |= {f"test_{name}": _mean(each.metrics[name]) for name in _other_metrics(each)}
         row |= {name: _mean(values) for name, values in each.figures.items()}
         rows.append(row | _size(each.record))
+    return rows
+
+
+def _other_metrics(each):
+    """Names of the metrics that are one number, but for accuracy and loss, which have columns of their own."""
+    own = [metric.name for metric in numbers() if metric.name not in ("accuracy", "loss")]
+    return [name for name in own if name in each.metrics]
+
+
+def class_rows(results: Results) -> list[dict]:
+    """One row for each arm, seed and class, with the metrics that have a value for each class."""
+    names = catalog.facts(results.study.base.data).class_names
+    rows = []
+    for each in results.arms:
+        known = [metric.name for metric in vectors() if metric.name in each.metrics]
+        for k, seed in enumerate(each.seeds):
+            for label in range(each.metrics[known[0]].shape[1]) if known else ():
+                values = {name: each.metrics[name][k, label] for name in known}
+                rows.append({"arm": each.arm.name, "seed": int(seed), "class": names[label]} | values)
     return rows
 
 

@@ -1,6 +1,5 @@
 """Measuring a network: every example exactly once, at any batch size and on any number of devices."""
 
-import dataclasses
 import functools
 
 import jax
@@ -11,50 +10,13 @@ from jax import lax
 from cnn_jax import config
 from cnn_jax.data.datasets.source import Dataset
 from cnn_jax.devices.mesh import Parallel, each_seed
+from cnn_jax.training.metrics import Evaluation
 from cnn_jax.training.state import EVALUATION, Network
 from cnn_jax.training.step import example_losses, forward, prepare_crops, prepare_images
 
 MOST_BATCHES = 20  # in one dispatch
 DISPATCH_BYTES = 32 * 2**20  # of the images in one dispatch
 MOST_QUEUED = 8  # dispatches in flight; virtual CPU devices stall on long queues
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """What the network says of each example of a split.
-
-    Attributes:
-      losses: float32 [N].
-      probabilities: float32 [N, classes].
-      labels: int32 [N].
-    """
-
-    losses: np.ndarray
-    probabilities: np.ndarray
-    labels: np.ndarray
-
-    @property
-    def loss(self) -> float:
-        """Mean loss."""
-        return float(np.mean(self.losses, dtype=np.float64))
-
-    @property
-    def accuracy(self) -> float:
-        """Top-1 accuracy, 0 to 1."""
-        return float(np.mean(self.probabilities.argmax(-1) == self.labels, dtype=np.float64))
-
-    @property
-    def top5(self) -> float | None:
-        """Top-5 accuracy, 0 to 1: the label is among the five largest, of equal ones the lower class first.
-
-        None with at most ten classes, where it says little.
-        """
-        if self.probabilities.shape[-1] <= 10:
-            return None
-        own = np.take_along_axis(self.probabilities, self.labels[:, None], axis=-1)
-        earlier = np.arange(self.probabilities.shape[-1]) < self.labels[:, None]
-        ahead = (self.probabilities > own) | ((self.probabilities == own) & earlier)
-        return float(np.mean(ahead.sum(-1) < 5, dtype=np.float64))
 
 
 def make_measure(settings: config.Config, network: Network):

@@ -26,7 +26,8 @@ from cnn_jax.models import outline, resolve_layout
 from cnn_jax.models.summary import summarise
 from cnn_jax.training import state as states
 from cnn_jax.training.checkpoints import Checkpoints
-from cnn_jax.training.evaluation import Evaluation, Evaluator
+from cnn_jax.training.evaluation import Evaluator
+from cnn_jax.training.metrics import Evaluation
 from cnn_jax.training.optimizer import make_optimizer, make_schedule
 from cnn_jax.training.state import TrainState, Variables
 from cnn_jax.training.step import forward, make_run, make_train_step, prepare_images

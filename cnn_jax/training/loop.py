@@ -19,9 +19,10 @@ from cnn_jax.data.datasets.source import Dataset
 from cnn_jax.devices import processes
 from cnn_jax.errors import EXIT_INTERRUPTED, UserError
 from cnn_jax.progress import Clock, Lines, Silence, make_progress
+from cnn_jax.training import metrics
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.learner import Learner
-from cnn_jax.training.metrics import MetricFiles, NoFiles, evaluation_row, training_row
+from cnn_jax.training.metric_files import MetricFiles, NoFiles, evaluation_row, training_row
 from cnn_jax.training.optimizer import plateau_update
 from cnn_jax.training.profile import Profile
 from cnn_jax.training.selection import NoBest
@@ -196,9 +197,9 @@ class _Worker:
     def show(self, step, clock):
         """The progress line and the rows of timing.jsonl."""
         living = self._living(self.learner.each(self.state.totals))
-        loss = np.mean([float(totals.loss) / int(totals.steps) for _, totals in living])
-        accuracy = np.mean([int(totals.correct) / int(totals.examples) for _, totals in living])
-        self.progress.step(step, loss, accuracy, clock)
+        known = [metric for metric in metrics.numbers() if metric.of_totals]
+        means = {metric.name: np.mean([metric.of_totals(totals) for _, totals in living]) for metric in known}
+        self.progress.step(step, metrics.described(means), clock)
         row = {
             "step": step,
             "seconds": round(clock.seconds, 3),
@@ -219,9 +220,7 @@ class _Worker:
         totals, factors = learner.each(self.state.totals), learner.each(self.state.plateau.factor)
         for k, file in self._living(self.files):
             rate = float(learner.schedule(step - 1)) * float(factors[k])
-            row = training_row(step, learner.order.epoch(step), totals[k], rate)
-            file.write(row)
-            self.progress.row(row)
+            file.write(training_row(step, learner.order.epoch(step), totals[k], rate))
         zero = jax.device_get(zero_totals())
         self.state = self.state._replace(totals=learner.joined([zero] * len(self.files)))
 
@@ -236,8 +235,9 @@ class _Worker:
         for k, file in self._living(self.files):
             file.write(rows[k])
         living = [row for _, row in self._living(rows)]
-        means = {name: float(np.mean([row[name] for row in living])) for name in ("loss", "accuracy")}
-        self.progress.row(rows[0] | means)
+        said = [metric.name for metric in metrics.numbers() if all(row[metric.name] is not None for row in living)]
+        means = metrics.described({name: np.mean([row[name] for row in living]) for name in said})
+        self.progress.measured(step, learner.order.epoch(step), self.watched.split, means)
         schedule = learner.settings.schedule.kind
         if isinstance(schedule, Plateau):
             plateaus = [

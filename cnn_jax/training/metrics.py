@@ -1,148 +1,182 @@
-"""Metric files: JSONL, CSV and TensorBoard.
+"""The metrics: one entry for each, which every place that shows or stores metrics goes through.
 
-A row is one split at one step. JSONL and CSV hold nothing that depends on the clock or the machine, so a run that was
-killed and resumed leaves the same bytes as one that was not. Times go to timing.jsonl.
+A metric that is added to `METRICS` appears in the progress line, metrics.jsonl and .csv, TensorBoard, results.json, the
+output of --mode=train and eval, the report, and the tables of studies. One with a value for each class goes to
+results.json, the report and per_class.csv only.
 """
 
-import csv
-import io
-import os
-from pathlib import Path
+import dataclasses
+import functools
+from collections.abc import Callable
 
-from cnn_jax.files import json_line, read_lines, write_text
+import numpy as np
 
-COLUMNS = ("step", "epoch", "split", "loss", "accuracy", "top5", "learning_rate", "gradient_norm")
-
-
-def read_rows(workdir: Path) -> list[dict]:
-    """The rows of metrics.jsonl that are whole; a line cut short by a crash is left out."""
-    return read_lines(workdir / "metrics.jsonl")
+BINS = 10  # of the calibration error, as usual since Guo et al. 2017
 
 
-def read_timing(workdir: Path) -> list[dict]:
-    """The rows of timing.jsonl that are whole."""
-    return read_lines(workdir / "timing.jsonl")
-
-
-def training_row(step: int, epoch: float, totals, rate: float) -> dict:
-    """A row of means since the training row before.
-
-    Args:
-      step: the last one.
-      epoch: likewise.
-      totals: `state.Totals` of one run, on the host.
-      rate: learning rate of the step.
-    """
-    return {
-        "step": step,
-        "epoch": epoch,
-        "split": "train",
-        "loss": float(totals.loss) / int(totals.steps),
-        "accuracy": int(totals.correct) / int(totals.examples),
-        "top5": None,
-        "learning_rate": rate,
-        "gradient_norm": float(totals.gradient_norm),
-    }
-
-
-def evaluation_row(step: int, epoch: float, split: str, outcome) -> dict:
-    """A row of a split's `evaluation.Outcome`."""
-    return {
-        "step": step,
-        "epoch": epoch,
-        "split": split,
-        "loss": outcome.loss,
-        "accuracy": outcome.accuracy,
-        "top5": outcome.top5,
-        "learning_rate": None,
-        "gradient_norm": None,
-    }
-
-
-class MetricFiles:
-    """The metric files of a run.
-
-    Args:
-      workdir: the run's folder.
-      step: the step the run continues from; rows after it, written by a run that was killed, are dropped.
-      tensorboard: also write event files.
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What the network says of each example of a split.
 
     Attributes:
-      seconds: of training before this start, those of a killed run included.
+      losses: float32 [N].
+      probabilities: float32 [N, classes].
+      labels: int32 [N].
     """
 
-    def __init__(self, workdir: Path, step: int, tensorboard: bool):
-        kept = [row for row in read_rows(workdir) if row["step"] <= step]
-        self._jsonl = _rewrite(workdir / "metrics.jsonl", "".join(map(json_line, kept)))
-        self._csv = _rewrite(workdir / "metrics.csv", _csv_line(COLUMNS) + "".join(map(_csv_row, kept)))
-        times = read_timing(workdir)
-        self.seconds = times[-1]["seconds"] if times else 0.0
-        self._timing = _rewrite(workdir / "timing.jsonl", "".join(map(json_line, times)))
-        self._board = _board(workdir / "tensorboard", step) if tensorboard else None
+    losses: np.ndarray
+    probabilities: np.ndarray
+    labels: np.ndarray
 
-    def write(self, row: dict) -> None:
-        """Adds a row with the keys of `COLUMNS`; None where a column does not apply."""
-        self._jsonl.write(json_line(row))
-        self._csv.write(_csv_row(row))
-        if self._board:
-            for name in COLUMNS[3:]:
-                if row[name] is not None:
-                    self._board.add_scalar(f"{row['split']}/{name}", row[name], row["step"])
+    @property
+    def loss(self) -> float:
+        """Mean loss."""
+        return float(np.mean(self.losses, dtype=np.float64))
 
-    def write_timing(self, row: dict) -> None:
-        """Adds a row to timing.jsonl."""
-        self._timing.write(json_line(row))
+    @functools.cached_property
+    def answers(self) -> np.ndarray:
+        """The most probable class of each example, int [N]; of equal ones the first."""
+        return self.probabilities.argmax(-1)
 
-    def flush(self) -> None:
-        """Puts every row on the disk: a checkpoint must never be ahead of its metrics."""
-        for file in (self._jsonl, self._csv, self._timing):
-            file.flush()
-            os.fsync(file.fileno())
+    @functools.cached_property
+    def correct(self) -> np.ndarray:
+        """Whether each answer is the label, bool [N]."""
+        return self.answers == self.labels
 
-    def close(self) -> None:
-        """Flushes and closes."""
-        self.flush()
-        for file in (self._jsonl, self._csv, self._timing):
-            file.close()
-        if self._board:
-            self._board.close()
+    @property
+    def accuracy(self) -> float:
+        """Top-1 accuracy, 0 to 1."""
+        return float(np.mean(self.correct, dtype=np.float64))
 
 
-class NoFiles:
-    """Stands for `MetricFiles` in a process that is not the first of several, and writes nothing."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One metric.
 
-    seconds = 0.0
+    Attributes:
+      name: in files, such as "top5".
+      title: for people, such as "top-5 accuracy".
+      unit: "%" for shares from 0 to 1, which are shown in percent, else "".
+      of: from an `Evaluation` to a number, or to [classes]; None where the metric says nothing.
+      of_totals: from a `state.Totals` of training steps to a number; None where they do not tell.
+      per_class: whether there is a value for each class.
+    """
 
-    def write(self, row: dict) -> None:
-        pass
+    name: str
+    title: str
+    unit: str
+    of: Callable[[Evaluation], float | np.ndarray | None]
+    of_totals: Callable | None = None
+    per_class: bool = False
 
-    def write_timing(self, row: dict) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def _csv_line(cells):
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
-
-
-def _csv_row(row):
-    return _csv_line(["" if row[name] is None else row[name] for name in COLUMNS])
+    def show(self, value: float) -> str:
+        """A value as a person reads it, such as "98.72 %"."""
+        return f"{100 * value:.2f} %" if self.unit == "%" else f"{value:.4f}"
 
 
-def _rewrite(path, text):
-    """Replaces a file's text and opens it for appending."""
-    write_text(path, text)
-    return path.open("a", encoding="utf-8")
+def top5(evaluation: Evaluation) -> float | None:
+    """The share of examples whose label is among the five most probable classes, of equal ones the lower class first.
+
+    None with at most ten classes, where it says little.
+    """
+    probabilities, labels = evaluation.probabilities, evaluation.labels
+    if probabilities.shape[-1] <= 10:
+        return None
+    own = np.take_along_axis(probabilities, labels[:, None], axis=-1)
+    earlier = np.arange(probabilities.shape[-1]) < labels[:, None]
+    ahead = (probabilities > own) | ((probabilities == own) & earlier)
+    return float(np.mean(ahead.sum(-1) < 5, dtype=np.float64))
 
 
-def _board(folder, step):
-    import tensorboardX  # here: it takes a fifth of a second, and is not always wanted
+def calibration_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS):
+    """How often answers are correct, by how sure the network is of them, in bins of equal width.
 
-    return tensorboardX.SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+    Args:
+      confidence: float [N], 0 to 1, probability of the answer given.
+      correct: bool [N].
+      bins: number of bins; the upper edge belongs to a bin, as in Guo et al. 2017.
+
+    Returns:
+      Three arrays [bins]: answers, correct answers, and the sum of their confidences.
+    """
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    weights = (None, correct, confidence)
+    return tuple(np.bincount(index, weights=each, minlength=bins) for each in weights)
+
+
+def calibration_error(evaluation: Evaluation) -> float | None:
+    """The expected calibration error, 0 to 1: the mean distance of confidence and accuracy over bins.
+
+    Guo et al. 2017, eq. 3. None where probabilities are not finite.
+    """
+    confidence = evaluation.probabilities.max(-1).astype(np.float64)
+    if not np.isfinite(confidence).all():
+        return None
+    _, hits, sums = calibration_bins(confidence, evaluation.correct)
+    return float(np.abs(hits - sums).sum() / len(confidence))
+
+
+def class_accuracy(evaluation: Evaluation) -> np.ndarray:
+    """The share of each class's examples that are classified correctly, [classes]; NaN for a class without examples."""
+    hits, counts, _ = _by_class(evaluation)
+    return np.divide(hits, counts, out=np.full(len(hits), np.nan), where=counts > 0)
+
+
+def macro_f1(evaluation: Evaluation) -> float:
+    """The mean over classes of F1 = 2 hits / (examples + answers).
+
+    Classes that neither occur nor are answered are left out.
+    """
+    hits, counts, answers = _by_class(evaluation)
+    some = counts + answers > 0
+    return float(np.mean(2 * hits[some] / (counts + answers)[some]))
+
+
+def _by_class(evaluation):
+    """Correct answers, examples and answers of each class, [classes] each."""
+    classes, labels = evaluation.probabilities.shape[-1], evaluation.labels
+    count = lambda values: np.bincount(values, minlength=classes)
+    return count(labels[evaluation.correct]), count(labels), count(evaluation.answers)
+
+
+METRICS = (
+    Metric(
+        name="loss",
+        title="loss",
+        unit="",
+        of=lambda evaluation: evaluation.loss,
+        of_totals=lambda totals: float(totals.loss) / int(totals.steps),
+    ),
+    Metric(
+        name="accuracy",
+        title="accuracy",
+        unit="%",
+        of=lambda evaluation: evaluation.accuracy,
+        of_totals=lambda totals: int(totals.correct) / int(totals.examples),
+    ),
+    Metric(name="top5", title="top-5 accuracy", unit="%", of=top5),
+    Metric(name="calibration_error", title="calibration error", unit="%", of=calibration_error),
+    Metric(name="macro_f1", title="macro F1", unit="%", of=macro_f1),
+    Metric(name="class_accuracy", title="accuracy of each class", unit="%", of=class_accuracy, per_class=True),
+)
+
+
+def numbers() -> list[Metric]:
+    """The metrics that are one number."""
+    return [metric for metric in METRICS if not metric.per_class]
+
+
+def vectors() -> list[Metric]:
+    """The metrics with a value for each class."""
+    return [metric for metric in METRICS if metric.per_class]
+
+
+def values(evaluation: Evaluation) -> dict:
+    """Every metric of an evaluation by name; None where one says nothing."""
+    return {metric.name: metric.of(evaluation) for metric in METRICS}
+
+
+def described(row: dict, skip: tuple[str, ...] = ()) -> str:
+    """The numbers of a row, or of `values`, that are there, for a person: "loss 0.0432  accuracy 98.72 %"."""
+    shown = [metric for metric in numbers() if metric.name not in skip and row.get(metric.name) is not None]
+    return "  ".join(f"{metric.title} {metric.show(row[metric.name])}" for metric in shown)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_training import TinyRun, dataset
 
-from cnn_jax.training.evaluation import Evaluation, Evaluator
+from cnn_jax.training.evaluation import Evaluator
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -15,12 +15,6 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 @pytest.fixture(scope="module")
 def tiny():
     return TinyRun()
-
-
-def test_loss_and_accuracy_are_means_over_examples():
-    probabilities = np.float32([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
-    outcome = Evaluation(np.float32([1, 2, 4]), probabilities, np.int32([0, 1, 1]))
-    assert outcome.loss == pytest.approx(7 / 3) and outcome.accuracy == pytest.approx(2 / 3)
 
 
 def test_dropout_augmentation_and_smoothing_are_for_training_only(tiny):
@@ -49,15 +43,6 @@ def test_many_batches(tiny, monkeypatch):
         tiny.first_state().evaluated, dataset("train", 100)
     )
     assert len(set(outcome.losses.tolist())) == 100
-
-
-def test_top5_is_among_the_five_largest():
-    rng = np.random.default_rng(0)
-    probabilities = rng.integers(8, size=(200, 12)).astype(np.float32)  # with ties
-    labels = rng.integers(12, size=200).astype(np.int32)
-    best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :5]
-    assert Evaluation(np.zeros(200), probabilities, labels).top5 == np.mean((best == labels[:, None]).any(-1))
-    assert Evaluation(np.zeros(200), probabilities[:, :10], labels).top5 is None
 
 
 def test_passes_average_the_probabilities_of_each_draw():

@@ -22,9 +22,9 @@ from cnn_jax.progress import Lines
 from cnn_jax.training import loop
 from cnn_jax.training import step as training_step
 from cnn_jax.training.checkpoints import Checkpoints
-from cnn_jax.training.evaluation import Evaluation
 from cnn_jax.training.learner import Learner
-from cnn_jax.training.metrics import read_rows, read_timing
+from cnn_jax.training.metric_files import read_rows, read_timing
+from cnn_jax.training.metrics import Evaluation
 from cnn_jax.training.state import Variables, named_leaves
 
 
@@ -38,7 +38,7 @@ class Acting(Lines):
     def say(self, text):
         pass
 
-    def step(self, step, loss, accuracy, clock):
+    def step(self, step, text, clock):
         if step >= self._at and self.stopped_at is None:
             self.stopped_at = step
             self._act()

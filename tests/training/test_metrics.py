@@ -1,104 +1,60 @@
-"""Metric files: their contents, and what continuing a run leaves of them."""
+"""The entries: their values against scikit-learn and NumPy, and that every one goes everywhere."""
 
-import csv
-import json
-import struct
-
+import numpy as np
 import pytest
+from sklearn import metrics as reference
 
-from cnn_jax.training.metrics import COLUMNS, MetricFiles, read_rows, read_timing
-
-
-def row(step, split="train", **values):
-    base = {"step": step, "epoch": step / 3, "split": split, "loss": 1 / (step + 2), "accuracy": 0.1 * step}
-    rate, norm = (0.1, 2.5) if split == "train" else (None, None)
-    rest = {"top5": None if split == "train" else 0.05 * step, "learning_rate": rate, "gradient_norm": norm}
-    return base | rest | values
+from cnn_jax.training import metrics
+from cnn_jax.training.metrics import METRICS, Evaluation
 
 
-ROWS = [row(2), row(2, "validation"), row(4), row(4, "validation"), row(6)]
+def evaluation(classes=12, count=400):
+    """Answers that are often right, with ties, and a class that never occurs."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(classes - 1, size=count).astype(np.int32)
+    scores = rng.integers(8, size=(count, classes)) + 6 * (rng.random(count) < 0.5)[:, None] * np.eye(classes)[labels]
+    probabilities = (scores / scores.sum(-1, keepdims=True)).astype(np.float32)
+    return Evaluation(rng.random(count).astype(np.float32), probabilities, labels)
 
 
-def write(folder, rows, step=0, tensorboard=False):
-    files = MetricFiles(folder, step, tensorboard)
-    for each in rows:
-        files.write(each)
-        files.write_timing({"step": each["step"], "seconds": 1.0})
-    files.close()
+def test_loss_and_accuracy_are_means_over_examples():
+    probabilities = np.float32([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    found = Evaluation(np.float32([1, 2, 4]), probabilities, np.int32([0, 1, 1]))
+    assert found.loss == pytest.approx(7 / 3) and found.accuracy == pytest.approx(2 / 3)
 
 
-def test_rows_come_back_exactly(tmp_path):
-    write(tmp_path, ROWS)
-    assert read_rows(tmp_path) == ROWS
+def test_top5_is_among_the_five_largest():
+    found = evaluation()
+    best = np.argsort(-found.probabilities, axis=-1, kind="stable")[:, :5]
+    assert metrics.top5(found) == np.mean((best == found.labels[:, None]).any(-1))
+    assert metrics.top5(evaluation(classes=10)) is None
 
 
-def test_csv_holds_what_jsonl_holds(tmp_path):
-    write(tmp_path, ROWS)
-    with (tmp_path / "metrics.csv").open(newline="") as file:
-        table = list(csv.DictReader(file))
-    assert tuple(table[0]) == COLUMNS and len(table) == len(ROWS)
-    kinds = {"step": int, "split": str}
-    for cells, want in zip(table, ROWS):
-        assert {name: None if text == "" else kinds.get(name, float)(text) for name, text in cells.items()} == want
+def test_f1_and_the_accuracy_of_each_class_are_scikit_learns():
+    found = evaluation()
+    assert metrics.macro_f1(found) == pytest.approx(reference.f1_score(found.labels, found.answers, average="macro"))
+    expected = reference.recall_score(found.labels, found.answers, average=None, labels=range(11))
+    np.testing.assert_allclose(metrics.class_accuracy(found)[:11], expected)
+    assert np.isnan(metrics.class_accuracy(found)[11])
 
 
-@pytest.mark.parametrize("torn", ["", '{"step": 8, "epo'])
-def test_a_continued_run_leaves_the_bytes_of_one_that_was_never_stopped(tmp_path, torn):
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    whole.mkdir(), stopped.mkdir()
-    write(whole, ROWS)
-    write(stopped, ROWS[:3] + [row(6, loss=99.0), row(8)])  # killed after step 8, saved at step 4
-    for name in ("metrics.jsonl", "metrics.csv"):
-        with (stopped / name).open("a") as file:
-            file.write(torn)
-    assert [each["step"] for each in read_rows(stopped)] == [2, 2, 4, 6, 8]
-    write(stopped, ROWS[3:], step=4)
-    for name in ("metrics.jsonl", "metrics.csv"):
-        assert (stopped / name).read_bytes() == (whole / name).read_bytes()
+def test_the_calibration_error_is_the_mean_gap_over_ten_bins():
+    found = evaluation()
+    confidence, total = np.float64(found.probabilities.max(-1)), 0.0
+    for low in range(10):
+        inside = (confidence > low / 10) & (confidence <= (low + 1) / 10)
+        if inside.any():
+            total += inside.sum() * abs(found.correct[inside].mean() - confidence[inside].mean())
+    assert metrics.calibration_error(found) == pytest.approx(total / len(confidence))
+    broken = Evaluation(found.losses, found.probabilities * np.nan, found.labels)
+    assert metrics.calibration_error(broken) is None
 
 
-def test_timing_goes_on_after_a_torn_line(tmp_path):
-    write(tmp_path, ROWS[:2])
-    with (tmp_path / "timing.jsonl").open("a") as file:
-        file.write('{"step": 4, "sec')
-    write(tmp_path, ROWS[2:3], step=2)
-    assert [each["step"] for each in read_timing(tmp_path)] == [2, 2, 4]
-    assert [json.loads(line)["step"] for line in (tmp_path / "timing.jsonl").read_text().splitlines()] == [2, 2, 4]
-
-
-def test_rows_are_on_the_disk_after_flush(tmp_path):
-    files = MetricFiles(tmp_path, 0, tensorboard=False)
-    files.write(ROWS[0])
-    files.flush()
-    assert read_rows(tmp_path) == ROWS[:1]
-    files.close()
-
-
-def test_there_are_no_rows_where_there_is_no_run(tmp_path):
-    assert read_rows(tmp_path) == [] == read_timing(tmp_path)
-
-
-def scalars(path):
-    """(tag, step, value) of an event file: TFRecord framing of Event messages, by the library's own message class."""
-    from tensorboardX.proto.event_pb2 import Event
-
-    data, place, found = path.read_bytes(), 0, []
-    while place < len(data):
-        (length,) = struct.unpack_from("<Q", data, place)
-        event = Event.FromString(data[place + 12 : place + 12 + length])
-        found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
-        place += 12 + length + 4
-    return found
-
-
-def test_tensorboard_gets_every_number(tmp_path):
-    write(tmp_path, ROWS, tensorboard=True)
-    (path,) = (tmp_path / "tensorboard").iterdir()
-    got = {(tag, step): value for tag, step, value in scalars(path)}
-    want = {
-        (f"{each['split']}/{name}", each["step"]): each[name]
-        for each in ROWS
-        for name in ("loss", "accuracy", "top5", "learning_rate", "gradient_norm")
-        if each[name] is not None
-    }
-    assert got == pytest.approx(want)
+def test_every_entry_says_what_it_is():
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+    found = metrics.values(evaluation())
+    assert found.keys() == {metric.name for metric in METRICS}
+    assert all(value is not None for value in found.values())
+    assert all(np.shape(found[metric.name]) == ((12,) if metric.per_class else ()) for metric in METRICS)
+    text = metrics.described(found, skip=("loss",))
+    assert text.startswith(f"accuracy {100 * found['accuracy']:.2f} %  top-5 accuracy ") and "loss" not in text

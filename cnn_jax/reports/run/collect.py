@@ -10,8 +10,9 @@ from cnn_jax.layers.pooling_base import Pooling
 from cnn_jax.models.summary import summarise
 from cnn_jax.reports.run.contents import Contents, LayerRow, Stage
 from cnn_jax.run import Result
+from cnn_jax.training import metrics
 from cnn_jax.training.learner import Learner
-from cnn_jax.training.metrics import read_rows, read_timing
+from cnn_jax.training.metric_files import read_rows, read_timing
 
 
 def gather(settings: config.Config, folder, result: Result) -> Contents:
@@ -49,6 +50,7 @@ def gather(settings: config.Config, folder, result: Result) -> Contents:
         stages=_stages(model, {name: value[0, 0] for name, value in maps.items()}),
         records=starts,
         seconds=times[-1]["seconds"] if times else None,
+        measured=metrics.values(result.evaluation),
     )
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from cnn_jax.config import Config, fields, from_dict, leaves
+from cnn_jax.training.metrics import calibration_bins
 
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
@@ -89,6 +90,7 @@ class Contents:
       stages: the convolutions, input to output.
       records: one run record per start of the program, oldest first; every key may be missing.
       seconds: wall time of the training, None if unknown.
+      measured: every metric by name, as `metrics.values` gives them.
 
     Raises:
       ValueError: there are no images, or the arrays do not fit each other.
@@ -113,6 +115,7 @@ class Contents:
     stages: list[Stage]
     records: list[dict]
     seconds: float | None
+    measured: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         count, classes = len(self.labels), len(self.class_names)
@@ -227,10 +230,7 @@ def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int) -> tuple
     Returns:
       The bins, low confidence to high, and the expected calibration error, 0 to 1.
     """
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    counts = np.bincount(index, minlength=bins)
-    hits = np.bincount(index, weights=correct, minlength=bins)
-    sums = np.bincount(index, weights=confidence, minlength=bins)
+    counts, hits, sums = calibration_bins(confidence, correct, bins)
     found = [Bin(int(n), int(h), float(s / n) if n else math.nan) for n, h, s in zip(counts, hits, sums)]
     return found, float(np.abs(hits - sums).sum() / len(confidence))
 

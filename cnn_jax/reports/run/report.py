@@ -25,6 +25,7 @@ from cnn_jax.reports.run.contents import (
     top_confusions,
     wilson,
 )
+from cnn_jax.training import metrics
 
 PICTURES = 24  # mistakes shown
 CHANNELS = 32  # maps shown of one layer
@@ -62,6 +63,8 @@ def render(contents: Contents) -> str:
         samples=_samples(contents),
         classes=_classes(contents),
         lowest=_lowest(contents),
+        measured=_measured(contents),
+        vectors=[metric.title for metric in _vectors(contents)],
         matrix=_matrix(contents) if len(contents.class_names) <= MATRIX_CLASSES else None,
         confusions=top_confusions(contents.confusion, 10),
         mistakes=[_answer(contents, index) for index in contents.mistakes(PICTURES)],
@@ -101,14 +104,25 @@ def _samples(contents):
     return [(contents.class_names[k], contents.images[i]) for k, i in zip(occurring, first)][:MATRIX_CLASSES]
 
 
+def _measured(contents):
+    """Title and value, in words, of every metric that is one number, but for the accuracy, which is the headline."""
+    known = [(metric, contents.measured.get(metric.name)) for metric in metrics.numbers() if metric.name != "accuracy"]
+    return [(metric.title, metric.show(value)) for metric, value in known if value is not None]
+
+
+def _vectors(contents):
+    return [metric for metric in metrics.vectors() if contents.measured.get(metric.name) is not None]
+
+
 def _classes(contents):
-    recall, precision = recall_precision(contents.confusion)
+    _, precision = recall_precision(contents.confusion)
+    vectors = {metric.name: contents.measured[metric.name] for metric in _vectors(contents)}
     return [
         {
             "name": name,
             "count": int(contents.confusion[k].sum()),
             "missed": int(contents.confusion[k].sum() - contents.confusion[k, k]),
-            "recall": float(recall[k]),
+            "vectors": {title: float(values[k]) for title, values in vectors.items()},
             "precision": float(precision[k]),
         }
         for k, name in enumerate(contents.class_names)
@@ -116,9 +130,10 @@ def _classes(contents):
 
 
 def _lowest(contents):
-    """The lowest recall and precision, which the table points out; None where every class has all of it."""
-    both = zip(("recall", "precision"), recall_precision(contents.confusion))
-    return {name: None if np.nanmin(values) == 1 else float(np.nanmin(values)) for name, values in both}
+    """The lowest of each column of the table of classes, which it points out; None where every class has all of it."""
+    columns = {metric.name: contents.measured[metric.name] for metric in _vectors(contents)}
+    columns |= {"precision": recall_precision(contents.confusion)[1]}
+    return {name: None if np.nanmin(values) == 1 else float(np.nanmin(values)) for name, values in columns.items()}
 
 
 def _matrix(contents):

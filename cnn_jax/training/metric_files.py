@@ -1,0 +1,135 @@
+"""Metric files: JSONL, CSV and TensorBoard.
+
+A row is one split at one step. JSONL and CSV hold nothing that depends on the clock or the machine, so a run that was
+killed and resumed leaves the same bytes as one that was not. Times go to timing.jsonl.
+"""
+
+import csv
+import io
+import os
+from pathlib import Path
+
+from cnn_jax.files import json_line, read_lines, write_text
+from cnn_jax.training import metrics
+
+COLUMNS = ("step", "epoch", "split", *(metric.name for metric in metrics.numbers()), "learning_rate", "gradient_norm")
+
+
+def read_rows(workdir: Path) -> list[dict]:
+    """The rows of metrics.jsonl that are whole; a line cut short by a crash is left out."""
+    return read_lines(workdir / "metrics.jsonl")
+
+
+def read_timing(workdir: Path) -> list[dict]:
+    """The rows of timing.jsonl that are whole."""
+    return read_lines(workdir / "timing.jsonl")
+
+
+def training_row(step: int, epoch: float, totals, rate: float) -> dict:
+    """A row of means since the training row before.
+
+    Args:
+      step: the last one.
+      epoch: likewise.
+      totals: `state.Totals` of one run, on the host.
+      rate: learning rate of the step.
+    """
+    found = {metric.name: metric.of_totals and metric.of_totals(totals) for metric in metrics.numbers()}
+    rest = {"learning_rate": rate, "gradient_norm": float(totals.gradient_norm)}
+    return {"step": step, "epoch": epoch, "split": "train", **found, **rest}
+
+
+def evaluation_row(step: int, epoch: float, split: str, evaluation) -> dict:
+    """A row of a split's `evaluation.Evaluation`."""
+    found = {metric.name: metric.of(evaluation) for metric in metrics.numbers()}
+    return {"step": step, "epoch": epoch, "split": split, **found, "learning_rate": None, "gradient_norm": None}
+
+
+class MetricFiles:
+    """The metric files of a run.
+
+    Args:
+      workdir: the run's folder.
+      step: the step the run continues from; rows after it, written by a run that was killed, are dropped. Rows that
+        were written before a metric existed are kept, empty where they have nothing.
+      tensorboard: also write event files.
+
+    Attributes:
+      seconds: of training before this start, those of a killed run included.
+    """
+
+    def __init__(self, workdir: Path, step: int, tensorboard: bool):
+        kept = [{name: row.get(name) for name in COLUMNS} for row in read_rows(workdir) if row["step"] <= step]
+        self._jsonl = _rewrite(workdir / "metrics.jsonl", "".join(map(json_line, kept)))
+        self._csv = _rewrite(workdir / "metrics.csv", _csv_line(COLUMNS) + "".join(map(_csv_row, kept)))
+        times = read_timing(workdir)
+        self.seconds = times[-1]["seconds"] if times else 0.0
+        self._timing = _rewrite(workdir / "timing.jsonl", "".join(map(json_line, times)))
+        self._board = _board(workdir / "tensorboard", step) if tensorboard else None
+
+    def write(self, row: dict) -> None:
+        """Adds a row with the keys of `COLUMNS`; None where a column does not apply."""
+        self._jsonl.write(json_line(row))
+        self._csv.write(_csv_row(row))
+        if self._board:
+            for name in COLUMNS[3:]:
+                if row[name] is not None:
+                    self._board.add_scalar(f"{row['split']}/{name}", row[name], row["step"])
+
+    def write_timing(self, row: dict) -> None:
+        """Adds a row to timing.jsonl."""
+        self._timing.write(json_line(row))
+
+    def flush(self) -> None:
+        """Puts every row on the disk: a checkpoint must never be ahead of its metrics."""
+        for file in (self._jsonl, self._csv, self._timing):
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Flushes and closes."""
+        self.flush()
+        for file in (self._jsonl, self._csv, self._timing):
+            file.close()
+        if self._board:
+            self._board.close()
+
+
+class NoFiles:
+    """Stands for `MetricFiles` in a process that is not the first of several, and writes nothing."""
+
+    seconds = 0.0
+
+    def write(self, row: dict) -> None:
+        pass
+
+    def write_timing(self, row: dict) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _csv_line(cells):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def _csv_row(row):
+    return _csv_line(["" if row[name] is None else row[name] for name in COLUMNS])
+
+
+def _rewrite(path, text):
+    """Replaces a file's text and opens it for appending."""
+    write_text(path, text)
+    return path.open("a", encoding="utf-8")
+
+
+def _board(folder, step):
+    import tensorboardX  # here: it takes a fifth of a second, and is not always wanted
+
+    return tensorboardX.SummaryWriter(str(folder), purge_step=step + 1 if step else None)
