@@ -62,7 +62,7 @@ class Subsample(Pooling):
     Parameters: coefficient [channels], started so that the layer averages; bias [channels], started at 0.
     """
 
-    squashed = True
+    activation_follows = True
     title = "subsampling"
 
     def __init__(self, site: Site):
@@ -168,19 +168,15 @@ def make_pool(
     Raises:
       UsageError: the kind is unknown, no window fits, or a setting does not apply.
     """
-    ends = last and settings.last != ""
-    kind = settings.last if ends else settings.kind
-    if kind not in POOLS:
-        raise UsageError(f"{name}: pool.kind = {kind!r} must be one of {', '.join(POOLS)}")
-    if kind == "pyramid" and not last:
+    pool = pool_class(name, settings, last)
+    if pool is PyramidPool and not last:
         raise UsageError(f"{name}: a pyramid makes vectors, and a convolution comes next; use it as pool.last")
     _check_that_settings_apply(name, settings)
-    pool = POOLS[kind]
-    whole = settings.window == 0 or ends
+    whole = settings.window == 0 or (last and settings.last != "")
     window = tuple(input_shape[:2]) if whole else settings.window
-    stride = 1 if whole or pool.dense else settings.stride
+    stride = 1 if whole or pool.stride_1_windows else settings.stride
     padding = "valid" if whole else settings.padding
-    if pool is NoPool:
+    if pool.stride_before:
         window, stride, padding = 1, 1, "valid"
     fill = settings.fill if "fill" in pool.reads else "zero"
     placed = geometry(name, input_shape, window, stride, padding, layout, fill)
@@ -188,6 +184,18 @@ def make_pool(
         if max(sides) >= side:
             raise UsageError(f"{name}: {placed.describe()}: the padding must be smaller than the window")
     return pool(Site(name, placed, settings, key, init, activation))
+
+
+def pool_class(name: str, settings: config.Pool, last: bool) -> type[Pooling]:
+    """The kind of pooling that the settings ask for at this place; arguments as for `make_pool`.
+
+    Raises:
+      UsageError: the kind is unknown.
+    """
+    kind = settings.last if last and settings.last else settings.kind
+    if kind not in POOLS:
+        raise UsageError(f"{name}: pool.kind = {kind!r} must be one of {', '.join(POOLS)}")
+    return POOLS[kind]
 
 
 def _check_that_settings_apply(name, settings):
@@ -201,13 +209,3 @@ def _check_that_settings_apply(name, settings):
                 f"{name}: pool.{field} = {value!r} does not apply to pool.kind = {settings.kind!r}; "
                 f"it is read by {users}"
             )
-
-
-def stride_before(settings: config.Pool, last: bool = False) -> int:
-    """The factor by which a pooling raises the stride of the convolution before it: above 1 where it is left out.
-
-    Args:
-      settings: of the pooling.
-      last: as for `make_pool`.
-    """
-    return settings.stride if settings.kind == "strided" and not (last and settings.last) else 1

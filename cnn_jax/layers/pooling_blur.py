@@ -14,7 +14,7 @@ class Blurred(Pooling):
     filter. Output sizes are those of the same pooling without blur.
     """
 
-    dense = True
+    stride_1_windows = True
     reads = ("filter", "fill")
 
     def __init__(self, site: Site):

@@ -14,7 +14,7 @@ class ConvolutionPool(Pooling):
     Parameters: those of a `Convolution`, under `convolution`.
     """
 
-    squashed = True
+    activation_follows = True
     title = "convolution"
 
     def __init__(self, site: Site):
@@ -36,8 +36,7 @@ class ConvolutionMax(Pooling):
     It has the parameters of `ConvolutionPool` and keeps pooling: what tells more parameters from less pooling.
     """
 
-    before_activation = False
-    squashed = True
+    activation_follows = True
     title = "convolution and max pooling"
 
     def __init__(self, site: Site):
@@ -81,6 +80,7 @@ class NoPool(Pooling):
     """No pooling: the convolution before has the stride instead ("Strided-CNN")."""
 
     before_activation = True
+    stride_before = True
     title = "no pooling"
 
     def describe(self) -> str:

@@ -49,7 +49,7 @@ class FractionalPool(Pooling):
     """
 
     title = "fractional max pooling"
-    dense = True
+    stride_1_windows = True
     reads = ("ratio", "sequence")
 
     def __init__(self, site: Site):
@@ -105,7 +105,7 @@ class S3Pool(Pooling):
     """
 
     title = "S3 pooling"
-    dense = True
+    stride_1_windows = True
     reads = ("grid",)
 
     def __init__(self, site: Site):
