@@ -27,7 +27,7 @@ from jax import lax
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cnn_jax.layers.pooling import max_pool  # noqa: E402
+from cnn_jax.layers.pooling.reductions import max_pool  # noqa: E402
 from cnn_jax.layers.windows import from_images, geometry  # noqa: E402
 
 BATCH = 32

@@ -10,15 +10,16 @@ from flax import nnx
 from jax import lax
 
 from cnn_jax.errors import UsageError
+from cnn_jax.layers.convolution_cpu import convolve_tiled, each_group, stride_to_channels
 from cnn_jax.layers.initializers import Normal, layer_key, weights_and_bias
-from cnn_jax.layers.tiled import convolve_tiled, each_group, stride_to_channels
+from cnn_jax.layers.layer import Layer
 from cnn_jax.layers.windows import Geometry, geometry, per_channel, per_pixel
 
 THIN = 16  # channels, up to which a GPU gets them folded
 THICK = 32  # channels of a group, from which a GPU computes groups one by one
 
 
-class Convolution(nnx.Module):
+class Convolution(Layer):
     """A 2-D convolution.
 
     Parameters: kernel [height, width, channels / groups, features] or, with a connection table,
@@ -94,14 +95,13 @@ class Convolution(nnx.Module):
         return int(np.prod(self.kernel.shape)) * height * width
 
     def describe(self) -> str:
-        """What the layer does, in words."""
         words = [f"convolution {self.geometry.describe()}"]
         words += [f"{self.fill} fill"] * (self.geometry.is_padded and self.fill != "zero")
         words += [f"{self.groups} groups"] * (self.groups > 1)
         words += [f"{self.kernel.shape[2]} connections"] * (self.connections is not None)
         return ", ".join(words)
 
-    def __call__(self, x):
+    def __call__(self, x, keys=None, training: bool = False):
         """Maps of `input_shape` to maps of `output_shape`, both in the layer's layout."""
         kernel = self.kernel[...]
         if self.connections is not None:

@@ -1,6 +1,7 @@
-"""Dense (fully connected) layers, dropout, and the radial basis output of 1998."""
+"""Dense (fully connected) layers, flattening and dropout before them, and the radial basis output of 1998."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +9,11 @@ import numpy as np
 from flax import nnx
 
 from cnn_jax.layers.initializers import Normal, layer_key, weights_and_bias
+from cnn_jax.layers.layer import Layer
+from cnn_jax.layers.windows import by, flatten
 
 
-class Dense(nnx.Module):
+class Dense(Layer):
     """x @ kernel + bias. Parameters: kernel [inputs, units], bias [units].
 
     Args:
@@ -35,29 +38,67 @@ class Dense(nnx.Module):
         return self.input_shape[0] * self.output_shape[0]
 
     def describe(self) -> str:
-        """What the layer does, in words."""
         return "dense"
 
-    def __call__(self, x):
+    def __call__(self, x, keys=None, training: bool = False):
         """[N, inputs] to [N, units]."""
         return x @ self.kernel[...] + self.bias[...]
 
 
-def dropout(x, rate: float, keys, purpose: int, scale: float | None = None):
-    """Zeroes a fraction `rate` of each example's units and scales the rest.
+class Flatten(Layer):
+    """Maps to vectors, pixel by pixel, the same in every layout. No parameters.
 
     Args:
-      x: [N, units].
-      rate: in [0, 1).
-      keys: one PRNG key per example [N], or None: leave x as it is.
-      purpose: tells this layer's draws from another's with the same keys.
-      scale: what the units that stay are multiplied by; None: 1 / (1 - rate), which keeps the mean.
+      name: for tables.
+      input_shape: height, width, channels; (units,) of vectors, which stay as they are.
+      layout: "NHWC" or "CHWN".
     """
-    if keys is None or rate == 0:
-        return x
-    draw = lambda key: jax.random.bernoulli(jax.random.fold_in(key, purpose), 1 - rate, x.shape[1:])
-    kept = jax.vmap(draw)(keys)
-    return jnp.where(kept, x / (1 - rate) if scale is None else x * scale, 0)
+
+    def __init__(self, name: str, input_shape: tuple[int, ...], layout: str = "NHWC"):
+        self.name = name
+        self.input_shape = tuple(input_shape)
+        self.output_shape = (math.prod(input_shape),)
+        self.layout = layout
+
+    def describe(self) -> str:
+        return f"flatten {by(self.input_shape)} to {by(self.output_shape)}"
+
+    def __call__(self, x, keys=None, training: bool = False):
+        """Maps in the layer's layout to [N, height * width * channels]."""
+        return flatten(x, self.layout)
+
+
+class Dropout(Layer):
+    """Zeroes a fraction of each example's units in training (Hinton et al. 2012). No parameters.
+
+    Units are scaled to make up for those that are missing: in training, where those that stay are divided by
+    1 - rate, or, as in 2012, in evaluation, where all are there and each is multiplied by it.
+
+    Args:
+      name: for tables.
+      input_shape: height, width, channels of maps, or (units,) of vectors.
+      rate: the fraction, in [0, 1).
+      purpose: tells this layer's draws from another's with the same keys.
+      scale_in: "training" or "evaluation".
+    """
+
+    def __init__(self, name: str, input_shape: tuple[int, ...], rate: float, purpose: int, scale_in: str = "training"):
+        self.name = name
+        self.input_shape = self.output_shape = tuple(input_shape)
+        self.rate = rate
+        self.purpose = purpose
+        self.scale_in = scale_in
+
+    def describe(self) -> str:
+        return f"dropout {self.rate:g}" + ", scaled in evaluation" * (self.scale_in == "evaluation")
+
+    def __call__(self, x, keys=None, training: bool = False):
+        """Units to units of the same shape; without keys all of them stay, in training too."""
+        kept, late = 1 - self.rate, self.scale_in == "evaluation"
+        if keys is None or not training:
+            return x * kept if late else x
+        draw = lambda key: jax.random.bernoulli(jax.random.fold_in(key, self.purpose), kept, x.shape[1:])
+        return jnp.where(jax.vmap(draw)(keys), x if late else x / kept, 0)
 
 
 # Digits of 7x12 pixels, drawn for this project in the manner of figure 3 of LeCun et al. 1998.
@@ -87,7 +128,7 @@ def digit_bitmaps() -> np.ndarray:
     return bitmaps
 
 
-class RadialBasis(nnx.Module):
+class RadialBasis(Layer):
     """Squared Euclidean distances to fixed bitmaps, negated, so that the largest output is the answer.
 
     No parameters. -y_i = -sum_j (x_j - w_ij)^2, with w the digits' bitmaps (LeCun et al. 1998, section II-B).
@@ -100,9 +141,8 @@ class RadialBasis(nnx.Module):
         self.multiply_adds = 840
 
     def describe(self) -> str:
-        """What the layer does, in words."""
         return "radial basis, fixed"
 
-    def __call__(self, x):
+    def __call__(self, x, keys=None, training: bool = False):
         """[N, 84] to [N, 10]."""
         return -jnp.sum((x[:, None, :] - digit_bitmaps().astype(x.dtype)) ** 2, axis=-1)

@@ -10,10 +10,11 @@ from flax import nnx
 from jax import lax
 
 from cnn_jax.errors import UsageError
+from cnn_jax.layers.layer import Layer
 from cnn_jax.layers.windows import per_channel
 
 
-class LocalResponseNormalization(nnx.Module):
+class LocalResponseNormalization(Layer):
     """b_i = a_i / (k + alpha s_i)^beta, with s_i the sum of a_j^2 over the `size` channels around i that there are.
 
     Krizhevsky, Sutskever and Hinton 2012, section 3.3, whose constants are the defaults. No parameters.
@@ -31,8 +32,6 @@ class LocalResponseNormalization(nnx.Module):
     Raises:
       UsageError: the size is not odd.
     """
-
-    multiply_adds = 0  # as the literature counts
 
     def __init__(
         self,
@@ -57,10 +56,9 @@ class LocalResponseNormalization(nnx.Module):
         self.layout = layout
 
     def describe(self) -> str:
-        """What the layer does, in words."""
         return f"local response normalisation over {self.size} channels"
 
-    def __call__(self, x):
+    def __call__(self, x, keys=None, training: bool = False):
         """Maps to maps of the same shape, both in the layer's layout."""
         return local_response(x, self.layout.index("C"), self.size, self.k, self.alpha, self.beta)
 
@@ -79,7 +77,7 @@ def local_response(x, axis: int, size: int, k: float, alpha: float, beta: float)
     return (wide * base**-beta).astype(x.dtype)
 
 
-class BatchNorm(nnx.Module):
+class BatchNorm(Layer):
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, for each channel (Ioffe and Szegedy 2015).
 
     In training, mean and variance are those of the batch, over examples and places, and the running ones move:
@@ -95,8 +93,6 @@ class BatchNorm(nnx.Module):
       epsilon: added to the variance; Keras's default is 1e-3, PyTorch's 1e-5.
       layout: "NHWC" or "CHWN"; vectors are [N, units] in either.
     """
-
-    multiply_adds = 0  # as the literature counts
 
     def __init__(
         self,
@@ -119,14 +115,14 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones(channels))
 
     def describe(self) -> str:
-        """What the layer does, in words."""
         return "batch normalisation"
 
-    def __call__(self, x, training: bool = False):
+    def __call__(self, x, keys=None, training: bool = False):
         """Maps or vectors to the same shape.
 
         Args:
           x: maps in the layer's layout, or [N, units].
+          keys: not used.
           training: use the statistics of x, and move the running ones.
         """
         wide = x.astype(jnp.float32)

@@ -70,6 +70,16 @@ def parse_padding(mode: str, size: tuple[int, int], window: tuple[int, int], str
     )
 
 
+def in_pixels(pads: Pads) -> str:
+    """Padding as it is typed, in pixels: "2", "rows,columns" or "top,bottom,left,right"; `parse_padding` reads it."""
+    rows, columns = pads
+    if len({*rows, *columns}) == 1:
+        return str(rows[0])
+    if rows[0] == rows[1] and columns[0] == columns[1]:
+        return f"{rows[0]},{columns[0]}"
+    return ",".join(map(str, rows + columns))
+
+
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
     """The same number for both axes, unless two are given."""
     return value if isinstance(value, tuple) else (value, value)
@@ -120,12 +130,11 @@ class Geometry:
 
     def describe(self) -> str:
         """Such as "5x5, stride 2, padding 1"; a stride of 1 and no padding go without saying."""
-        words = [_by(self.window)]
+        words = [by(self.window)]
         if self.stride != (1, 1):
-            words.append(f"stride {_by(self.stride) if self.stride[0] != self.stride[1] else self.stride[0]}")
+            words.append(f"stride {by(self.stride) if self.stride[0] != self.stride[1] else self.stride[0]}")
         if self.is_padded:
-            sides = {side for pads in self.pads for side in pads}
-            words.append(f"padding {sides.pop() if len(sides) == 1 else self.pads}")
+            words.append(f"padding {in_pixels(self.pads)}")
         return ", ".join(words)
 
     def pad(self, x, fill: str = "zero", value=0):
@@ -234,7 +243,7 @@ def geometry(
     """
     window, stride = pair(window), pair(stride)
     if min(window) < 1 or min(stride) < 1:
-        raise UsageError(f"{name}: window {_by(window)} and stride {_by(stride)} must be at least 1")
+        raise UsageError(f"{name}: window {by(window)} and stride {by(stride)} must be at least 1")
     if fill not in FILLS:
         raise UsageError(f"{name}: padding fill {fill!r} must be one of {', '.join(FILLS)}")
     try:
@@ -243,9 +252,10 @@ def geometry(
     except ValueError as error:
         raise UsageError(f"{name}: {error}") from None
     made = Geometry(tuple(input_shape), window, stride, padding, layout)
-    described = f"{name}: input {_by(input_shape)}, window {_by(window)}, stride {_by(stride)}, padding {padding}"
+    sizes = f"input {by(input_shape)}, window {by(window)}, stride {by(stride)}"
+    described = f"{name}: {sizes}, padding {in_pixels(padding)}"
     if min(made.output_size) < 1:
-        raise UsageError(f"{described}: the window does not fit, the output would be {_by(made.output_size)}")
+        raise UsageError(f"{described}: the window does not fit, the output would be {by(made.output_size)}")
     room = {"reflect": 1, "circular": 0, "symmetric": 0}
     for size, sides in zip(input_shape, padding):
         if fill in room and max(sides) > size - room[fill]:
@@ -254,7 +264,8 @@ def geometry(
     return made
 
 
-def _by(sizes) -> str:
+def by(sizes: tuple[int, ...]) -> str:
+    """Sizes in words, such as "5x7"."""
     return "x".join(map(str, sizes))
 
 

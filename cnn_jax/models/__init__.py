@@ -1,4 +1,4 @@
-"""Networks: final modules made of layers. `make_model` chooses one from its settings."""
+"""Networks: lists of layers. `make_model` chooses one from its settings."""
 
 import functools
 
@@ -6,30 +6,24 @@ import jax
 from flax import nnx
 
 from cnn_jax import config
-from cnn_jax.models.alexnet import AlexNet, AlexNetBN, AlexNetNotebook, AlexNetOWT, AlexNetSmall
-from cnn_jax.models.lenet import LeNet, LeNet5
-from cnn_jax.models.small import FourLayer, PositionNet
+from cnn_jax.models import alexnet, lenet, small
+from cnn_jax.models.network import Builder, Layers
 
 MODELS = {
-    config.LeNet: LeNet,
-    config.LeNet5: LeNet5,
-    config.AlexNet: AlexNet,
-    config.AlexNetOWT: AlexNetOWT,
-    config.AlexNetBN: AlexNetBN,
-    config.AlexNetNotebook: AlexNetNotebook,
-    config.AlexNetSmall: AlexNetSmall,
-    config.FourLayer: FourLayer,
-    config.PositionNet: PositionNet,
+    config.LeNet: lenet.lenet,
+    config.LeNet5: lenet.lenet5,
+    config.AlexNet: alexnet.alexnet,
+    config.AlexNetOWT: alexnet.alexnet_owt,
+    config.AlexNetBN: alexnet.alexnet_bn,
+    config.AlexNetNotebook: alexnet.alexnet_notebook,
+    config.AlexNetSmall: alexnet.alexnet_small,
+    config.FourLayer: small.four_layer,
+    config.PositionNet: small.position,
 }
 
 
-def make_model(settings, image_shape: tuple[int, int, int], classes: int, key: jax.Array) -> nnx.Module:
-    """The network that the settings describe.
-
-    Every network is called as `model(images, keys=None, training=False)` with images [N, height, width, channels] and
-    returns logits [N, classes] and a dict of named maps. `keys` (one per example) let random pooling draw and, in
-    training, dropout; in training, batch normalisation uses the batch's own statistics and moves its running ones.
-    `parts()` lists the layers in order.
+def make_model(settings, image_shape: tuple[int, int, int], classes: int, key: jax.Array) -> Layers:
+    """The network that the settings describe, called as `model(images, keys=None, training=False)`: see `Layers`.
 
     Args:
       settings: one of `config.MODELS`.
@@ -40,7 +34,7 @@ def make_model(settings, image_shape: tuple[int, int, int], classes: int, key: j
     Raises:
       UsageError: a layer does not fit its input.
     """
-    return MODELS[type(settings)](settings, image_shape, classes, key)
+    return MODELS[type(settings)](Builder(settings, image_shape, key), settings, classes)
 
 
 def needs_keys(settings) -> bool:
@@ -52,7 +46,7 @@ def needs_keys(settings) -> bool:
     return getattr(settings, "dropout", 0) > 0 or any(pool.draws for pool in config.pools(settings))
 
 
-def outline(settings, image_shape: tuple[int, int, int], classes: int) -> nnx.Module:
+def outline(settings, image_shape: tuple[int, int, int], classes: int) -> Layers:
     """The network that the settings describe, with shapes in place of numbers; nothing is computed.
 
     Raises:

@@ -6,10 +6,12 @@ import math
 import jax
 from flax import nnx
 
+from cnn_jax.models.network import Layers
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One layer.
+    """One layer, or the images that the first one reads.
 
     Attributes:
       name: the layer's name.
@@ -28,9 +30,11 @@ class Row:
     statistics: int = 0
 
 
-def summarise(model: nnx.Module) -> list[Row]:
-    """One row per layer, in order."""
-    return [
+def summarise(model: Layers) -> list[Row]:
+    """One row for the images, and one for each layer, in order."""
+    layers = model.parts()
+    images = Row(name="input", kind="images", output=layers[0].input_shape, parameters=0, multiply_adds=0)
+    return [images] + [
         Row(
             name=layer.name,
             kind=layer.describe(),
@@ -39,7 +43,7 @@ def summarise(model: nnx.Module) -> list[Row]:
             multiply_adds=layer.multiply_adds,
             statistics=_numbers(layer, nnx.BatchStat),
         )
-        for layer in model.parts()
+        for layer in layers
     ]
 
 

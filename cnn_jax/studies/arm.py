@@ -21,7 +21,7 @@ import numpy as np
 from cnn_jax import config, files, run, workdir
 from cnn_jax.config.study import Arm, Study
 from cnn_jax.devices import processes
-from cnn_jax.layers.pooling import Pooling
+from cnn_jax.layers.pooling.base import Pooling
 from cnn_jax.studies import measuring
 from cnn_jax.training import loop, metrics
 from cnn_jax.training.learner import Learner, load

@@ -117,7 +117,7 @@ def _stride(layer):
     """By which the layer's maps are smaller than its input; None where that is no whole number of pixels."""
     if not isinstance(getattr(layer, "geometry", None), Geometry):
         return 1  # normalisation
-    if not getattr(layer, "dense", False):
+    if not getattr(layer, "stride_1_windows", False):
         return layer.geometry.stride[0]
     ratio = layer.input_shape[0] / layer.output_shape[0]  # windows lie at every pixel, and are sampled afterwards
     return round(ratio) if abs(ratio - round(ratio)) < 0.2 else None

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn_jax.layers.activations import ACTIVATIONS, scaled_tanh
-from cnn_jax.layers.dense import Dense, RadialBasis, digit_bitmaps, dropout
+from cnn_jax.layers.activations import ACTIVATIONS, Activation, scaled_tanh
+from cnn_jax.layers.dense import Dense, Dropout, Flatten, RadialBasis, digit_bitmaps
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 KEY = jax.random.key(5)
@@ -36,10 +36,14 @@ def test_dense_glorot_bound():
     assert 0.99 < kernel.max() / np.sqrt(6 / 150) <= 1
 
 
+def drop(x, keys, rate=0.3, purpose=1, training=True, **scale_in):
+    return Dropout("d", x.shape[1:], rate, purpose, **scale_in)(x, keys, training)
+
+
 @functools.cache
-def dropped(rate=0.3, purpose=1):
+def dropped(**settings):
     keys = jax.random.split(KEY, 64)
-    return np.asarray(dropout(jnp.full((64, 500), 2.0), rate, keys, purpose))
+    return np.asarray(drop(jnp.full((64, 500), 2.0), keys, **settings))
 
 
 def test_dropout_zeroes_its_share_and_scales_the_rest():
@@ -53,7 +57,7 @@ def test_dropout_zeroes_its_share_and_scales_the_rest():
 
 def test_dropout_of_an_example_depends_on_its_own_key_alone():
     keys = jax.random.split(KEY, 64)
-    some = dropout(jnp.full((3, 500), 2.0), 0.3, keys[jnp.array([5, 9, 5])], 1)
+    some = drop(jnp.full((3, 500), 2.0), keys[jnp.array([5, 9, 5])])
     np.testing.assert_array_equal(some, dropped()[[5, 9, 5]])
     assert np.any(dropped()[0] != dropped()[1])
 
@@ -65,13 +69,48 @@ def test_dropout_of_another_layer_is_another_draw():
 
 def test_dropout_gradient_is_its_mask():
     keys = jax.random.split(KEY, 64)
-    gradient = jax.grad(lambda x: dropout(x, 0.3, keys, 1).sum())(jnp.full((64, 500), 2.0))
+    gradient = jax.grad(lambda x: drop(x, keys).sum())(jnp.full((64, 500), 2.0))
     np.testing.assert_allclose(gradient, dropped() / 2, rtol=1e-6)
 
 
-@pytest.mark.parametrize("rate, keys", [(0.3, None), (0.0, jax.random.split(KEY, 2))])
-def test_dropout_switched_off(rate, keys):
-    np.testing.assert_array_equal(dropout(jnp.asarray(drawn(2, 9)), rate, keys, 1), drawn(2, 9))
+OFF = {
+    "without keys": {"keys": None},
+    "in evaluation": {"training": False},
+    "at a rate of 0": {"rate": 0.0},
+}
+
+
+@pytest.mark.parametrize("how", OFF)
+def test_dropout_switched_off(how):
+    settings = {"keys": jax.random.split(KEY, 2)} | OFF[how]
+    np.testing.assert_array_equal(drop(jnp.asarray(drawn(2, 9)), **settings), drawn(2, 9))
+
+
+def test_dropout_of_2012_drops_the_same_and_scales_in_evaluation():
+    np.testing.assert_array_equal(dropped(scale_in="evaluation"), np.where(dropped() == 0, 0, 2))
+    for settings in ({"keys": None}, {"keys": jax.random.split(KEY, 2), "training": False}):
+        y = drop(jnp.asarray(drawn(2, 9)), scale_in="evaluation", **settings)
+        np.testing.assert_allclose(y, 0.7 * drawn(2, 9), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale_in, mean, spread", [("training", 2, 0.026), ("evaluation", 1.4, 0.018)])
+def test_the_mean_over_draws_is_what_evaluation_gives(scale_in, mean, spread):
+    """64,000 units of 2, of which 0.7 stay: their mean is within five standard deviations."""
+    keys, x = jax.random.split(KEY, 128), jnp.full((128, 500), 2.0)
+    assert abs(np.mean(drop(x, keys, scale_in=scale_in)) - mean) < spread
+    np.testing.assert_allclose(drop(x, keys, training=False, scale_in=scale_in), mean, rtol=1e-6)
+
+
+def test_flattened_maps_are_in_the_order_of_their_pixels_in_every_layout():
+    images = drawn(2, 3, 4, 5)
+    np.testing.assert_array_equal(Flatten("f", (3, 4, 5))(images), images.reshape(2, 60))
+    layer = Flatten("f", (3, 4, 5), "CHWN")
+    np.testing.assert_array_equal(layer(images.transpose(3, 1, 2, 0)), images.reshape(2, 60))
+    assert (layer.input_shape, layer.output_shape) == ((3, 4, 5), (60,))
+    assert layer.describe() == "flatten 3x4x5 to 60"
+    vectors = Flatten("f", (60,), "CHWN")
+    np.testing.assert_array_equal(vectors(images.reshape(2, 60)), images.reshape(2, 60))
+    assert vectors.output_shape == (60,)
 
 
 def test_bitmaps_are_ten_different_digits_of_ink_and_paper():
@@ -110,5 +149,22 @@ def test_scaled_tanh_maps_one_to_one_where_its_curvature_is_largest():
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_rise_everywhere(name):
     """As pooling before the activation requires."""
-    y = ACTIVATIONS[name](jnp.linspace(-4, 4, 100))
+    layer = Activation("a", (100,), name)
+    y = layer(jnp.linspace(-4, 4, 100))
     assert np.all(np.diff(y) >= 0) and y[-1] > y[0]
+    assert layer.output_shape == (100,)
+
+
+@pytest.mark.parametrize(
+    "name, title, by_hand",
+    [
+        ("tanh", "tanh", np.tanh),
+        ("scaled_tanh", "1.7159 tanh(2x/3)", lambda x: 1.7159 * np.tanh(2 / 3 * x)),
+        ("relu", "ReLU", lambda x: np.maximum(x, 0)),
+        ("sigmoid", "sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+    ],
+)
+def test_activations_are_called_what_they_are(name, title, by_hand):
+    layer, x = Activation("a", (4, 3, 2), name), drawn(5, 4, 3, 2)
+    assert layer.describe() == title
+    np.testing.assert_allclose(layer(x), by_hand(np.float64(x)), rtol=1e-5, atol=1e-6)

@@ -9,7 +9,7 @@ from flax import nnx
 
 from cnn_jax import config
 from cnn_jax.errors import UsageError
-from cnn_jax.layers.pooling import make_pool, stride_before
+from cnn_jax.layers.pooling import make_pool
 from cnn_jax.layers.windows import from_images, to_images
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -148,9 +148,3 @@ def test_the_last_pooling_is_global():
     np.testing.assert_array_equal(last(x), x.max((1, 2), keepdims=True))
     assert make_pool("p", x.shape[1:], settings).output_shape == (3, 3, CHANNELS)
     assert make_pool("p", x.shape[1:], config.Pool.of(last="max")).output_shape == (3, 3, CHANNELS)
-
-
-def test_the_stride_goes_to_the_convolution_before():
-    assert stride_before(config.Pool.of(kind="strided", stride=3)) == 3
-    assert stride_before(config.Pool.of(kind="strided", stride=3, last="max"), last=True) == 1
-    assert stride_before(config.Pool(stride=3)) == 1

@@ -73,8 +73,8 @@ def test_parse_padding_refuses(mode):
 @pytest.mark.parametrize(
     "arguments, parts",
     [
-        ({"window": 6}, ["input 5x7x1", "window 6x6", "stride 1x1", "padding ((0, 0), (0, 0))", "does not fit", "0x2"]),
-        ({"window": (2, 9), "stride": (1, 2), "padding": "0,0,0,1"}, ["window 2x9", "stride 1x2", "((0, 0), (0, 1))"]),
+        ({"window": 6}, ["input 5x7x1", "window 6x6", "stride 1x1", "padding 0:", "does not fit", "0x2"]),
+        ({"window": (2, 9), "stride": (1, 2), "padding": "0,0,0,1"}, ["window 2x9", "stride 1x2", "padding 0,0,0,1"]),
         ({"window": 0}, ["window 0x0", "stride 1x1", "at least 1"]),
         ({"window": 2, "stride": (1, 0)}, ["window 2x2", "stride 1x0", "at least 1"]),
         ({"window": 2, "fill": "mirror"}, ["'mirror'", "zero, reflect, replicate, circular, symmetric"]),
@@ -82,7 +82,7 @@ def test_parse_padding_refuses(mode):
         ({"window": 2, "padding": -1}, ["'-1'", "'valid', 'same', 'full'"]),
         (
             {"window": 2, "padding": 5, "fill": "reflect"},
-            ["input 5x7x1", "window 2x2", "stride 1x1", "((5, 5), (5, 5))", "'reflect'", "most 4 pixels", "side of 5"],
+            ["input 5x7x1", "window 2x2", "stride 1x1", "padding 5:", "'reflect'", "most 4 pixels", "side of 5"],
         ),
         ({"window": 2, "padding": "0,6"}, None),
         ({"window": 2, "padding": "0,7", "fill": "reflect"}, ["'reflect'", "at most 6 pixels", "side of 7"]),
@@ -114,7 +114,9 @@ def test_one_number_stands_for_both_axes():
         (dict(window=3), "3x3"),
         (dict(window=(3, 2), stride=2), "3x2, stride 2"),
         (dict(window=3, stride=(1, 2), padding=1), "3x3, stride 1x2, padding 1"),
-        (dict(window=2, padding="0,1"), "2x2, padding ((0, 0), (1, 1))"),
+        (dict(window=2, padding="0,1,0,1"), "2x2, padding 0,1,0,1"),
+        (dict(window=(2, 3), padding="full"), "2x3, padding 1,2"),
+        (dict(window=2, padding="0,1"), "2x2, padding 0,1"),
     ],
 )
 def test_describe(arguments, words):

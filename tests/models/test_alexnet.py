@@ -15,6 +15,7 @@ from golden import recipe
 
 from cnn_jax import config
 from cnn_jax.errors import UsageError
+from cnn_jax.layers.activations import Activation
 from cnn_jax.models import make_model, outline, summary
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -67,13 +68,23 @@ def test_the_totals_are_the_published_ones(settings, side, classes, parameters, 
 @pytest.mark.parametrize("side", [224, 227])
 def test_the_table_of_2012(side):
     layers = rows(config.AlexNet(), side, 1000)
-    assert {row.name: (row.output, row.parameters, row.multiply_adds) for row in layers} == PAPER
+    found = {row.name: (row.output, row.parameters, row.multiply_adds) for row in layers}
+    assert {layer: found[layer] for layer in PAPER} == PAPER
+    kinds = {row.name: row.kind for row in layers if row.name not in PAPER}
+    assert kinds == {
+        "input": "images",
+        **{f"activation{number}": "ReLU" for number in range(1, 8)},
+        "flatten": "flatten 6x6x256 to 9216",
+        **{f"dropout{number}": "dropout 0.5, scaled in evaluation" for number in (1, 2)},
+    }
+    padding = {224: ", padding 0,3,0,3", 227: ""}[side]
+    assert layers[1].kind == f"convolution 11x11, stride 4{padding}"
 
 
 def test_statistics_have_a_column_of_their_own():
     lines = summary.table(rows(config.AlexNetSmall(norm="batch", width=8), 24, 10)).splitlines()
     assert lines[0].split() == ["layer", "kind", "output", "parameters", "statistics", "multiply-adds"]
-    assert lines[3].split() == ["norm1", "batch", "normalisation", "24x24x8", "16", "16", "0"]
+    assert lines[4].split() == ["norm1", "batch", "normalisation", "24x24x8", "16", "16", "0"]
     assert lines[-1].split()[2] == "288"
     assert len({len(line) for line in lines}) == 1
 
@@ -202,7 +213,8 @@ def check_by_hand(settings, side, by_hand):
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
     jax.tree.map(np.testing.assert_array_equal, after, statistics)
     layers = outline(settings, (side, side, 3), 7).parts()
-    shapes = {layer.name: layer.output_shape for layer in layers if len(layer.output_shape) == 3}
+    of_maps = [layer for layer in layers if len(layer.output_shape) == 3 and not isinstance(layer, Activation)]
+    shapes = {layer.name: layer.output_shape for layer in of_maps}
     assert {name: map.shape[1:] for name, map in maps.items()} == shapes
     return expected
 

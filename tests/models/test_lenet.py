@@ -81,14 +81,15 @@ def forward(name, **changes):
 def test_shapes_parameters_and_multiply_adds_are_the_published_ones(name):
     settings, side, expected, parameters, multiply_adds = NETWORKS[name]
     rows = summary.summarise(outline(settings, (side, side, 1), 10))
-    assert {row.name: (row.output, row.parameters, row.multiply_adds) for row in rows} == expected
+    found = {row.name: (row.output, row.parameters, row.multiply_adds) for row in rows}
+    assert {layer: found[layer] for layer in expected} == expected
     assert sum(row.parameters for row in rows) == parameters
     assert sum(row.multiply_adds for row in rows) == multiply_adds
     logits, maps = forward(name)
     assert logits.shape == (3, 10)
     convolutional = {layer: output for layer, (output, _, _) in expected.items() if layer in maps}
     assert {layer: map.shape[1:] for layer, map in maps.items()} == convolutional
-    assert len(maps) == 4
+    assert len(maps) == (4 if name == "notebook" else 5)
 
 
 def correlate(x, kernels, bias, reads):
@@ -120,7 +121,7 @@ def squash(a):
 
 
 def lenet5_of_1998(model, image):
-    """One 32x32 image through the network as the paper describes it; logits and the maps of C1, S2, C3, S4."""
+    """One 32x32 image through the network as the paper describes it; logits and the maps of C1 to C5."""
 
     def subsample(x, layer):
         coefficient, bias = np.asarray(layer.coefficient[...]), np.asarray(layer.bias[...])
@@ -144,10 +145,10 @@ def lenet5_of_1998(model, image):
     ends = np.cumsum([len(read) for read in reads])
     c3 = squash(correlate(s2, np.split(kernel, ends[:-1], axis=2), bias, reads))
     s4 = subsample(c3, model.s4)
-    c5 = squash(dense_convolution(s4, model.c5)).ravel()
+    c5 = squash(dense_convolution(s4, model.c5))
     kernel, bias = weights(model.f6)
-    f6 = squash(c5 @ kernel + bias)
-    return -np.sum((f6 - digit_bitmaps()) ** 2, axis=1), {"c1": c1, "s2": s2, "c3": c3, "s4": s4}
+    f6 = squash(c5.ravel() @ kernel + bias)
+    return -np.sum((f6 - digit_bitmaps()) ** 2, axis=1), {"c1": c1, "s2": s2, "c3": c3, "s4": s4, "c5": c5}
 
 
 def notebook_lenet(model, image):
@@ -169,11 +170,11 @@ def modern_lenet5(model, image):
     s2 = quarters(c1).max(0)
     c3 = np.tanh(dense_convolution(s2, model.c3))
     s4 = quarters(c3).max(0)
-    x = np.tanh(dense_convolution(s4, model.c5)).ravel()
+    c5 = np.tanh(dense_convolution(s4, model.c5))
     kernel, bias = weights(model.f6)
-    x = np.tanh(x @ kernel + bias)
+    x = np.tanh(c5.ravel() @ kernel + bias)
     kernel, bias = weights(model.output)
-    return x @ kernel + bias, {"c1": c1, "s2": s2, "c3": c3, "s4": s4}
+    return x @ kernel + bias, {"c1": c1, "s2": s2, "c3": c3, "s4": s4, "c5": c5}
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "CHWN"])
@@ -216,7 +217,8 @@ def test_padding_makes_28_pixels_the_sibling_with_61706_parameters():
     """A first convolution that keeps 28x28, as two pixels of padding on every side do."""
     pixels = config.Padding(mode="2")
     rows = summary.summarise(outline(config.LeNet(layout="NHWC", padding=pixels), (24, 24, 1), 10))
-    assert [row.output for row in rows[:4]] == [(24, 24, 6), (12, 12, 6), (12, 12, 16), (6, 6, 16)]
+    outputs = [row.output for row in rows if row.name.startswith(("conv", "pool"))]
+    assert outputs == [(24, 24, 6), (12, 12, 6), (12, 12, 16), (6, 6, 16)]
     rows = summary.summarise(outline(config.LeNet(layout="NHWC"), (32, 32, 1), 10))
     assert sum(row.parameters for row in rows) == 61_706
 

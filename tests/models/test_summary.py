@@ -4,17 +4,25 @@ from cnn_jax import config
 from cnn_jax.models import outline, summary
 
 TABLE = """
-layer   kind                             output    parameters  multiply-adds
-------  -------------------------------  --------  ----------  -------------
-c1      convolution 5x5                  28x28x6          156        117,600
-s2      subsampling 2x2, stride 2        14x14x6           12              0
-c3      convolution 5x5, 60 connections  10x10x16       1,516        150,000
-s4      subsampling 2x2, stride 2        5x5x16            32              0
-c5      convolution 5x5                  1x1x120       48,120         48,000
-f6      dense                            84            10,164         10,080
-output  radial basis, fixed              10                 0            840
-------  -------------------------------  --------  ----------  -------------
-total                                                  60,000        326,520
+layer        kind                             output    parameters  multiply-adds
+-----------  -------------------------------  --------  ----------  -------------
+input        images                           32x32x1            0              0
+c1           convolution 5x5                  28x28x6          156        117,600
+activation1  1.7159 tanh(2x/3)                28x28x6            0              0
+s2           subsampling 2x2, stride 2        14x14x6           12              0
+activation2  1.7159 tanh(2x/3)                14x14x6            0              0
+c3           convolution 5x5, 60 connections  10x10x16       1,516        150,000
+activation3  1.7159 tanh(2x/3)                10x10x16           0              0
+s4           subsampling 2x2, stride 2        5x5x16            32              0
+activation4  1.7159 tanh(2x/3)                5x5x16             0              0
+c5           convolution 5x5                  1x1x120       48,120         48,000
+activation5  1.7159 tanh(2x/3)                1x1x120            0              0
+flatten      flatten 1x1x120 to 120           120                0              0
+f6           dense                            84            10,164         10,080
+activation6  1.7159 tanh(2x/3)                84                 0              0
+output       radial basis, fixed              10                 0            840
+-----------  -------------------------------  --------  ----------  -------------
+total                                                       60,000        326,520
 """
 
 

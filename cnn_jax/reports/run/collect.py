@@ -6,7 +6,7 @@ import numpy as np
 
 from cnn_jax import config, workdir
 from cnn_jax.config import experiments
-from cnn_jax.layers.pooling_base import Pooling
+from cnn_jax.layers.pooling.base import Pooling
 from cnn_jax.models.summary import summarise
 from cnn_jax.reports.run.contents import Contents, LayerRow, Stage
 from cnn_jax.run import Result

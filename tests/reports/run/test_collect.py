@@ -58,7 +58,10 @@ def test_every_start_is_recorded_and_its_time_counted(gathered):
 
 def test_layers_and_filters(gathered):
     _, _, params, _, contents = gathered
-    assert [row.name for row in contents.layers] == ["conv1", "pool1", "conv2", "pool2", "dense1", "dense2", "output"]
+    assert [row.name for row in contents.layers] == [
+        "input", "conv1", "activation1", "pool1", "conv2", "activation2", "pool2", "flatten",
+        "dense1", "activation3", "dense2", "activation4", "output",
+    ]  # fmt: skip
     assert sum(row.parameters for row in contents.layers) == 44_426
     np.testing.assert_array_equal(contents.filters, params["conv1"]["kernel"])
 

@@ -2,9 +2,9 @@
 
 from cnn_jax.layers.activations import ACTIVATIONS
 from cnn_jax.layers.convolution import Convolution
-from cnn_jax.layers.pooling_base import Pooling, Site
-from cnn_jax.layers.pooling_blur import Blurred
-from cnn_jax.layers.reductions import max_pool
+from cnn_jax.layers.pooling.base import PoolContext, Pooling
+from cnn_jax.layers.pooling.blur import Blurred
+from cnn_jax.layers.pooling.reductions import max_pool
 from cnn_jax.layers.windows import Geometry, geometry
 
 
@@ -14,10 +14,10 @@ class ConvolutionPool(Pooling):
     Parameters: those of a `Convolution`, under `convolution`.
     """
 
-    squashed = True
+    activation_follows = True
     title = "convolution"
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         self.convolution = _convolution(site, site.geometry)
 
@@ -36,11 +36,10 @@ class ConvolutionMax(Pooling):
     It has the parameters of `ConvolutionPool` and keeps pooling: what tells more parameters from less pooling.
     """
 
-    before_activation = False
-    squashed = True
+    activation_follows = True
     title = "convolution and max pooling"
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         placed = site.geometry
         around = geometry(self.name, self.input_shape, placed.window, 1, "same", placed.layout)
@@ -63,7 +62,7 @@ class ConvolutionBlur(Blurred):
 
     title = "convolution"
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         self.activation = site.activation
         self.convolution = _convolution(site, site.geometry, site.kind.fill)
@@ -81,6 +80,7 @@ class NoPool(Pooling):
     """No pooling: the convolution before has the stride instead ("Strided-CNN")."""
 
     before_activation = True
+    stride_before = True
     title = "no pooling"
 
     def describe(self) -> str:
@@ -90,7 +90,7 @@ class NoPool(Pooling):
         return x
 
 
-def _convolution(site: Site, placed: Geometry, fill="zero"):
+def _convolution(site: PoolContext, placed: Geometry, fill="zero"):
     rest = {"stride": placed.stride, "padding": placed.pads, "layout": placed.layout, "fill": fill}
     channels = placed.input_shape[2]
     return Convolution(site.name, placed.input_shape, channels, placed.window, key=site.key, init=site.init, **rest)

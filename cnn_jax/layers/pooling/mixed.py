@@ -8,15 +8,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cnn_jax.layers.initializers import layer_key
-from cnn_jax.layers.pooling_base import Pooling, Site
-from cnn_jax.layers.reductions import average_pool, elements, max_pool
+from cnn_jax.layers.pooling.base import PoolContext, Pooling
+from cnn_jax.layers.pooling.reductions import average_pool, elements, max_pool
 from cnn_jax.layers.windows import from_images, per_image
 
 
 class _Mixing(Pooling):
     """What mixtures of the maximum and the average have in common; no pooling by itself."""
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         self.count_padding = site.kind.count_padding
 
@@ -43,7 +43,7 @@ class MixedPool(_Mixing):
     Learned: share max + (1 - share) average, with one trainable share for the layer. Parameters: share, a number.
     """
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         share, learned = site.kind.share, site.kind.learned
         self.per_region = site.kind.per_region
@@ -73,7 +73,7 @@ class GatedPool(_Mixing):
 
     title = "gated pooling"
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         self.gate = nnx.Param(jnp.zeros(self.geometry.window))
 
@@ -95,7 +95,7 @@ class TreePool(Pooling):
 
     title = "tree pooling"
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         leaves, window = 2 ** (site.kind.depth - 1), self.geometry.window
         noise = 0.1 * jax.random.normal(layer_key(site.key, self.name), (leaves, *window))

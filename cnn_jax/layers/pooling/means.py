@@ -9,8 +9,8 @@ from flax import nnx
 from jax import lax
 
 from cnn_jax.layers.convolution import convolve
-from cnn_jax.layers.pooling_base import Pooling, Site, number
-from cnn_jax.layers.reductions import log_mean_exp_pool, soft_pool
+from cnn_jax.layers.pooling.base import PoolContext, Pooling, number
+from cnn_jax.layers.pooling.reductions import log_mean_exp_pool, soft_pool
 from cnn_jax.layers.windows import geometry, per_channel
 
 
@@ -21,7 +21,7 @@ class PowerMean(Pooling):
     whole map with a trainable p (Radenovic et al. 2018). Parameters: p, a number, if it is learned.
     """
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         learned, p = site.kind.learned, site.kind.p
         self.title = "Lp pooling, p learned," if learned else f"Lp pooling, p = {p:g},"
@@ -38,7 +38,7 @@ class LogSumExp(Pooling):
     Parameters: beta, a number, if it is learned.
     """
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         learned, beta = site.kind.learned, site.kind.beta
         self.title = "log-sum-exp pooling, beta learned," if learned else f"log-sum-exp pooling, beta = {beta:g},"
@@ -51,7 +51,7 @@ class LogSumExp(Pooling):
 class SoftPool(Pooling):
     """The mean of each window weighted by exp(beta a); beta = 1 is SoftPool (Stergiou et al. 2021)."""
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         self.beta = site.kind.beta
         self.title = "soft pooling" + f", beta = {self.beta:g}," * (self.beta != 1)
@@ -72,7 +72,7 @@ class LocalImportance(Pooling):
 
     title = "local importance pooling"
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         channels = self.input_shape[2]
         self.around = geometry(self.name, self.input_shape, 3, padding=1, layout=self.geometry.layout)

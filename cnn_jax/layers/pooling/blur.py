@@ -2,8 +2,8 @@
 
 import math
 
-from cnn_jax.layers.pooling_base import Pooling, Site
-from cnn_jax.layers.reductions import blur, max_pool, sum_pool
+from cnn_jax.layers.pooling.base import PoolContext, Pooling
+from cnn_jax.layers.pooling.reductions import blur, max_pool, sum_pool
 from cnn_jax.layers.windows import geometry
 
 
@@ -14,9 +14,9 @@ class Blurred(Pooling):
     filter. Output sizes are those of the same pooling without blur.
     """
 
-    dense = True
+    stride_1_windows = True
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         self.fill = site.kind.fill
         size = site.kind.filter

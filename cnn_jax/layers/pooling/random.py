@@ -6,8 +6,8 @@ import numpy as np
 from jax import lax
 
 from cnn_jax.errors import UsageError
-from cnn_jax.layers.pooling_base import Pooling, Site
-from cnn_jax.layers.reductions import average_pool, elements, larger, max_pool, sum_pool
+from cnn_jax.layers.pooling.base import PoolContext, Pooling
+from cnn_jax.layers.pooling.reductions import average_pool, elements, larger, max_pool, sum_pool
 from cnn_jax.layers.windows import from_images, geometry
 
 
@@ -49,9 +49,9 @@ class FractionalPool(Pooling):
     """
 
     title = "fractional max pooling"
-    dense = True
+    stride_1_windows = True
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         self.sequence = site.kind.sequence
         self.ratio = site.kind.ratio
@@ -104,9 +104,9 @@ class S3Pool(Pooling):
     """
 
     title = "S3 pooling"
-    dense = True
+    stride_1_windows = True
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         self.grid, self.stride = site.kind.grid, site.settings.stride
         if self.grid % self.stride:

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from cnn_jax.layers.convolution import Convolution
-from cnn_jax.layers.pooling_base import Site
-from cnn_jax.layers.pooling_blur import Blurred
-from cnn_jax.layers.reductions import max_pool
+from cnn_jax.layers.pooling.base import PoolContext
+from cnn_jax.layers.pooling.blur import Blurred
+from cnn_jax.layers.pooling.reductions import max_pool
 from cnn_jax.layers.windows import geometry, per_image
 
 
@@ -18,7 +18,7 @@ class _Polyphase(Blurred):
     the input permutes them.
     """
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         step = site.settings.stride
         beyond = tuple((0, -side % step) for side in self.blurred.output_size)
@@ -53,7 +53,7 @@ class AdaptivePolyphase(_Polyphase):
 
     title = "adaptive polyphase max pooling"
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         self.norm = site.kind.norm
 
@@ -86,7 +86,7 @@ class LearnedPolyphase(_Polyphase):
 
     title = "learned polyphase max pooling"
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         super().__init__(site)
         self.temperature, self.convex = site.kind.temperature, site.kind.convex
         rest = {"padding": 1, "fill": self.fill, "key": site.key, "init": site.init, "layout": self.geometry.layout}

@@ -9,10 +9,11 @@ from flax import nnx
 from cnn_jax import config
 from cnn_jax.config import poolings
 from cnn_jax.layers.initializers import Normal, layer_key
+from cnn_jax.layers.layer import Layer
 from cnn_jax.layers.windows import Geometry
 
 
-class Site(NamedTuple):
+class PoolContext(NamedTuple):
     """What a pooling layer is made from.
 
     Attributes:
@@ -34,34 +35,34 @@ class Site(NamedTuple):
     activation: str
 
 
-class Pooling(nnx.Module):
+class Pooling(Layer):
     """A pooling layer: maps of `input_shape` to maps of `output_shape`, both in the layer's layout.
 
     A kind says how by `pool`, and, if it draws in training, by `sample`.
     """
 
     title: str  # in words
-    multiply_adds = 0  # of sums and comparisons none, as the literature counts
-    before_activation = False  # whether a monotone activation may as well come after
-    squashed = False  # whether an activation follows
-    dense = False  # whether windows lie at every pixel, and what they find is sampled afterwards
+    before_activation = False  # a rising activation may as well come after
+    activation_follows = False  # as after a convolution
+    stride_1_windows = False  # windows lie at every pixel, and what they find is sampled afterwards
+    stride_before = False  # the convolution before has the stride
 
-    def __init__(self, site: Site):
+    def __init__(self, site: PoolContext):
         self.name = site.name
         self.geometry = site.geometry
         self.input_shape = site.geometry.input_shape
         self.output_shape = (*site.geometry.output_size, self.input_shape[2])
 
     def describe(self) -> str:
-        """What the layer does, in words."""
         return f"{self.title} {self.geometry.describe()}"
 
-    def __call__(self, x, keys=None):
+    def __call__(self, x, keys=None, training: bool = False):
         """Pooled maps.
 
         Args:
           x: maps.
           keys: one PRNG key per example, with which random kinds draw; None: they do what is published for evaluation.
+          training: not used: random kinds draw whenever there are keys.
         """
         if keys is None:
             return self.pool(x)

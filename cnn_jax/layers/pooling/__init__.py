@@ -1,0 +1,96 @@
+"""Pooling: every kind is a reduction over the same windows, behind one constructor, `make_pool`.
+
+A new kind is one class with a method `pool`, in the file of its family, its declaration in config/poolings.py, and a
+line in `POOLS` that puts the two together.
+"""
+
+import jax
+
+from cnn_jax import config
+from cnn_jax.config import poolings
+from cnn_jax.errors import UsageError
+from cnn_jax.layers.initializers import Normal
+from cnn_jax.layers.pooling.base import PoolContext, Pooling
+from cnn_jax.layers.pooling.basic import AveragePool, MaxPool, MinPool, PyramidPool, Subsample
+from cnn_jax.layers.pooling.blur import AverageBlur, MaxBlur
+from cnn_jax.layers.pooling.convolution import ConvolutionBlur, ConvolutionMax, ConvolutionPool, NoPool
+from cnn_jax.layers.pooling.means import LocalImportance, LogSumExp, PowerMean, SoftPool
+from cnn_jax.layers.pooling.mixed import GatedPool, MaxPlusAverage, MixedPool, TreePool
+from cnn_jax.layers.pooling.polyphase import AdaptivePolyphase, LearnedPolyphase
+from cnn_jax.layers.pooling.random import FractionalPool, S3Pool, StochasticPool
+from cnn_jax.layers.windows import geometry
+
+POOLS = {
+    poolings.Max: MaxPool,
+    poolings.Average: AveragePool,
+    poolings.Min: MinPool,
+    poolings.Subsample: Subsample,
+    poolings.Lp: PowerMean,
+    poolings.LogSumExp: LogSumExp,
+    poolings.Soft: SoftPool,
+    poolings.Lip: LocalImportance,
+    poolings.Stochastic: StochasticPool,
+    poolings.MaxAverage: MaxPlusAverage,
+    poolings.Mixed: MixedPool,
+    poolings.Gated: GatedPool,
+    poolings.Tree: TreePool,
+    poolings.Fractional: FractionalPool,
+    poolings.S3: S3Pool,
+    poolings.Conv: ConvolutionPool,
+    poolings.ConvMax: ConvolutionMax,
+    poolings.Strided: NoPool,
+    poolings.MaxBlur: MaxBlur,
+    poolings.AverageBlur: AverageBlur,
+    poolings.ConvBlur: ConvolutionBlur,
+    poolings.Aps: AdaptivePolyphase,
+    poolings.Lps: LearnedPolyphase,
+    poolings.Pyramid: PyramidPool,
+}
+
+
+def make_pool(
+    name: str,
+    input_shape: tuple[int, int, int],
+    settings: config.Pool,
+    layout: str = "NHWC",
+    *,
+    last: bool = False,
+    key: jax.Array | None = None,
+    init: str | Normal = "glorot_uniform",
+    activation: str = "relu",
+) -> Pooling:
+    """The pooling layer that the settings ask for.
+
+    Args:
+      name: for messages, tables, initial weights and random draws.
+      input_shape: height, width, channels.
+      settings: of the pooling.
+      layout: "NHWC" or "CHWN".
+      last: whether a dense layer comes next, and `settings.last` applies.
+      key: PRNG key of the model's initial weights; None does for kinds without any.
+      init: of convolutions in place of pooling, as `initializers.weights_and_bias`.
+      activation: of the network.
+
+    Raises:
+      UsageError: no window fits, or the padding is as large as the window.
+    """
+    ends = last and settings.last is not None
+    kind = settings.last if ends else settings.kind
+    pool = POOLS[type(kind)]
+    whole = settings.window == 0 or ends
+    window = tuple(input_shape[:2]) if whole else settings.window
+    stride = 1 if whole or pool.stride_1_windows else settings.stride
+    padding = "valid" if whole else settings.padding
+    if pool.stride_before:
+        window, stride, padding = 1, 1, "valid"
+    fill = getattr(kind, "fill", "zero")
+    placed = geometry(name, input_shape, window, stride, padding, layout, fill)
+    for sides, side in zip(placed.pads, placed.window):
+        if max(sides) >= side:
+            raise UsageError(f"{name}: {placed.describe()}: the padding must be smaller than the window")
+    return pool(PoolContext(name, placed, settings, kind, key, init, activation))
+
+
+def pool_class(settings: config.Pool, last: bool) -> type[Pooling]:
+    """The class of pooling that the settings ask for; arguments as for `make_pool`."""
+    return POOLS[type(settings.last if last and settings.last is not None else settings.kind)]
