@@ -1,17 +1,31 @@
 # make demo: install, train the embedded default, write a report and say where.
-# make test: install what the tests need, and run them all.
+# make test: install what the tests need, and run all but the slow ones; under eight minutes on two cores.
+# make test-all: run every test; under thirty minutes. Those that need an extra say which, and are skipped without it.
+# make test-versions: run what differs most between versions of Python and JAX: devices, checkpoints, studies, commands.
+# make check: ruff and mypy.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lock clean
+.PHONY: demo test test-all test-versions check lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/python launch.py --experiment=lenet_digits
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile -rs
+
+test-versions: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "versions and not slow"
+
+check: $(VENV)/installed
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check cnn_jax experiments tests
+	$(BIN)/python -m mypy
 
 # The lock covers Python 3.11 to 3.13; its ranges are in pyproject.toml.
 $(VENV)/installed: requirements.txt

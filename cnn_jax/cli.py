@@ -23,15 +23,17 @@ def main(flags: Flags) -> int:
                 print(f"{name:<{width}}  {summary}")
             return 0
         settings, folder, notes = check(flags)
-        study = isinstance(settings, studies.Study)
-        rendezvous = None if study else launchers.from_flags(flags, settings)
+        rendezvous = launchers.from_flags(flags, settings) if isinstance(settings, config.Config) else None
         from cnn_jax import modes  # imports jax, which takes a second
         from cnn_jax.devices import processes
 
         with processes.joined(rendezvous):
             for line in notes:
                 processes.log(line)
-            return (modes.OF_STUDIES if study else modes.OF_RUNS)[flags.mode](flags, settings, folder) or 0
+            if isinstance(settings, config.Config):
+                modes.OF_RUNS[flags.mode](flags, settings, folder)
+                return 0
+            return modes.OF_STUDIES[flags.mode](flags, settings, folder)
     except UserError as error:
         return _failed(str(error), error.exit_code)
     except OSError as error:
@@ -62,7 +64,7 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
     if not flags.experiment:
         raise UsageError("which experiment? Use --experiment=NAME; --list shows the names")
     settings = experiments.load(flags.experiment)
-    folder = workdir.locate(flags.workdir or f"runs/{flags.experiment}")
+    folder = workdir.locate(flags.workdir or f"runs/{experiments.title(flags.experiment)}")
     stored = flags.mode in STORED and not flags.init_from
     if isinstance(settings, studies.Study):
         # The folder of one of its seeds is the workdir of a run, which any mode works on.

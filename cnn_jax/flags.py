@@ -1,6 +1,7 @@
 """The values of the flags of launch.py."""
 
 import dataclasses
+from collections.abc import Sequence
 
 MODES = ["train", "eval", "predict", "summary", "report", "export", "prepare"]
 
@@ -15,9 +16,9 @@ class Flags:
     """
 
     experiment: str | None
-    list: bool
+    list: bool  # of the experiments
     mode: str
-    set: list[str]
+    set: Sequence[str]
     workdir: str | None
     seed: int | None
     parallel: str | None
@@ -31,6 +32,6 @@ class Flags:
     report: bool
     profile: bool
     out: str | None
-    images: list[str]
-    rest: list[str]
+    images: Sequence[str]
+    rest: Sequence[str]
     started: float

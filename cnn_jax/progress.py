@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import Any
 
 EVERY = 10.0  # seconds between plain lines
 QUIET = 2.0  # seconds before the first one of a count: what is done sooner needs none
@@ -31,7 +32,9 @@ class Clock:
         self._start = time.perf_counter() - before
         self._busy = self._waited = 0.0
         self.examples_per_second = 0.0
-        self._steady = None  # steps and seconds after the first dispatch, which may have been compiled in its time
+        self._steady: tuple[int, float] | None = (
+            None  # steps and seconds after the first dispatch, which may have been compiled in its time
+        )
 
     def note(self, steps: int, seconds: float, waited: float) -> None:
         """Adds a dispatch: its steps, its time, and how much of that was waiting for data."""
@@ -162,7 +165,7 @@ class Counter:
 
     def __init__(self, title: str, total: int, done: int = 0):
         self._title, self._total, self._first, self._done = title, total, done, done
-        self._bar = None
+        self._bar: Any = None  # a bar of rich, where there is a terminal
 
     def __enter__(self):
         self._start = time.perf_counter()

@@ -13,6 +13,8 @@ from PIL import Image
 
 from cnn_jax.data.datasets import catalog
 
+pytestmark = pytest.mark.versions
+
 # Starts a command that cannot write files of more than 100 kB: a write beyond that fails, as on a full disk.
 SMALL_DISK = """
 import os, resource, signal, sys

@@ -61,7 +61,13 @@ def trained(env, data, tmp_path_factory):
     return train
 
 
-@pytest.mark.parametrize("name", sorted({*RUNS} - {*LARGE}))
+QUICK_RUNS = ("lenet_digits", "lenet_mnist")  # of the others, each takes half a minute or more
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK_RUNS else pytest.mark.slow) for name in sorted({*RUNS} - {*LARGE})],
+)
 def test_experiment(trained, name):
     folder, done = trained(name)
     assert {path.name for path in folder.iterdir()} >= FILES
@@ -93,6 +99,7 @@ def test_plain_lines_without_a_terminal(trained):
     assert re.search(r"step 3/3  epoch 0\.38  test loss \d+\.\d{4}  accuracy \d+\.\d\d %", done.stderr)
 
 
+@pytest.mark.slow
 def test_a_bar_on_a_terminal(trained, env, data, tmp_path):
     """Through a pseudo-terminal of 80 columns; results still go to standard output alone."""
     trained("lenet_mnist")  # so that its programs are compiled

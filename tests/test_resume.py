@@ -110,6 +110,7 @@ def test_kill_at_any_moment_and_resume(env, whole, tmp_path):
     assert [start["step"] for start in starts[1:]] == resumed_from
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_twice_ends_at_once(env, whole, tmp_path):
     folder = tmp_path / "run"
     with started(env, folder) as process:

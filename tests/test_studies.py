@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from launching import QUICK, command, environment, launch, settings, shared_folder, snapshot
 
+pytestmark = pytest.mark.versions
+
 ARMS, SEEDS = ("max", "average", "stochastic"), 4
 SMALL = settings(
     study__arms="average,stochastic", study__seeds=SEEDS, study__measurements="consistency", study__images=10,
@@ -85,6 +87,7 @@ def interrupted(env, folder, arm, send):
     return process.returncode, said.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_study_that_was_killed_ends_as_one_that_was_not(env, whole, tmp_path):
     expected, folder = whole[0], tmp_path / "study"
     status, last = interrupted(env, folder, "max", signal.SIGTERM)

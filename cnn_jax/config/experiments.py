@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import importlib.util
 import pathlib
+import traceback
 
 from cnn_jax.config.run import Config
 from cnn_jax.config.study import Study
@@ -35,41 +36,82 @@ def docstring(name: str) -> str:
     return ast.get_docstring(_parse(_path(name))) or ""
 
 
+def recipe(name: str) -> str:
+    """The recipe card of an experiment that was run once; "" where its file is gone or damaged."""
+    try:
+        return docstring(name)
+    except UsageError:
+        return ""
+
+
+def title(name: str) -> str:
+    """The name of an experiment without the folder of its file, such as "mine" for "/home/me/mine.py"."""
+    return pathlib.Path(name).stem if name.endswith(".py") else name
+
+
 def load(name: str) -> Config | Study:
     """The config or the study of an experiment. Runs its file and no other.
 
+    Args:
+      name: one of `names`, or the path of a file of your own, which ends in .py.
+
     Raises:
-      UsageError: there is no such experiment, its file is not valid Python, or has no function config() that
-        returns a Config and none study() that returns a Study.
+      UsageError: there is no such experiment, its file is not valid Python or fails, or it has no function config()
+        that returns a Config and none study() that returns a Study.
     """
     path = _path(name)
     _parse(path)
-    spec = importlib.util.spec_from_file_location(f"experiments.{name}", path)
+    named = str(path) if name.endswith(".py") else name
+    spec = importlib.util.spec_from_file_location(f"experiments.{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # the file is there
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for function, kind in (("config", Config), ("study", Study)):
-        if hasattr(module, function):
-            made = getattr(module, function)()
-            if not isinstance(made, kind):
-                returned = f"{function}() of experiments/{path.name} returned an object of type {type(made).__name__}"
-                raise UsageError(f"{returned}, not a {kind.__name__}")
-            named = dataclasses.replace(made, experiment=name)
-            return (
-                named
-                if kind is Config
-                else dataclasses.replace(named, base=dataclasses.replace(named.base, experiment=name))
-            )
-    raise UsageError(
-        f"experiments/{path.name} has no function config(); write one that returns a Config, or study(), a Study"
-    )
+    _told(path, lambda: spec.loader.exec_module(module))
+    if hasattr(module, "config"):
+        config = _of_kind(Config, "config", path, _told(path, module.config))
+        return dataclasses.replace(config, experiment=named)
+    if hasattr(module, "study"):
+        study = _of_kind(Study, "study", path, _told(path, module.study))
+        return dataclasses.replace(study, experiment=named, base=dataclasses.replace(study.base, experiment=named))
+    raise UsageError(f"{_shown(path)} has no function config(); write one that returns a Config, or study(), a Study")
+
+
+def _of_kind(kind, function, path, made):
+    if not isinstance(made, kind):
+        returned = f"{function}() of {_shown(path)} returned an object of type {type(made).__name__}"
+        raise UsageError(f"{returned}, not a {kind.__name__}")
+    return made
+
+
+def _told(path, work):
+    """`work()`; an error in the experiment's own code is told by its line, without a traceback."""
+    try:
+        return work()
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a person's code may raise
+        lines = [line.lineno for line in traceback.extract_tb(error.__traceback__) if line.filename == str(path)]
+        place = f", line {lines[-1]}" if lines else ""
+        raise UsageError(f"{_shown(path)}{place}: {type(error).__name__}: {error}") from error
+
+
+def _shown(path):
+    return f"experiments/{path.name}" if path.parent == FOLDER else str(path)
 
 
 def _path(name):
+    if name.endswith(".py"):
+        path = pathlib.Path(name).expanduser().absolute()
+        if not path.is_file():
+            raise UsageError(f"--experiment={name}: there is no file {path}")
+        return path
     known = names()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else "."
-        raise UsageError(f"there is no experiment {name!r}{hint} The experiments are {', '.join(known) or '(none)'}")
+        ours = "A file of your own is named with its ending: --experiment=path/to/mine.py"
+        raise UsageError(
+            f"there is no experiment {name!r}{hint} The experiments are {', '.join(known) or '(none)'}. {ours}"
+        )
     return FOLDER / f"{name}.py"
 
 
@@ -77,4 +119,4 @@ def _parse(path):
     try:
         return ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
-        raise UsageError(f"experiments/{path.name}, line {error.lineno}: {error.msg}") from error
+        raise UsageError(f"{_shown(path)}, line {error.lineno}: {error.msg}") from error

@@ -67,8 +67,9 @@ class LeNet5(Network):
     layout: str = setting("auto", identity=False, choices=("auto", "NHWC", "CHWN"))
 
 
-# Of the AlexNets: their maps are deep, and NHWC is faster everywhere.
-LAYOUT = dict(identity=False, choices=("NHWC", "CHWN"))
+def _fixed_layout() -> str:
+    """Order of axes inside the AlexNets: their maps are deep, and NHWC is faster everywhere."""
+    return setting("NHWC", identity=False, choices=("NHWC", "CHWN"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ class AlexNet(Network):
     dropout_scale: str = setting(
         "evaluation", choices=("evaluation", "training")
     )  # where units are scaled to make up for it: evaluation, times 1 - dropout (2012), or training, divided by it
-    layout: str = setting("NHWC", **LAYOUT)
+    layout: str = _fixed_layout()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ class AlexNetOWT(Network):
     padding: Edge = Edge()
     pool: Pool = Pool(window=3, stride=2)
     dropout: float = setting(0.5, low=0.0, high=0.95)  # before the first and the second dense layer
-    layout: str = setting("NHWC", **LAYOUT)
+    layout: str = _fixed_layout()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ class AlexNetBN(Network):
     pool: Pool = Pool(window=3, stride=2)
     groups: int = setting(1, low=1)
     dropout: float = setting(0.5, low=0.0, high=0.95)
-    layout: str = setting("NHWC", **LAYOUT)
+    layout: str = _fixed_layout()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,7 @@ class AlexNetNotebook(Network):
     padding: Padding = Padding()
     pool: Pool = Pool()
     dropout: float = setting(0.4, low=0.0, high=0.95)
-    layout: str = setting("NHWC", **LAYOUT)
+    layout: str = _fixed_layout()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,7 +144,7 @@ class AlexNetSmall(Network):
     norm: str = setting("none", choices=("lrn", "batch", "none"))  # after each convolution
     width: int = setting(64, low=8)  # features of the first convolution; the others are multiples of it
     dropout: float = setting(0.5, low=0.0, high=0.95)
-    layout: str = setting("NHWC", **LAYOUT)
+    layout: str = _fixed_layout()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,7 +156,7 @@ class FourLayer(Network):
     padding: Edge = Edge()
     pool: Pool = Pool(window=3, stride=2, padding="0,1,0,1")  # the first; cuda-convnet rounds up
     later_pool: Pool = Pool(kind=Average(), window=3, stride=2, padding="0,1,0,1")  # the second and the third
-    layout: str = setting("NHWC", **LAYOUT)
+    layout: str = _fixed_layout()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,8 @@ def apply(config, specs: list[str], check=problems):
     Raises:
       UsageError: a spec could not be read, or the result is unsound. One line for each thing wrong.
     """
-    found, failed = {}, set()
+    found: dict[int, str] = {}
+    failed: set[str] = set()
     kinds = {f"{prefix}{choice.label}" for prefix, choice, _ in fields.choices(config)}
     order = sorted(range(len(specs)), key=lambda place: _path(specs[place]) not in kinds)
     for place in order:

@@ -10,7 +10,10 @@ FILLS = ("reflect", "zero", "replicate", "circular", "symmetric")
 class Pooling(Kind):
     """Base of the kinds of pooling."""
 
-    draws = False  # whether it is random in training
+    @property
+    def draws(self) -> bool:
+        """Whether it is random in training."""
+        return False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,11 @@ class Stochastic(Pooling):
     """An element of each window, drawn in proportion to its size."""
 
     name = "stochastic"
-    draws = True
+
+    @property
+    def draws(self) -> bool:
+        """Whether it is random in training."""
+        return True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,9 +135,13 @@ class Fractional(Pooling):
     """Maxima of regions one or two pixels high and wide, in random order."""
 
     name = "fractional"
-    draws = True
     ratio: float = setting(2**0.5, low=1.0, high=2.0)  # by which a side shrinks
     sequence: str = setting("pseudorandom", choices=("pseudorandom", "random"))  # the order of regions
+
+    @property
+    def draws(self) -> bool:
+        """Whether it is random in training."""
+        return True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,8 +149,12 @@ class S3(Pooling):
     """Maxima at every pixel, then rows and columns drawn at random."""
 
     name = "s3"
-    draws = True
     grid: int = setting(4, low=1)  # rows (columns) of which grid / stride are kept; a multiple of the stride
+
+    @property
+    def draws(self) -> bool:
+        """Whether it is random in training."""
+        return True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -242,7 +257,7 @@ class Pool(Group):
     def __post_init__(self):
         if self.last is not None:  # what both kinds have is one setting
             both = vars(self.kind).keys() & vars(self.last).keys()
-            last = dataclasses.replace(self.last, **{name: getattr(self.kind, name) for name in both})
+            last = dataclasses.replace(self.last, **{name: getattr(self.kind, name) for name in both})  # type: ignore
             object.__setattr__(self, "last", last)
 
     @property

@@ -5,6 +5,7 @@ Nothing here imports jax: `--list`, `--help` and usage errors answer at once.
 
 import dataclasses
 import re
+from typing import Any
 
 from cnn_jax.config import fields, overrides, rules, run
 from cnn_jax.config.fields import Group, setting
@@ -146,15 +147,18 @@ def from_dict(values: dict) -> Study:
     Raises:
       ValueError, TypeError, KeyError, AttributeError: it is damaged or of another version.
     """
-    tuples = lambda group: {name: tuple(value) if isinstance(value, list) else value for name, value in group.items()}
     return Study(
         experiment=values["experiment"],
         base=run.from_dict(values["base"]),
-        arms=tuple(Arm(**tuples(arm)) for arm in values["arms"]),
+        arms=tuple(Arm(**_tuples(arm)) for arm in values["arms"]),
         baseline=values["baseline"],
         pairs=tuple(map(tuple, values["pairs"])),
-        study=Protocol(**tuples(values["study"])),
+        study=Protocol(**_tuples(values["study"])),
     )
+
+
+def _tuples(group: dict) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in group.items()}
 
 
 def problems(study: Study) -> list[str]:

@@ -35,8 +35,8 @@ def render(results: Results, starts: list[dict]) -> str:
     study, places = results.study, report_text.digits(results)
     sections = [section(results) for section in SECTIONS]
     return page_template("report.html.jinja", Path(__file__).parent).render(
-        title=study.experiment,
-        description=paragraphs(experiments.docstring(study.experiment)),
+        title=experiments.title(study.experiment),
+        description=paragraphs(experiments.recipe(study.experiment)),
         facts=_facts(results, places),
         reading=report_text.reading(results, places),
         notes=report_text.notes(results),

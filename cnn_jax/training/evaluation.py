@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cnn_jax import config
+from cnn_jax import config, randomness
 from cnn_jax.data.datasets.source import Dataset
 from cnn_jax.devices.mesh import Parallel, each_seed
 from cnn_jax.training.metrics import Evaluation
-from cnn_jax.training.state import EVALUATION, Network
+from cnn_jax.training.state import Network
 from cnn_jax.training.step import example_losses, forward, prepare_crops, prepare_images
 
 MOST_BATCHES = 20  # in one dispatch
@@ -55,7 +55,7 @@ def make_measure(settings: config.Config, network: Network):
 
 
 def _keys(number, index):
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), EVALUATION), number)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), randomness.EVALUATION), number)
     return jax.vmap(functools.partial(jax.random.fold_in, key))(index)
 
 

@@ -6,12 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cnn_jax import config
+from cnn_jax import config, randomness
 from cnn_jax.models import make_model, outline
 from cnn_jax.training.optimizer import PlateauState, plateau_init
-
-# What a random number is for. Keys are folded from (seed, purpose, step, example), never from a device or process.
-INITIAL_WEIGHTS, AUGMENTATION, DROPOUT, EVALUATION = 1, 2, 3, 4
 
 
 class Totals(NamedTuple):
@@ -105,7 +102,7 @@ def make_network(settings: config.Config, image_shape, classes: int) -> Network:
 
 def initial_variables(settings: config.Config, image_shape, classes: int, seed) -> Variables:
     """Initial weights, a function of the seed and the layers' names alone."""
-    key = jax.random.fold_in(jax.random.key(seed), INITIAL_WEIGHTS)
+    key = jax.random.fold_in(jax.random.key(seed), randomness.INITIAL_WEIGHTS)
     model = make_model(settings.model, image_shape, classes, key)
     return Variables(*(nnx.to_pure_dict(nnx.state(model, kind)) for kind in (nnx.Param, nnx.BatchStat)))
 

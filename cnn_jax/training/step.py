@@ -8,12 +8,11 @@ import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from cnn_jax import config
+from cnn_jax import config, randomness
 from cnn_jax.data.augment.mixing import mix
 from cnn_jax.data.augment.transforms import centre_crop, move, normalise, recolour, ten_crops, to_canvas
 from cnn_jax.data.datasets import catalog
 from cnn_jax.models import needs_keys
-from cnn_jax.training import state as states
 from cnn_jax.training.optimizer import ema_update
 from cnn_jax.training.state import Network, Totals, TrainState, Variables
 
@@ -141,7 +140,7 @@ def _make_loss(settings, network):
         return jax.vmap(functools.partial(jax.random.fold_in, key))(batch["index"])
 
     def prepare(state, batch):
-        keys = example_keys(states.AUGMENTATION, state, batch) if augmenting or mixing else None
+        keys = example_keys(randomness.AUGMENTATION, state, batch) if augmenting or mixing else None
         images = prepare_images(settings, batch["images"], keys if augmenting else None, once(state))
         targets = jax.nn.one_hot(batch["labels"], classes)
         if settings.train.label_smoothing:
@@ -151,7 +150,7 @@ def _make_loss(settings, network):
     def loss(params, statistics, state, batch):
         prepared = functools.partial(prepare, state, batch)
         images, targets = once(state)(prepared)
-        keys = example_keys(states.DROPOUT, state, batch) if drawing else None
+        keys = example_keys(randomness.DROPOUT, state, batch) if drawing else None
         variables = Variables(params, statistics)
         logits, _, statistics = forward(settings, network, variables, images, keys, training=True)
         correct = jnp.sum(jnp.argmax(logits, -1) == batch["labels"], dtype=jnp.int32)

@@ -9,6 +9,8 @@ from cnn_jax.config import Config, experiments, study
 from cnn_jax.config.rules import problems
 from cnn_jax.errors import EXIT_USAGE, UsageError
 
+pytestmark = pytest.mark.versions
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOUND = '''"""A small recipe.
 
@@ -84,6 +86,8 @@ def test_an_unknown_experiment_is_answered_with_the_names(folder, ask, name, ans
         ("def config():\n    return 3\n", "type int, not a Config"),
         ("def config(:\n", "line 1: "),
         ("def study():\n    return 3\n", "type int, not a Study"),
+        ("import math\n\n\ndef config():\n    return math.sqrt(-1)\n", "odd.py, line 5: ValueError: "),
+        ("from cnn_jax.config import Config\n\nx = Config(sead=1)\n", "odd.py, line 3: TypeError: .*sead"),
     ],
 )
 def test_a_file_that_is_no_experiment_is_refused(folder, source, message):
@@ -91,6 +95,22 @@ def test_a_file_that_is_no_experiment_is_refused(folder, source, message):
     with pytest.raises(UsageError, match=message) as caught:
         experiments.load("odd")
     assert "experiments/odd.py" in str(caught.value)
+
+
+def test_a_file_of_ones_own_is_an_experiment(tmp_path, monkeypatch):
+    path = tmp_path / "my own.py"
+    path.write_text(SOUND)
+    assert experiments.load(str(path)) == Config(experiment=str(path), seed=5)
+    monkeypatch.chdir(tmp_path)
+    assert experiments.load("my own.py").experiment == str(path)  # wherever it is read again
+    assert experiments.title(str(path)) == "my own" and experiments.recipe(str(path)).startswith("A small recipe.")
+    path.write_text("def config(:\n")
+    with pytest.raises(UsageError, match="my own.py, line 1: "):
+        experiments.load(str(path))
+    path.unlink()
+    assert experiments.recipe(str(path)) == ""
+    with pytest.raises(UsageError, match="there is no file .*my own.py"):
+        experiments.load(str(path))
 
 
 def test_choosing_an_experiment_does_not_import_jax(tmp_path):

@@ -6,6 +6,8 @@ from cnn_jax.config import Config, LeNet5, Optimizer, Padding, Pool, leaves
 from cnn_jax.config.overrides import apply, left_out
 from cnn_jax.errors import EXIT_USAGE, UsageError
 
+pytestmark = pytest.mark.versions
+
 
 def refusal(*specs, config=Config()):
     with pytest.raises(UsageError) as caught:

@@ -24,6 +24,8 @@ from cnn_jax.config import (
 )
 from cnn_jax.config.rules import problems
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.mark.parametrize(
     "duration, examples, batch_size, steps",

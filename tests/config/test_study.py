@@ -10,6 +10,8 @@ from cnn_jax.config.study import Arm, Study, apply
 from cnn_jax.errors import UsageError
 from cnn_jax.studies import runner
 
+pytestmark = pytest.mark.versions
+
 STUDY = Study(
     experiment="small",
     base=Config(experiment="small", model=LeNet(activation="relu"), data=Data.of(name="digits")),

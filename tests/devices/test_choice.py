@@ -8,6 +8,8 @@ import pytest
 from cnn_jax.config import experiments, overrides
 from cnn_jax.devices import choice
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.mark.parametrize(
     "cores, share, given, flags, devices",

@@ -20,6 +20,8 @@ from cnn_jax.errors import UsageError
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.state import named_leaves
 
+pytestmark = pytest.mark.versions
+
 TESTS = Path(__file__).resolve().parent.parent
 RTOL = 2e-6  # of losses; seen: 3e-7, with optimisations and without, on AVX2 and AVX-512
 

@@ -131,6 +131,7 @@ def stages(env, tmp_path_factory):
     return folder, steps, said
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_saves_the_same_step_in_both(stages):
     folder, (first, second), (pair, (one,), _) = stages
     assert 0 < first < second < STEPS
@@ -141,6 +142,7 @@ def test_a_signal_to_one_process_saves_the_same_step_in_both(stages):
     assert int(stored_state(folder, first)["step"]) == first
 
 
+@pytest.mark.slow
 def test_any_number_of_processes_and_devices_continues_to_the_same_losses(stages, alone):
     folder, steps, said = stages
     kinds = ["mesh on 4 cpu devices of 2 processes; data: device", "mesh on 4 cpu devices; data: device"]
@@ -156,12 +158,14 @@ def test_any_number_of_processes_and_devices_continues_to_the_same_losses(stages
         np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_all_examples_are_measured_once(stages, alone):
     ours, theirs = (json.loads((each / "results.json").read_text()) for each in (stages[0], alone))
     assert ours.pop("test_loss") == pytest.approx(theirs.pop("test_loss"), rel=RTOL)
     assert ours == theirs and ours["test_examples"] == 50  # no multiple of anything
 
 
+@pytest.mark.slow
 def test_the_first_process_alone_speaks_and_writes(stages):
     folder, _, (*_, ((results, log), others)) = stages
     assert results.startswith("test accuracy ") and results.count("\n") == 1
@@ -174,6 +178,7 @@ def test_the_first_process_alone_speaks_and_writes(stages):
 
 
 @pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.slow
 def test_when_one_process_dies_the_other_ends(env, tmp_path, lost):
     """At once with one device each; with more, one of them may wait for JAX's heartbeat, 100 seconds."""
     folder = tmp_path / "run"

@@ -97,6 +97,7 @@ def owt(tmp_path_factory):
 
 
 @pytest.mark.parametrize("source", ["golden", "live"])
+@pytest.mark.slow
 def test_alexnet_owt_is_torchvisions_step_by_step(owt, source):
     """The tolerance is what a decay that is 10 % off misses four times over, and Nesterov's momentum forty times."""
     if source == "golden":
@@ -148,6 +149,7 @@ def keras_notebook(name):
     "name, of_losses, of_logits",
     [("lenet", 1e-4, 5e-4), ("alexnet_notebook", 2e-5, 2e-5)],
 )
+@pytest.mark.slow
 def test_the_notebooks_networks_are_kerass_step_by_step(name, of_losses, of_logits, source):
     """Logits are computed after the last step, with the running statistics of batch normalisation."""
     if source == "golden":

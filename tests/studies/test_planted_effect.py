@@ -10,6 +10,7 @@ from cnn_jax.studies import results, runner
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
+@pytest.mark.slow
 def test_a_planted_effect_is_found_and_a_null_is_not(tmp_path):
     """Planted: a rate too small to learn with. Null: minimum for maximum pooling in a tanh network.
 

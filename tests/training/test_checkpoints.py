@@ -17,6 +17,8 @@ from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.optimizer import make_optimizer, plateau_init
 from cnn_jax.training.state import TrainState, zero_totals
 
+pytestmark = pytest.mark.versions
+
 SETTINGS = config.Config(experiment="x", model=config.LeNet(dropout=0.25), seed=5)
 
 

@@ -6,7 +6,7 @@ Planes are float32 [3, H, W], red, green and blue in stored units 0..255.
 import jax
 import jax.numpy as jnp
 
-from cnn_jax import config
+from cnn_jax import config, randomness
 
 GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue, as torchvision rounds them (ITU-R BT.601)
 
@@ -14,7 +14,6 @@ GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue, as torchvision 
 # of fb.resnet.torch, used ever since for the colour noise of Krizhevsky 2012, section 4.1. One component per column.
 COMPONENTS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 DEVIATIONS = (0.2175, 0.0188, 0.0045)
-NOISE = 1  # folded into an example's key: the colour noise's own stream of normal numbers
 
 
 def active(settings: config.Augment) -> bool:
@@ -52,7 +51,7 @@ def jitter(image, draws, key, settings: config.Augment):
     if settings.hue:
         planes = turn_hue(planes, around("hue", settings.hue))
     if settings.pca:
-        normals = jax.random.normal(jax.random.fold_in(key, NOISE), (3,))
+        normals = jax.random.normal(jax.random.fold_in(key, randomness.COLOUR_NOISE), (3,))
         planes = planes + colour_noise(settings.pca * normals)[:, None, None]
     return jnp.moveaxis(planes, 0, -1)
 

@@ -3,10 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from cnn_jax import config
+from cnn_jax import config, randomness
 
 PURPOSES = ("radius", "angle", "row", "column", "choice")  # one number in [0, 1) each, all always drawn
-STREAM = 2  # folded into an example's key: draws apart from those of `augment`, which may be given the same keys
 
 
 def mix(images, targets, keys, settings: config.Augment):
@@ -44,7 +43,9 @@ def _with_partners(values, weights):
 
 def _own_part(key, shape, settings):
     """How much of each pixel an example keeps, [H, W] (mixup: [1, 1]), and of its target."""
-    draws = dict(zip(PURPOSES, jax.random.uniform(jax.random.fold_in(key, STREAM), (len(PURPOSES),)), strict=True))
+    draws = dict(
+        zip(PURPOSES, jax.random.uniform(jax.random.fold_in(key, randomness.MIXING), (len(PURPOSES),)), strict=True)
+    )
     if not settings.cutmix:
         return _blended(_share(draws, settings.mixup))
     cut = _cut(_share(draws, settings.cutmix), draws, shape)

@@ -1,8 +1,7 @@
 """Which examples a step sees: a pure function of (seed, step), on any number of devices or processes.
 
 Each epoch is a permutation of the training set, and the stream of examples runs on from one epoch into the next,
-so no example is ever dropped and a batch may span epochs. Order comes from the raw output of NumPy's Philox bit
-generator, which NumPy guarantees never to change (NEP 19); the methods of `np.random.Generator` carry no such promise.
+so no example is ever dropped and a batch may span epochs.
 """
 
 import dataclasses
@@ -10,12 +9,7 @@ import functools
 
 import numpy as np
 
-# What a random order is for: each purpose draws from a stream of its own. Changing one changes every result.
-TRAINING_ORDER = 1
-VALIDATION_SPLIT = 2
-DIGITS_TEST_SPLIT = 3
-FOLDER_TEST_SPLIT = 4
-STORED_ORDER = 5  # of ImageNet's prepared examples
+from cnn_jax import randomness
 
 
 def random_order(count: int, seed: int, purpose: int, part: int = 0) -> np.ndarray:
@@ -24,14 +18,13 @@ def random_order(count: int, seed: int, purpose: int, part: int = 0) -> np.ndarr
     Args:
       count: length of the permutation.
       seed: 0 to 2**64 - 1.
-      purpose: one of the constants above, below 2**16.
+      purpose: one of `randomness.HOST`.
       part: which permutation of the purpose, such as the epoch; below 2**48.
 
     Returns:
       int64 [count].
     """
-    key = np.array([seed, (purpose << 48) | part], np.uint64)
-    return np.argsort(np.random.Philox(key=key).random_raw(count), kind="stable")
+    return np.argsort(randomness.words(seed, purpose, count, part), kind="stable")
 
 
 def stratified(labels: np.ndarray, size: int, purpose: int) -> np.ndarray:
@@ -43,7 +36,7 @@ def stratified(labels: np.ndarray, size: int, purpose: int) -> np.ndarray:
     Args:
       labels: int [N], from 0.
       size: examples to choose, 0 to N.
-      purpose: which fixed choice, one of the constants above.
+      purpose: which fixed choice, one of `randomness.HOST`.
 
     Returns:
       int64 [size], ascending indices into labels.
@@ -59,7 +52,7 @@ def stratified(labels: np.ndarray, size: int, purpose: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _epoch_order(examples, seed, epoch):
-    order = random_order(examples, seed, TRAINING_ORDER, epoch).astype(np.int32)
+    order = random_order(examples, seed, randomness.TRAINING_ORDER, epoch).astype(np.int32)
     order.flags.writeable = False
     return order
 

@@ -9,6 +9,7 @@ import functools
 
 import numpy as np
 
+from cnn_jax import randomness
 from cnn_jax.data.images.reader import Store
 
 SPLITS = ("train", "test")
@@ -32,8 +33,7 @@ def store(split: str, examples: int, classes: int, side: int) -> Store:
 
 def draw(split: int, index: int, label: int, side: int) -> np.ndarray:
     """One image, uint8 [side, side, 3]."""
-    generator = np.random.Philox(key=np.array([index, split], np.uint64))
-    words = generator.random_raw(1 + -(-side * side * 3 // 8))  # never changes (NEP 19), unlike NumPy's distributions
+    words = randomness.words(index, randomness.FAKE_IMAGES, 1 + -(-side * side * 3 // 8), split)
     noise = words[1:].view(np.uint8)[: side * side * 3].reshape(side, side, 3)
     colour, rows, columns = _class_signal(label, side)
     phase = 2 * np.pi * float(words[0] >> np.uint64(11)) * 2.0**-53

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnn_jax import randomness
 from cnn_jax.errors import UsageError, UserError
 
 TESTED = ("test", "val", "validation")  # names of the folder that is tested on, the first found counts
@@ -41,7 +42,7 @@ def files(path: str, split: str) -> tuple[list[Path], np.ndarray]:
         return paths, labels
     from cnn_jax.data.batches import order
 
-    tested = order.stratified(labels, len(labels) // TEST_SHARE, order.FOLDER_TEST_SPLIT)
+    tested = order.stratified(labels, len(labels) // TEST_SHARE, randomness.FOLDER_TEST_SPLIT)
     chosen = tested if split == "test" else np.setdiff1d(np.arange(len(labels)), tested)
     return [paths[row] for row in chosen], labels[chosen]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnn_jax import files
+from cnn_jax import files, randomness
 from cnn_jax.data.batches import order
 from cnn_jax.data.datasets import catalog
 from cnn_jax.data.images import records
@@ -189,7 +189,7 @@ def _validation_members(file):
 def _in_order(members):
     """The examples as they are stored. Sorted by name first: the order of an archive is an accident."""
     members = sorted(members, key=lambda member: member.name)
-    return [members[row] for row in order.random_order(len(members), 0, order.STORED_ORDER)]
+    return [members[row] for row in order.random_order(len(members), 0, randomness.STORED_ORDER)]
 
 
 def _write_split(staging, split, archive, members, serialise):

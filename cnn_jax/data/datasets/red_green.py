@@ -8,6 +8,7 @@ Squares moved to the other class's band keep their order, and so their class. A 
 
 import numpy as np
 
+from cnn_jax import randomness
 from cnn_jax.data.images.reader import Store
 
 SPLITS = ("train", "test")
@@ -41,8 +42,7 @@ def images(split: str, examples: int, swapped: bool = False) -> tuple[np.ndarray
 
 def draw(split: int, index: int, swapped: bool = False) -> np.ndarray:
     """One image, uint8 [32, 32, 3]."""
-    generator = np.random.Philox(key=np.array([index, split], np.uint64))
-    column, gap, *heights = map(int, generator.random_raw(4))  # never changes (NEP 19), unlike NumPy's distributions
+    column, gap, *heights = map(int, randomness.words(index, randomness.RED_GREEN_IMAGES, 4, split))
     left = column % COLUMNS
     nearest = left + SQUARE + 1
     right = nearest + gap % (SIDE - SQUARE - nearest)

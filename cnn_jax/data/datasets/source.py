@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_jax import config
+from cnn_jax import config, randomness
 from cnn_jax.data.batches import order
 from cnn_jax.data.datasets import catalog, cifar, fake, folder, idx, red_green
 from cnn_jax.data.datasets.catalog import data_root
@@ -99,7 +99,7 @@ def _rows(data, split, labels):
                 f"of {data.name} it is taken from"
             )
         held_out = np.zeros(len(labels), bool)
-        held_out[order.stratified(labels, data.validation, order.VALIDATION_SPLIT)] = True
+        held_out[order.stratified(labels, data.validation, randomness.VALIDATION_SPLIT)] = True
         chosen = np.flatnonzero(held_out if split == "validation" else ~held_out)
     return chosen[: data.limit or None]
 

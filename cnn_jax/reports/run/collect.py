@@ -31,8 +31,8 @@ def gather(settings: config.Config, folder, result: Result) -> Contents:
     starts, times = workdir.starts(folder), read_timing(folder)
     first = model.parts()[0].name
     return Contents(
-        title=settings.experiment,
-        description=experiments.docstring(settings.experiment),
+        title=experiments.title(settings.experiment),
+        description=experiments.recipe(settings.experiment),
         command=starts[0]["command"] if starts else "",
         config=config.to_dict(settings),
         metrics=read_rows(folder),
