@@ -4,7 +4,7 @@ The folder of an arm, arms/NAME:
 
 arm.json           what was run and what it cost; written last, so that an arm with this file is finished
 outcome.npz        each seed's answers to the test images
-measurements.npz   see `measuring.py`
+measurements.npz   see `measurements/storing.py`
 pictures.npz       first filters, and maps of one image before and after each pooling, of the first seed
 seed-K/            the workdir of a run, with its last checkpoint: --mode=eval, predict and report work on it
 checkpoints/       all seeds together, while the arm is being trained
@@ -21,7 +21,9 @@ import numpy as np
 from cnn_jax import config, workdir
 from cnn_jax.layers.pooling import Pooling
 from cnn_jax.run import FLOPS
-from cnn_jax.studies import measuring
+from cnn_jax.studies.measurements import storing
+from cnn_jax.studies.measurements.base import Context
+from cnn_jax.studies.measurements.strides import cumulative_strides
 from cnn_jax.studies.selection import BestValidation, LastStep, with_own_steps
 from cnn_jax.studies.side_by_side import Seeds, cost, network_of, one_device
 from cnn_jax.studies.study import Arm, Study
@@ -31,6 +33,8 @@ from cnn_jax.training.loop import Interruption
 from cnn_jax.training.state import TrainState
 
 DONE = "arm.json"
+MAPPED_IMAGES = 64  # that measurements of feature maps use
+REACH = 4  # pixels that measurements shift images by, at most; an eighth of the side
 
 
 def folder_of(study_folder: Path, arm: Arm) -> Path:
@@ -87,7 +91,7 @@ def _measure(study, seeds, variables, test) -> dict:
     """What a group of seeds says of the test images, and its measurements."""
     probabilities, losses = seeds.ask(variables, test.images, test.labels)
     finite = np.isfinite(losses).all(1)
-    found = measuring.measure(study, seeds, variables, test)
+    found = storing.measure(study.study.measurements, _context(study, seeds, variables, test))
     return {
         "seeds": np.array(seeds.numbers),
         "finite": finite,
@@ -98,6 +102,21 @@ def _measure(study, seeds, variables, test) -> dict:
         "measurements": found,
         "pictures": _pictures(seeds, variables, test) if seeds.numbers[0] == seeds.settings.seed else None,
     }
+
+
+def _context(study, seeds, variables, test) -> Context:
+    """What measurements are given of a group of seeds: the networks, and the first test images."""
+    images = np.asarray(test.images[: study.study.images or None])
+    maps = lambda images: seeds.maps(variables, images)
+    return Context(
+        predict=lambda images: seeds.ask(variables, images),
+        maps=maps,
+        images=images,
+        labels=test.labels[: len(images)],
+        few=images[:MAPPED_IMAGES],
+        reach=max(1, min(REACH, images.shape[1] // 8)),
+        strides=cumulative_strides(network_of(seeds.session), maps(images[:1])),
+    )
 
 
 def _pictures(seeds: Seeds, variables, test) -> dict[str, np.ndarray]:
@@ -131,7 +150,7 @@ def _store(study: Study, arm: Arm, folder: Path, parts: list[dict]) -> None:
     arrays = {name: joined(name) for name in ("seeds", "finite", "answers", "probability", "losses")}
     np.savez_compressed(folder / "outcome.npz", labels=parts[0]["labels"], **arrays)
     np.savez_compressed(folder / "pictures.npz", **parts[0]["pictures"])
-    measuring.store(folder / "measurements.npz", measuring.joined([part["measurements"] for part in parts]))
+    storing.store(folder / "measurements.npz", storing.joined([part["measurements"] for part in parts]))
     settings = study.settings(arm)
     size = settings.train.batch_size
     record = {

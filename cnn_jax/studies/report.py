@@ -7,8 +7,6 @@ from cnn_jax.reporting.report import duration, page_template, paragraphs, record
 from cnn_jax.studies import plots, report_pictures, report_sections, report_text
 from cnn_jax.studies.results import Results, latex
 
-SECTIONS = (*report_sections.SECTIONS, *report_pictures.SECTIONS)
-
 
 def write_report(path: Path, results: Results, folder: Path) -> None:
     """Writes the report, wholly or not at all.
@@ -32,7 +30,7 @@ def render(results: Results, starts: list[dict]) -> str:
       starts: the records of the study's starts.
     """
     study, places = results.study, report_text.digits(results)
-    sections = [section(results) for section in SECTIONS]
+    sections = [*report_sections.sections(results), *report_pictures.sections(results)]
     return page_template("report.html.jinja", Path(__file__).parent).render(
         title=study.experiment,
         description=paragraphs(registry.docstring(study.experiment)),
@@ -57,7 +55,11 @@ def _facts(results, places):
     facts = [
         ("Arms", str(len(arms)), f"{len(arms[0].seeds)} seeds each"),
         ("Test images", f"{arms[0].correct.shape[1]:,}", f"of {study.base.data.name}"),
-        ("Told apart", f"{sum(map(bool, told))}", f"{told.count('better')} better, {told.count('worse')} worse"),
+        (
+            "Significant differences",
+            f"{sum(map(bool, told))}",
+            f"{told.count('better')} better, {told.count('worse')} worse",
+        ),
         ("Training", duration(sum(each.record["seconds"] for each in arms)), "of all arms and seeds"),
     ]
     if baseline and baseline.mean is not None:

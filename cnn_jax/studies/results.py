@@ -10,7 +10,9 @@ import numpy as np
 
 from cnn_jax import workdir
 from cnn_jax.studies import arm as arms
-from cnn_jax.studies import measuring, statistics
+from cnn_jax.studies import measurements, statistics
+from cnn_jax.studies.measurements import storing
+from cnn_jax.studies.measurements.base import Column, Result
 from cnn_jax.studies.study import Arm, Study
 from cnn_jax.training.metrics import read_rows
 
@@ -27,7 +29,7 @@ class ArmResult:
       loss: [seeds].
       correct: bool [seeds, images].
       curves: for each seed, the rows of metrics.jsonl.
-      measurements: by name, see `measuring`.
+      measurements: by name.
       pictures: by name, see `arm.py`.
     """
 
@@ -38,16 +40,15 @@ class ArmResult:
     loss: np.ndarray
     correct: np.ndarray
     curves: list[list[dict]]
-    measurements: dict
+    measurements: dict[str, Result]
     pictures: dict[str, np.ndarray]
 
     @property
     def figures(self) -> dict[str, np.ndarray]:
-        """The numbers for tables besides accuracy and loss: [seeds] each."""
-        found = measuring.figures(self.measurements)
-        target = self.record["study"]["target"]
-        if target:
-            found["epochs_to_target"] = np.array([_first_epoch(rows, target) for rows in self.curves])
+        """The numbers for tables besides accuracy and loss: [seeds] each, by name of column."""
+        found = storing.columns(self.measurements)
+        if self.record["study"]["target"]:
+            found[EPOCHS.name] = EPOCHS.take(self)
         return found
 
 
@@ -68,6 +69,17 @@ class Results:
     comparisons: dict[str, statistics.Comparison]
     pairs: dict[tuple[str, str], statistics.Comparison]
     unfinished: dict[str, str]
+
+    @property
+    def measured(self) -> list[str]:
+        """The names of all measurements that an arm has, in the study's order."""
+        return list(dict.fromkeys(name for each in self.arms for name in each.measurements))
+
+    @property
+    def columns(self) -> list[Column]:
+        """The columns of `ArmResult.figures` that an arm has."""
+        found = [column for name in self.measured for column in measurements.find(name).columns]
+        return found + [EPOCHS] * any(EPOCHS.name in each.figures for each in self.arms)
 
 
 def load(study: Study, folder: Path) -> Results:
@@ -101,10 +113,14 @@ def load(study: Study, folder: Path) -> Results:
     return Results(study=study, arms=found, comparisons=comparisons, pairs=pairs, unfinished=unfinished)
 
 
-def _first_epoch(rows, target):
-    """When the training accuracy first reaches a target, in epochs; NaN where it never does."""
-    reached = (row["epoch"] for row in rows if row["split"] == "train" and row["accuracy"] >= target)
-    return next(reached, np.nan)
+def _epochs_to_target(each):
+    """Epochs until the training accuracy first reaches the study's target, [seeds]; NaN where it never does."""
+    target = each.record["study"]["target"]
+    reached = lambda row: row["split"] == "train" and row["accuracy"] >= target
+    return np.array([next((row["epoch"] for row in rows if reached(row)), np.nan) for rows in each.curves])
+
+
+EPOCHS = Column("epochs_to_target", "epochs to the target", _epochs_to_target)  # of an `ArmResult`
 
 
 def _load(arm, own):
@@ -122,7 +138,7 @@ def _load(arm, own):
         loss=np.where(outcome["finite"], outcome["losses"], np.nan),
         correct=correct,
         curves=[read_rows(own / f"seed-{seed}") for seed in seeds],
-        measurements=measuring.load(own / "measurements.npz"),
+        measurements=storing.load(own / "measurements.npz"),
         pictures=pictures,
     )
 
@@ -229,16 +245,15 @@ def text(results: Results) -> str:
 
 def latex(results: Results) -> str:
     """The table of arms for a paper: needs the package booktabs."""
-    shown = {"consistency": "consistency", "circular_consistency": "circular", "swapped_accuracy": "swapped"}
     rows = arm_rows(results)
-    extra = [name for name in shown if any(row.get(name) is not None for row in rows)]
+    extra = [each for each in results.columns if each.latex and any(row.get(each.name) is not None for row in rows)]
     heads = [
         "arm",
         "parameters",
         "accuracy, \\%",
         "difference",
         "$p$ (Holm)",
-        *(f"{shown[name]}, \\%" for name in extra),
+        *(f"{column.latex}, \\%" if column.unit else column.latex for column in extra),
     ]
     lines = [
         f"% {results.study.experiment}: {results.study.study.seeds} seeds; accuracy mean $\\pm$ sd; difference to "
@@ -257,7 +272,9 @@ def latex(results: Results) -> str:
             if row["difference_low"] is not None:
                 difference += f" $[{row['difference_low']:+.2f}, {row['difference_high']:+.2f}]$"
         cells = [row["arm"].replace("_", "\\_"), f"{row['parameters']:,}", accuracy, difference, p_value(row["p_holm"])]
-        cells += ["--" if row.get(name) is None else f"{100 * row[name]:.1f}" for name in extra]
+        for column in extra:
+            value = row.get(column.name)
+            cells.append("--" if value is None else f"{column.shown(value):.{column.digits}f}")
         lines.append(" & ".join(cells) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 

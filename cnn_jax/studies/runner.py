@@ -21,6 +21,7 @@ import jax
 from cnn_jax import workdir
 from cnn_jax.errors import EXIT_INTERRUPTED, UsageError, UserError
 from cnn_jax.studies import arm as arms
+from cnn_jax.studies import measurements
 from cnn_jax.studies.side_by_side import Cost, cost, one_device, spread
 from cnn_jax.studies.study import Study
 from cnn_jax.training.loop import Interruption
@@ -64,6 +65,7 @@ def plan(study: Study) -> str:
         f"{study.base.data.name}, baseline {study.baseline}",
         f"measured: accuracy{''.join(', ' + name for name in study.study.measurements)}; of "
         + {"last": "the last step", "best": "the step with the best validation accuracy"}[study.study.select],
+        *(f"  {name}: {measurements.summary(name)}" for name in study.study.measurements),
         "",
     ]
     heads = ("arm", "parameters", "multiply-adds", "what differs")

@@ -9,21 +9,10 @@ import re
 from cnn_jax import overrides, rules
 from cnn_jax.config import Config, Protocol
 from cnn_jax.errors import UsageError
+from cnn_jax.studies import measurements
 
 PREFIX = "study."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-
-# What can be measured besides accuracy, and what each says.
-MEASUREMENTS = {
-    "consistency": "decisions at two random shifts in black agree (Zhang 2019)",
-    "circular": "decisions at two random circular shifts agree",
-    "shift_map": "accuracy at every shift, and what one pixel changes (Azulay and Weiss 2019)",
-    "border": "accuracy with the object moved to the border",
-    "equivariance": "how far each layer's maps are from moving with the image",
-    "edges": "activation at the edge of each layer's maps",
-    "position": "how well a linear probe reads the position from the last maps (Islam 2020)",
-    "swapped": "red_green: accuracy with the squares where the other class had them (Kayhan and van Gemert 2020)",
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,13 +115,14 @@ def problems(study: Study) -> list[str]:
         found += [f"the pair {pair} compares {name!r}, which is no arm" for name in pair if name not in known]
     for kind, asked, there in (
         ("arms", study.study.arms, known),
-        ("measurements", study.study.measurements, list(MEASUREMENTS)),
+        ("measurements", study.study.measurements, measurements.names()),
     ):
         strange = [name for name in asked if name not in there]
         if strange:
             found.append(f"study.{kind}: there is no {', '.join(strange)}; there are {', '.join(there)}")
-    if "swapped" in study.study.measurements and study.base.data.name != "red_green":
-        found.append(f"study.measurements: 'swapped' is for data.name = 'red_green', not {study.base.data.name!r}")
+    sound = [name for name in study.study.measurements if name in measurements.names()]
+    refusals = [measurements.refusal(name, study.base.data.name) for name in sound]
+    found += [f"study.measurements: {refusal}" for refusal in refusals if refusal]
     if study.study.select == "best" and not study.base.data.validation:
         found.append("study.select = 'best' goes by the validation accuracy: hold out examples with data.validation")
     if study.base.schedule.name == "plateau":

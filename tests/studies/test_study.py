@@ -47,7 +47,10 @@ def test_arms_may_be_chosen_and_the_baseline_stays():
         (["study.seed=3"], "there is no setting study.seed; did you mean study.seeds"),
         (["study.seeds=0"], "study.seeds = 0 must be at least 1"),
         (["study.arms=maximum"], "study.arms: there is no maximum; there are max, average, wide"),
-        (["study.measurements=colour"], "study.measurements: there is no colour; there are consistency"),
+        (
+            ["study.measurements=colour"],
+            "study.measurements: there is no colour; there are border, circular, consistency",
+        ),
         (["study.measurements=swapped"], "'swapped' is for data.name = 'red_green', not 'digits'"),
         (["model.pool.kind=largest"], "model.pool.kind = 'largest' must be one of"),
         (["schedule.name=plateau", "data.validation=100"], "every seed would have a rate of its own"),
