@@ -9,6 +9,7 @@ from cnn_jax.config import study as studies
 from cnn_jax.devices import launchers
 from cnn_jax.errors import EXIT_FAILED, UsageError, UserError
 from cnn_jax.flags import Flags
+from cnn_jax.studies import measurements
 
 STORED = ("eval", "predict", "report", "export")  # modes that take the settings of the run in the workdir
 OF_STUDIES = ("train", "summary", "report", "prepare")  # modes that a study has
@@ -104,7 +105,7 @@ def _check_study(flags, study, folder):
     for flag, value in meant.items():
         if value:
             raise UsageError(f"{flag} does not go with a study, and {study.experiment} is one")
-    asked = studies.apply(study, _specs(flags))
+    asked = studies.apply(study, _specs(flags), measurements.problems)
     if flags.mode == "train":
         workdir.check_same_study(folder, asked, flags.resume)
     _check_flags(flags)

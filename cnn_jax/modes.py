@@ -168,7 +168,7 @@ def _write_study(with_report, study, folder):
     print(results.text(found))
     print(f"tables {folder / 'results.csv'}, {folder / 'summary.csv'}, {folder / 'table.tex'}")
     if with_report and found.arms:
-        from cnn_jax.studies.report import write_report  # draws with matplotlib, which takes half a second
+        from cnn_jax.reports.study.report import write_report  # draws with matplotlib, which takes half a second
 
         path = folder / "report.html"
         write_report(path, found, folder)

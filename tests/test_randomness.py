@@ -54,7 +54,7 @@ def test_nothing_draws_past_that_file():
         "training/step.py": {"random.key("},
         "training/evaluation.py": {"random.key("},
         "models/__init__.py": {"random.key("},  # shapes only
-        "studies/report_pictures.py": {"random.key("},  # one draw, to be looked at
+        "reports/study/pictures.py": {"random.key("},  # one draw, to be looked at
     }
     root = __import__("pathlib").Path(randomness.__file__).parent
     for path in root.rglob("*.py"):

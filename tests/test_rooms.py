@@ -12,7 +12,7 @@ ROOMS = [
     ["modes"],
     ["reports.study", "reports.run"],
     ["reports.page"],
-    ["reports.figures"],
+    ["reports.figures", "reports.parts"],
     ["studies"],
     ["run"],
     ["workdir"],

@@ -5,6 +5,7 @@ Nothing here imports jax: `--list`, `--help` and usage errors answer at once.
 
 import dataclasses
 import re
+from collections.abc import Callable
 from typing import Any
 
 from cnn_jax.config import fields, overrides, rules, run
@@ -15,18 +16,6 @@ from cnn_jax.errors import UsageError
 
 PREFIX = "study."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-
-# What can be measured besides accuracy, and what each says.
-MEASUREMENTS = {
-    "consistency": "decisions at two random shifts in black agree (Zhang 2019)",
-    "circular": "decisions at two random circular shifts agree",
-    "shift_map": "accuracy at every shift, and what one pixel changes (Azulay and Weiss 2019)",
-    "border": "accuracy with the object moved to the border",
-    "equivariance": "how far each layer's maps are from moving with the image",
-    "edges": "activation at the edge of each layer's maps",
-    "position": "how well a linear probe reads the position from the last maps (Islam 2020)",
-    "swapped": "red_green: accuracy with the squares where the other class had them (Kayhan and van Gemert 2020)",
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,8 +100,13 @@ class _Own:
     study: Protocol
 
 
-def apply(study: Study, specs: list[str]) -> Study:
+def apply(study: Study, specs: list[str], further: Callable[[Study], list[str]] = lambda study: []) -> Study:
     """Replaces settings: "study.NAME=value" those of the study, all others those of the base.
+
+    Args:
+      study: the study.
+      specs: as for `overrides.apply`.
+      further: what else is wrong with a study, one line each, such as `measurements.problems`.
 
     Raises:
       UsageError: a spec could not be read, or the result is unsound.
@@ -121,7 +115,7 @@ def apply(study: Study, specs: list[str]) -> Study:
     base = overrides.apply(study.base, [spec for spec in specs if spec not in own])
     protocol = overrides.apply(_Own(study=study.study), own, lambda asked: rules.broken_rules(asked.study, PREFIX))
     study = dataclasses.replace(study, base=base, study=protocol.study)
-    found = problems(study)
+    found = problems(study) + further(study)
     if found:
         raise UsageError("\n".join(found))
     for arm in study.arms:  # all, so that a study is sound whichever arms are chosen
@@ -174,15 +168,9 @@ def problems(study: Study) -> list[str]:
         found.append(f"the baseline {study.baseline!r} is none of the arms: {', '.join(known)}")
     for pair in study.pairs:
         found += [f"the pair {pair} compares {name!r}, which is no arm" for name in pair if name not in known]
-    for kind, asked, there in (
-        ("arms", study.study.arms, known),
-        ("measurements", study.study.measurements, list(MEASUREMENTS)),
-    ):
-        strange = [name for name in asked if name not in there]
-        if strange:
-            found.append(f"study.{kind}: there is no {', '.join(strange)}; there are {', '.join(there)}")
-    if "swapped" in study.study.measurements and study.base.data.name != "red_green":
-        found.append(f"study.measurements: 'swapped' is for data.name = 'red_green', not {study.base.data.name!r}")
+    strange = [name for name in study.study.arms if name not in known]
+    if strange:
+        found.append(f"study.arms: there is no {', '.join(strange)}; there are {', '.join(known)}")
     if study.study.select == "best" and not study.base.data.validation:
         found.append("study.select = 'best' goes by the validation accuracy: hold out examples with data.validation")
     if isinstance(study.base.schedule.kind, Plateau):

@@ -10,7 +10,7 @@ import numpy as np
 from cnn_jax import files
 from cnn_jax.errors import UserError
 from cnn_jax.reports import figures
-from cnn_jax.reports.run.contents import Stage, settings
+from cnn_jax.reports.parts import Stage, settings
 
 DIFF_LINES = 2000  # of uncommitted changes, printed per start
 

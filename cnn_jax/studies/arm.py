@@ -4,7 +4,7 @@ The folder of an arm, arms/NAME:
 
 arm.json           what was run and what it cost; written last, so that an arm with this file is finished
 outcome.npz        each seed's answers to the test images
-measurements.npz   see `measuring.py`
+measurements.npz   see `measurements/storing.py`
 pictures.npz       first filters, and maps of one image before and after each pooling, of the first seed
 seed-K/            the workdir of a finished run: --mode=eval, predict, report and train work on it
 checkpoints/       all seeds together, while the arm is being trained
@@ -22,7 +22,9 @@ from cnn_jax import config, files, run, workdir
 from cnn_jax.config.study import Arm, Study
 from cnn_jax.devices import processes
 from cnn_jax.layers.pooling.base import Pooling
-from cnn_jax.studies import measuring
+from cnn_jax.studies.measurements import storing
+from cnn_jax.studies.measurements.base import Context
+from cnn_jax.studies.measurements.strides import cumulative_strides
 from cnn_jax.training import loop, metrics
 from cnn_jax.training.learner import Learner, load
 from cnn_jax.training.loop import Interruption
@@ -31,6 +33,8 @@ from cnn_jax.training.selection import BestOfSeeds, NoBest
 from cnn_jax.training.state import TrainState
 
 DONE = "arm.json"
+MAPPED_IMAGES = 64  # that measurements of feature maps use
+REACH = 4  # pixels that measurements shift images by, at most; an eighth of the side
 
 
 def folder_of(study_folder: Path, arm: Arm) -> Path:
@@ -112,18 +116,30 @@ class _Group:
     def _measure(self, chosen: TrainState, test, alive) -> dict:
         learner, variables = self.learner, chosen.evaluated
         evaluations = learner.evaluate(variables, test)
-        lost = lambda values: np.where(alive.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
-        predict = lambda images: lost(learner.predict(variables, images))
-        maps = lambda images: {name: lost(value) for name, value in learner.maps(variables, images).items()}
         first = learner.seeds[0] == self.study.base.seed
         return {
             "seeds": np.array(learner.seeds),
             "finite": alive,
             "evaluations": evaluations,
-            "measurements": measuring.measure(self.study, learner, predict, maps, test),
+            "measurements": storing.measure(self.study.study.measurements, self._context(variables, test, alive)),
             "pictures": _pictures(learner, variables, test) if first else None,
             "timing": read_timing(self.folders[0])[-1],
         }
+
+    def _context(self, variables, test, alive) -> Context:
+        """What measurements are given: the networks, those that were lost answering NaN, and the first test images."""
+        learner, images = self.learner, np.asarray(test.images[: self.study.study.images or None])
+        known = lambda values: np.where(alive.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
+        maps = lambda images: {name: known(value) for name, value in learner.maps(variables, images).items()}
+        return Context(
+            predict=lambda images: known(learner.predict(variables, images)),
+            maps=maps,
+            images=images,
+            labels=test.labels[: len(images)],
+            few=images[:MAPPED_IMAGES],
+            reach=max(1, min(REACH, images.shape[1] // 8)),
+            strides=cumulative_strides(learner.model, maps(images[:1])),
+        )
 
     def _complete_folders(self, chosen, scores, last, evaluations, test) -> None:
         """Makes each seed's folder the workdir of a finished run, with the state that counts and the last one."""
@@ -172,7 +188,7 @@ def _store(study: Study, arm: Arm, folder: Path, parts: list[dict]) -> None:
         **_metrics(found),
     )
     np.savez_compressed(folder / "pictures.npz", **parts[0]["pictures"])
-    measuring.store(folder / "measurements.npz", measuring.joined([part["measurements"] for part in parts]))
+    storing.store(folder / "measurements.npz", storing.joined([part["measurements"] for part in parts]))
     settings = study.settings(arm)
     timing = [part["timing"] for part in parts]
     record = {

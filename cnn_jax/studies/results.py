@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 from pathlib import Path
@@ -12,7 +13,9 @@ from cnn_jax import files
 from cnn_jax.config.study import Arm, Study
 from cnn_jax.data.datasets import catalog
 from cnn_jax.studies import arm as arms
-from cnn_jax.studies import measuring, statistics
+from cnn_jax.studies import measurements, statistics
+from cnn_jax.studies.measurements import storing
+from cnn_jax.studies.measurements.base import Column, Result
 from cnn_jax.training.metric_files import read_rows
 from cnn_jax.training.metrics import numbers, vectors
 
@@ -29,7 +32,7 @@ class ArmResult:
       loss: [seeds].
       correct: bool [seeds, images].
       curves: for each seed, the rows of metrics.jsonl.
-      measurements: by name, see `measuring`.
+      measurements: by name.
       pictures: by name, see `arm.py`.
       metrics: by name, [seeds], or [seeds, classes]; those that say nothing of these classes are missing.
     """
@@ -41,17 +44,17 @@ class ArmResult:
     loss: np.ndarray
     correct: np.ndarray
     curves: list[list[dict]]
-    measurements: dict
+    measurements: dict[str, Result]
     pictures: dict[str, np.ndarray]
     metrics: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def figures(self) -> dict[str, np.ndarray]:
-        """The numbers for tables besides accuracy and loss: [seeds] each."""
-        found = measuring.figures(self.measurements)
-        target = self.record["study"]["target"]
-        if target:
-            found["epochs_to_target"] = np.array([_first_epoch(rows, target) for rows in self.curves])
+        """The numbers for tables besides accuracy and loss: [seeds] each, by name of column."""
+        found = {column.name: column.take(self) for column in METRIC_COLUMNS if column.name[5:] in self.metrics}
+        found |= storing.columns(self.measurements)
+        if self.record["study"]["target"]:
+            found[EPOCHS.name] = EPOCHS.take(self)
         return found
 
 
@@ -72,6 +75,18 @@ class Results:
     comparisons: dict[str, statistics.Comparison]
     pairs: dict[tuple[str, str], statistics.Comparison]
     unfinished: dict[str, str]
+
+    @property
+    def measured(self) -> list[str]:
+        """The names of all measurements that an arm has, in the study's order."""
+        return list(dict.fromkeys(name for each in self.arms for name in each.measurements))
+
+    @property
+    def columns(self) -> list[Column]:
+        """The columns of `ArmResult.figures` that an arm has."""
+        found = [column for column in METRIC_COLUMNS if any(column.name in each.figures for each in self.arms)]
+        found += [column for name in self.measured for column in measurements.find(name).columns]
+        return found + [EPOCHS] * any(EPOCHS.name in each.figures for each in self.arms)
 
 
 def load(study: Study, folder: Path) -> Results:
@@ -105,10 +120,24 @@ def load(study: Study, folder: Path) -> Results:
     return Results(study=study, arms=found, comparisons=comparisons, pairs=pairs, unfinished=unfinished)
 
 
-def _first_epoch(rows, target):
-    """When the training accuracy first reaches a target, in epochs; NaN where it never does."""
-    reached = (row["epoch"] for row in rows if row["split"] == "train" and row["accuracy"] >= target)
-    return next(reached, np.nan)
+def _epochs_to_target(each):
+    """Epochs until the training accuracy first reaches the study's target, [seeds]; NaN where it never does."""
+    target = each.record["study"]["target"]
+    reached = lambda row: row["split"] == "train" and row["accuracy"] >= target
+    return np.array([next((row["epoch"] for row in rows if reached(row)), np.nan) for rows in each.curves])
+
+
+def _metric(name, each):
+    return each.metrics[name]
+
+
+# The metrics that are one number, of an `ArmResult`; accuracy and loss have columns of their own.
+METRIC_COLUMNS = [
+    Column(f"test_{metric.name}", metric.title, functools.partial(_metric, metric.name), metric.unit, 2)
+    for metric in numbers()
+    if metric.name not in ("accuracy", "loss")
+]
+EPOCHS = Column("epochs_to_target", "epochs to the target", _epochs_to_target)  # of an `ArmResult`
 
 
 def _load(arm, own):
@@ -127,7 +156,7 @@ def _load(arm, own):
         correct=correct,
         metrics=_metrics(outcome),
         curves=[read_rows(own / f"seed-{seed}") for seed in seeds],
-        measurements=measuring.load(own / "measurements.npz"),
+        measurements=storing.load(own / "measurements.npz"),
         pictures=pictures,
     )
 
@@ -161,7 +190,6 @@ def seed_rows(results: Results) -> list[dict]:
                 "test_accuracy": each.accuracy[k],
                 "test_loss": each.loss[k],
             }
-            row |= {f"test_{name}": each.metrics[name][k] for name in _other_metrics(each)}
             row |= {name: values[k] for name, values in each.figures.items()}
             rows.append(row | _size(each.record))
     return rows
@@ -188,16 +216,9 @@ def arm_rows(results: Results) -> list[dict]:
         images = compared and compared.images
         for name in ("better", "worse", "p_images", "p_images_holm"):
             row[name] = getattr(images, name, None)
-        row |= {f"test_{name}": _mean(each.metrics[name]) for name in _other_metrics(each)}
         row |= {name: _mean(values) for name, values in each.figures.items()}
         rows.append(row | _size(each.record))
     return rows
-
-
-def _other_metrics(each):
-    """Names of the metrics that are one number, but for accuracy and loss, which have columns of their own."""
-    own = [metric.name for metric in numbers() if metric.name not in ("accuracy", "loss")]
-    return [name for name in own if name in each.metrics]
 
 
 def class_rows(results: Results) -> list[dict]:
@@ -273,16 +294,15 @@ def text(results: Results) -> str:
 
 def latex(results: Results) -> str:
     """The table of arms for a paper: needs the package booktabs."""
-    shown = {"consistency": "consistency", "circular_consistency": "circular", "swapped_accuracy": "swapped"}
     rows = arm_rows(results)
-    extra = [name for name in shown if any(row.get(name) is not None for row in rows)]
+    extra = [each for each in results.columns if each.latex and any(row.get(each.name) is not None for row in rows)]
     heads = [
         "arm",
         "parameters",
         "accuracy, \\%",
         "difference",
         "$p$ (Holm)",
-        *(f"{shown[name]}, \\%" for name in extra),
+        *(f"{column.latex}, \\%" if column.unit else column.latex for column in extra),
     ]
     lines = [
         f"% {results.study.experiment}: {results.study.study.seeds} seeds; accuracy mean $\\pm$ sd; difference to "
@@ -301,7 +321,9 @@ def latex(results: Results) -> str:
             if row["difference_low"] is not None:
                 difference += f" $[{row['difference_low']:+.2f}, {row['difference_high']:+.2f}]$"
         cells = [row["arm"].replace("_", "\\_"), f"{row['parameters']:,}", accuracy, difference, p_value(row["p_holm"])]
-        cells += ["--" if row.get(name) is None else f"{100 * row[name]:.1f}" for name in extra]
+        for column in extra:
+            value = row.get(column.name)
+            cells.append("--" if value is None else f"{column.shown(value):.{column.digits}f}")
         lines.append(" & ".join(cells) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 

@@ -24,6 +24,7 @@ from cnn_jax.devices import choice
 from cnn_jax.devices.mesh import Parallel
 from cnn_jax.errors import EXIT_INTERRUPTED, UsageError, UserError
 from cnn_jax.studies import arm as arms
+from cnn_jax.studies import measurements
 from cnn_jax.training.learner import Cost, Learner
 from cnn_jax.training.loop import Interruption
 
@@ -66,6 +67,7 @@ def plan(study: Study) -> str:
         f"{study.base.data.name}, baseline {study.baseline}",
         f"measured: accuracy{''.join(', ' + name for name in study.study.measurements)}; of "
         + {"last": "the last step", "best": "the step with the best validation accuracy"}[study.study.select],
+        *(f"  {name}: {measurements.summary(name)}" for name in study.study.measurements),
         "",
     ]
     heads = ("arm", "parameters", "multiply-adds", "what differs")

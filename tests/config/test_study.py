@@ -8,7 +8,7 @@ from cnn_jax import workdir
 from cnn_jax.config import Config, Data, LeNet, Pool, Protocol
 from cnn_jax.config.study import Arm, Study, apply
 from cnn_jax.errors import UsageError
-from cnn_jax.studies import runner
+from cnn_jax.studies import measurements, runner
 
 pytestmark = pytest.mark.versions
 
@@ -49,7 +49,10 @@ def test_arms_may_be_chosen_and_the_baseline_stays():
         (["study.seed=3"], "there is no setting study.seed; did you mean study.seeds"),
         (["study.seeds=0"], "study.seeds = 0 must be at least 1"),
         (["study.arms=maximum"], "study.arms: there is no maximum; there are max, average, wide"),
-        (["study.measurements=colour"], "study.measurements: there is no colour; there are consistency"),
+        (
+            ["study.measurements=colour"],
+            "study.measurements: there is no colour; there are border, circular, consistency",
+        ),
         (["study.measurements=swapped"], "'swapped' is for data.name = 'red_green', not 'digits'"),
         (["model.pool.kind=largest"], "model.pool.kind = 'largest' must be one of"),
         (["schedule.name=plateau", "data.validation=100"], "every seed would have a rate of its own"),
@@ -58,7 +61,7 @@ def test_arms_may_be_chosen_and_the_baseline_stays():
 )
 def test_what_does_not_fit_is_refused(specs, message):
     with pytest.raises(UsageError, match=message):
-        apply(STUDY, specs)
+        apply(STUDY, specs, measurements.problems)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from cnn_jax import config, workdir
 from cnn_jax.config import experiments
 from cnn_jax.layers.pooling.base import Pooling
 from cnn_jax.models.summary import summarise
-from cnn_jax.reports.run.contents import Contents, LayerRow, Stage
+from cnn_jax.reports.parts import Stage
+from cnn_jax.reports.run.contents import Contents, LayerRow
 from cnn_jax.run import Result
 from cnn_jax.training import metrics
 from cnn_jax.training.learner import Learner

@@ -19,10 +19,11 @@ from sklearn import metrics as reference
 
 from cnn_jax import config as config_module
 from cnn_jax.errors import UserError
-from cnn_jax.reports import figures
+from cnn_jax.reports import figures, parts
 from cnn_jax.reports.page import duration, large, paragraphs, percent
+from cnn_jax.reports.parts import Stage
 from cnn_jax.reports.run import contents as contents_module
-from cnn_jax.reports.run.contents import Contents, LayerRow, Stage
+from cnn_jax.reports.run.contents import Contents, LayerRow
 from cnn_jax.reports.run.report import render, write_report
 
 SECTIONS = ["recipe", "data", "curves", "confusion", "mistakes", "reliability", "filters", "maps", "layers", "records"]
@@ -357,10 +358,10 @@ def test_calibration_against_a_loop():
 
 def test_settings_point_out_what_was_changed():
     config = config_module.Config(seed=3, model=config_module.LeNet5(activation="tanh"))
-    listed = contents_module.settings(config_module.to_dict(config))
+    listed = parts.settings(config_module.to_dict(config))
     changed = {name: value for name, value, default in listed if value != default}
     assert changed == {"seed": 3, "model.name": "lenet5", "model.activation": "tanh"}
-    assert contents_module.settings({"new": {"x": [1]}}) == [("new.x", (1,), (1,))]
+    assert parts.settings({"new": {"x": [1]}}) == [("new.x", (1,), (1,))]
 
 
 def test_words_for_numbers():

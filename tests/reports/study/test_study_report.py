@@ -9,12 +9,10 @@ import pytest
 
 from cnn_jax.config import Config, Data, LeNet, Protocol
 from cnn_jax.config.study import Arm, Study
+from cnn_jax.reports.study.plots import limits
+from cnn_jax.reports.study.report import render, write_report
 from cnn_jax.studies import statistics
-from cnn_jax.studies.feature_maps import EdgeActivation, Equivariance, PositionLeak
-from cnn_jax.studies.measurements import BorderDistance, Consistency, ShiftMap
-from cnn_jax.studies.measuring import Swapped
-from cnn_jax.studies.plots import limits
-from cnn_jax.studies.report import render, write_report
+from cnn_jax.studies.measurements.base import Result
 from cnn_jax.studies.results import ArmResult, Results, latex
 
 NAN = float("nan")
@@ -76,9 +74,9 @@ def measured(random, seeds, quality):
     by_shift = near(9, 9) - 0.08 * distance
     layers = lambda *shape: {name: 0.1 + abs(near(*shape)) for name in ("conv1", "pool1", "conv2")}
     return {
-        "consistency": Consistency(**shares(), reach=4, circular=False, draws=5),
-        "circular": Consistency(**shares(), reach=4, circular=True, draws=5),
-        "shift_map": ShiftMap(
+        "consistency": Result(**shares(), reach=4, circular=False, draws=5),
+        "circular": Result(**shares(), reach=4, circular=True, draws=5),
+        "shift_map": Result(
             accuracy=by_shift,
             probability=by_shift,
             diagonal_accuracy=by_shift[:, range(4, 9), range(4, 9)],
@@ -87,14 +85,14 @@ def measured(random, seeds, quality):
             reach=4,
             circular=False,
         ),
-        "border": BorderDistance(accuracy=near(5), images=50),
-        "equivariance": Equivariance(error=layers(5), images=64, circular=False),
-        "edges": EdgeActivation(
+        "border": Result(accuracy=near(5), images=50),
+        "equivariance": Result(error=layers(5), images=64, circular=False),
+        "edges": Result(
             edge=layers(), centre=layers(), blank_edge=layers(), blank_centre=layers() | {"conv1": np.zeros(seeds)},
             images=64,
         ),
-        "position": PositionLeak(spearman=near(), error=0.1 * near(), chance=0.25, layer="pool2", images=64),
-        "swapped": Swapped(accuracy=near(), images=50),
+        "position": Result(spearman=near(), error=0.1 * near(), chance=0.25, layer="pool2", images=64),
+        "swapped": Result(accuracy=near(), images=50),
     }  # fmt: skip
 
 
@@ -102,13 +100,12 @@ def without(found, failed):
     """A measurement with NaN for the seeds that failed."""
     blank = lambda values: np.where(failed.reshape(-1, *[1] * (values.ndim - 1)), NAN, values)
     changes = {}
-    for field in dataclasses.fields(found):
-        value = getattr(found, field.name)
+    for name, value in vars(found).items():
         if isinstance(value, dict):
-            changes[field.name] = {layer: blank(each) for layer, each in value.items()}
+            changes[name] = {layer: blank(each) for layer, each in value.items()}
         elif isinstance(value, np.ndarray):
-            changes[field.name] = blank(value)
-    return dataclasses.replace(found, **changes)
+            changes[name] = blank(value)
+    return Result(**vars(found) | changes)
 
 
 def make(arms=3, seeds=4, images=200, measurements=True, failed=(), unfinished=None, names=None, pairs=()) -> Results:
@@ -203,7 +200,7 @@ def test_page_is_whole_self_contained_and_described(whole):
     text = whole[1]
     page = Page(text)
     sections = [section["id"] for section in page.all("section")]
-    assert sections == ["result", "differences", "consistency", "curves", *MEASURED[1:], *ALWAYS[3:]]
+    assert sections == [*ALWAYS[:3], *MEASURED, *ALWAYS[3:]]
     assert [link["href"] for link in page.all("a")] == [f"#{name}" for name in sections]
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object"}
     assert all(image["src"].startswith("data:image/png;base64,") and image["alt"] for image in page.all("img"))

@@ -5,10 +5,8 @@ from pathlib import Path
 from cnn_jax import config, workdir
 from cnn_jax.config import experiments
 from cnn_jax.reports.page import duration, page_template, paragraphs, record_rows, setting_rows, write_page
-from cnn_jax.studies import plots, report_pictures, report_sections, report_text
+from cnn_jax.reports.study import pictures, plots, prose, sections
 from cnn_jax.studies.results import Results, latex
-
-SECTIONS = (*report_sections.SECTIONS, *report_pictures.SECTIONS)
 
 
 def write_report(path: Path, results: Results, folder: Path) -> None:
@@ -32,18 +30,18 @@ def render(results: Results, starts: list[dict]) -> str:
       results: at least one arm.
       starts: the records of the study's starts.
     """
-    study, places = results.study, report_text.digits(results)
-    sections = [section(results) for section in SECTIONS]
+    study, places = results.study, prose.digits(results)
+    shown = [*sections.sections(results), *pictures.sections(results)]
     return page_template("report.html.jinja", Path(__file__).parent).render(
         title=experiments.title(study.experiment),
         description=paragraphs(experiments.recipe(study.experiment)),
         facts=_facts(results, places),
-        reading=report_text.reading(results, places),
-        notes=report_text.notes(results),
+        reading=prose.reading(results, places),
+        notes=prose.notes(results),
         tables=_tables(results, places),
-        sections=[section for section in sections if section and section["blocks"]],
+        sections=[section for section in shown if section and section["blocks"]],
         latex=latex(results),
-        protocol=report_text.protocol(results),
+        protocol=prose.protocol(results),
         settings=setting_rows(config.to_dict(study.base)),
         command=starts[0]["command"] if starts else "",
         records=[record_rows(record) for record in starts],
@@ -53,12 +51,16 @@ def render(results: Results, starts: list[dict]) -> str:
 
 def _facts(results, places):
     arms, study = results.arms, results.study
-    baseline = next((report_text.summary(each) for each in arms if each.arm.name == study.baseline), None)
+    baseline = next((prose.summary(each) for each in arms if each.arm.name == study.baseline), None)
     told = [plots.verdict(each) for each in results.comparisons.values()]
     facts = [
         ("Arms", str(len(arms)), f"{len(arms[0].seeds)} seeds each"),
         ("Test images", f"{arms[0].correct.shape[1]:,}", f"of {study.base.data.name}"),
-        ("Told apart", f"{sum(map(bool, told))}", f"{told.count('better')} better, {told.count('worse')} worse"),
+        (
+            "Significant differences",
+            f"{sum(map(bool, told))}",
+            f"{told.count('better')} better, {told.count('worse')} worse",
+        ),
         ("Training", duration(sum(each.record["seconds"] for each in arms)), "of all arms and seeds"),
     ]
     if baseline and baseline.mean is not None:
@@ -68,10 +70,10 @@ def _facts(results, places):
 
 
 def _tables(results, places):
-    pairs = report_text.pairs_table(results, places)
+    pairs = prose.pairs_table(results, places)
     return [
-        report_text.compared_table(results, places),
+        prose.compared_table(results, places),
         *([pairs] if pairs else []),
-        *report_text.measured_tables(results),
-        report_text.cost_table(results),
+        *prose.measured_tables(results),
+        prose.cost_table(results),
     ]

@@ -8,30 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_jax.reports.page import duration, large
+from cnn_jax.reports.study.plots import minus, signed, verdict
 from cnn_jax.studies import statistics
-from cnn_jax.studies.plots import minus, signed, verdict
-from cnn_jax.studies.results import ArmResult, Results, p_value
+from cnn_jax.studies.measurements.figures import LayerTable
+from cnn_jax.studies.results import EPOCHS, ArmResult, Results, p_value
 
 WIDE = 7  # columns of a table of measurements
-PERCENT = ",\u00a0%"  # after a heading, and never on a line of its own
+UNIT = ",\u00a0"  # between heading and unit, which is never on a line of its own
 MANY = 4  # arms told apart, up to which each has its interval in the text
-
-# The columns of measurements: heading, whether a share (shown in %), digits after the point.
-MEASURED = {
-    "consistency": ("consistency", True, 1),
-    "stability": ("consistent and right", True, 1),
-    "shifted_accuracy": ("accuracy under shifts", True, 1),
-    "circular_consistency": ("circular consistency", True, 1),
-    "circular_stability": ("circular, and right", True, 1),
-    "changed_by_a_pixel": ("decisions changed by a pixel", True, 1),
-    "jaggedness": ("jaggedness", False, 3),
-    "diagonal_sd": ("sd along the diagonal", False, 3),
-    "accuracy_at_border": ("accuracy at the border", True, 1),
-    "position_spearman": ("position, rank correlation", False, 2),
-    "position_error": ("position, error", False, 3),
-    "swapped_accuracy": ("swapped accuracy", True, 1),
-    "epochs_to_target": ("epochs to the target", False, 1),
-}
 
 
 class Table(NamedTuple):
@@ -80,7 +64,7 @@ def reading(results: Results, places: int) -> list[str]:
     if mine.mean is None:
         return [f"Training diverged with every seed of the baseline {name}, so nothing can be compared with it."]
     images = baseline.correct.shape[1]
-    opening = f"The baseline {name} classifies {mine.mean:.{places}f}% of {images:,} test images rightly"
+    opening = f"The baseline {name} classifies {mine.mean:.{places}f}% of {images:,} test images correctly"
     if mine.sd is not None:
         opening += f" (mean of {mine.n} seeds, standard deviation {mine.sd:.{places}f} points)"
     tested = {arm: each for arm, each in results.comparisons.items() if each.p_holm is not None}
@@ -92,7 +76,7 @@ def reading(results: Results, places: int) -> list[str]:
         sentences.append(
             f"Not tested: {listed(untested)}. A paired test needs two seeds or more, and differences that vary."
         )
-    return sentences + _consistency(results)
+    return sentences + _measured(results)
 
 
 def _told_apart(tested, places):
@@ -150,20 +134,22 @@ def _arms(count):
     return "1 arm" if count == 1 else f"{count} arms"
 
 
-def _consistency(results):
-    figures = {
-        each.arm.name: mean(each.figures["consistency"]) for each in results.arms if "consistency" in each.figures
-    }
-    figures = {arm: value for arm, value in figures.items() if value is not None}
-    if len(figures) < 2:
-        return []
-    low, high = min(figures, key=figures.get), max(figures, key=figures.get)
-    words = f"Two shifted copies of an image get the same answer in {100 * figures[low]:.1f}% ({low}) to "
-    words += f"{100 * figures[high]:.1f}% ({high}) of the cases"
-    name = results.study.baseline
-    if name in figures and name not in (low, high):
-        words += f", with the baseline in {100 * figures[name]:.1f}%"
-    return [words + "."]
+def _measured(results):
+    """The sentences that columns have for the summary, with the range of the arms' means."""
+    sentences = []
+    for column in results.columns:
+        found = {each.arm.name: each.figures.get(column.name, np.array([np.nan])) for each in results.arms}
+        means = {arm: mean(values) for arm, values in found.items() if np.isfinite(values).any()}
+        if not column.sentence or len(means) < 2:
+            continue
+        shown = lambda arm: f"{column.shown(means[arm]):.{column.digits}f}{column.unit}"
+        low, high = min(means, key=means.get), max(means, key=means.get)
+        words = column.sentence.format(f"{shown(low)} ({low}) to {shown(high)} ({high})")
+        name = results.study.baseline
+        if name in means and name not in (low, high):
+            words += f", with the baseline in {shown(name)}"
+        sentences.append(words + ".")
+    return sentences
 
 
 def mean(values: np.ndarray) -> float | None:
@@ -183,7 +169,7 @@ def compared_table(results: Results, places: int) -> Table:
         else:
             cells += ["the baseline" if each.arm.name == results.study.baseline else "–", *5 * [""]]
         rows.append((each.arm.name, _differs(each), cells))
-    heads = ["arm", "n", f"accuracy{PERCENT}", "95% interval", "difference", "95% interval"]
+    heads = ["arm", "n", f"accuracy{UNIT}%", "95% interval", "difference", "95% interval"]
     heads += ["p (Holm)", "d_z", "images better / worse", "p of images (Holm)"]
     return Table(
         "Accuracy on the test images, mean ± standard deviation over n seeds; difference to the baseline over the same "
@@ -240,26 +226,25 @@ def _p(p):
 
 def measured_tables(results: Results) -> list[Table]:
     """The other figures of every arm; none where nothing else was measured."""
-    columns = [name for name in MEASURED if any(name in each.figures for each in results.arms)]
-    tables = []
-    for part in np.array_split(columns, -(-len(columns) // WIDE)) if columns else ():
-        names = part.tolist()
-        caption = "Measured besides accuracy, mean ± standard deviation over the seeds."
-        if "epochs_to_target" in names:
+    columns, tables = results.columns, []
+    for part in np.array_split(range(len(columns)), -(-len(columns) // WIDE)) if columns else ():
+        shown = [columns[index] for index in part]
+        caption = "Measured on the test images besides accuracy, mean ± standard deviation over the seeds."
+        if EPOCHS in shown:
             target = results.study.study.target
             caption += (
                 f" Epochs to the target: to a training accuracy of {100 * target:g}%, of the seeds that reached it."
             )
-        rows = [(each.arm.name, "", [_figure(each, name) for name in names]) for each in results.arms]
-        heads = ["arm", *(MEASURED[name][0] + PERCENT * MEASURED[name][1] for name in names)]
+        rows = [(each.arm.name, "", [_cell(each, column) for column in shown]) for each in results.arms]
+        heads = ["arm", *(column.title + (UNIT + column.unit) * bool(column.unit) for column in shown)]
         tables.append(Table(caption, heads, rows))
     return tables
 
 
-def _figure(each, name):
-    _, share, places = MEASURED[name]
-    found = statistics.summarise(each.figures.get(name, np.array([np.nan])) * (100 if share else 1))
-    return "–" if found.mean is None else minus(_spread(found, places))
+def _cell(each, column):
+    values = each.figures.get(column.name, np.array([np.nan]))
+    found = statistics.summarise(column.shown(values))
+    return "–" if found.mean is None else minus(_spread(found, column.digits))
 
 
 def cost_table(results: Results) -> Table:
@@ -287,23 +272,16 @@ def cost_table(results: Results) -> Table:
     )
 
 
-def layer_table(arms: list[ArmResult], values, places: int, caption: str) -> Table:
-    """A number for each arm and layer.
-
-    Args:
-      arms: to show.
-      values: of an arm: [seeds] by layer, or text.
-      places: digits after the point.
-      caption: of the table.
-    """
-    found = {each.arm.name: values(each) for each in arms}
-    layers = {layer for row in found.values() for layer in row}
+def layer_table(figure: LayerTable) -> Table:
+    """A number for each arm and layer, mean over the seeds that have one."""
+    layers = {layer for row in figure.values.values() for layer in row}
     layers = sorted(layers, key=lambda layer: (int(re.sub(r"\D", "", layer) or 0), layer))  # conv1, pool1, conv2
-    show = lambda value: "–" if value is None else f"{value:.{places}f}"
+    show = lambda value: "–" if value is None else f"{value:.{figure.digits}f}"
     rows = [
-        (arm, "", [show(mean(row[layer])) if layer in row else "–" for layer in layers]) for arm, row in found.items()
+        (arm, "", [show(mean(row[layer])) if layer in row else "–" for layer in layers])
+        for arm, row in figure.values.items()
     ]
-    return Table(caption, ["arm", *layers], rows)
+    return Table(figure.caption, ["arm", *layers], rows)
 
 
 def notes(results: Results) -> list[str]:

@@ -7,9 +7,10 @@ from cnn_jax.errors import UsageError
 from cnn_jax.layers.pooling import make_pool
 from cnn_jax.reports import figures
 from cnn_jax.reports.page import filter_pictures, shape, stage_pictures
-from cnn_jax.reports.run.contents import Stage
-from cnn_jax.studies.report_sections import section
-from cnn_jax.studies.report_text import listed
+from cnn_jax.reports.parts import Stage
+from cnn_jax.reports.study.prose import listed
+from cnn_jax.reports.study.sections import section
+from cnn_jax.studies.results import Results
 
 CHANNELS = 8  # filters and maps drawn of an arm
 
@@ -21,8 +22,8 @@ def _filters(results):
         rows.append((each.arm.name, f"±{found['limit']:.2g}", [[source] for source in found["pictures"]]))
     colour = results.arms[0].pictures["filters"].shape[2] == 3
     ends = "mid-grey is 0" if colour else "orange is negative, white 0, blue positive"
-    caption = f"The first filters of the first seed, which all arms began with alike where shapes agree; {ends}, each "
-    caption += "arm on the scale that stands beside its name."
+    caption = f"First-layer filters, seed {results.arms[0].seeds[0]}; all arms started from the same weights where "
+    caption += f"their shapes agree; {ends}, each arm on the scale that stands beside its name."
     return section("filters", "First filters", "", {"kind": "rows", "rows": rows, "caption": caption, "title": ""})
 
 
@@ -62,9 +63,9 @@ def _pooled(results):
             note = f"{shape(found.shape[:2])}, {found.min():.2g} to {found.max():.2g}"
             tiles.append((listed(arms), [figures.picture(grey)], note))
     caption = (
-        "The test image itself, its pixels from 0 to 1, after the pooling that each arm's network begins with, the "
-        "pooling's parameters as they begin, and one draw of those that draw in training. White is 1, or the largest "
-        "value where that is above 1; black is 0, or the lowest where that is below."
+        "One test image, pooled directly by each arm's first pooling layer, before any training. Random poolings show "
+        "one random draw. White is 1, or the largest value where that is above 1; black is 0, or the lowest where that "
+        "is below; the image's own pixels go from 0 to 1."
     )
     blocks = [{"kind": "maps", "tiles": tiles, "caption": caption, "low": None}] if len(tiles) > 2 else []
     return section("pooled", "The same image, pooled", "", *blocks)
@@ -84,4 +85,6 @@ def _apply(pool, image):
     return found if np.isfinite(found).all() else None
 
 
-SECTIONS = (_filters, _maps, _pooled)
+def sections(results: Results) -> list[dict]:
+    """The sections, in the order of the page."""
+    return [_filters(results), _maps(results), _pooled(results)]

@@ -1,0 +1,63 @@
+"""Measurements of a study besides accuracy: a file each, found by listing this folder.
+
+To add one, write a file NAME.py here with an object MEASUREMENT of a class of its own, made from `base.Measurement`.
+`--set study.measurements=NAME` then measures it, and every table and report of a study shows its columns and figures.
+The first line of the file says what is measured. A file may say DATA = "NAME" where it is for one dataset only.
+
+These are read from a file without running it, so that the command line can refuse a name without importing NumPy.
+"""
+
+import ast
+import importlib
+import typing
+from pathlib import Path
+
+if typing.TYPE_CHECKING:
+    from cnn_jax.config.study import Study
+    from cnn_jax.studies.measurements.base import Measurement
+
+PARTS = {"base", "figures", "shifts", "storing", "strides"}  # files of this folder that are no measurement
+
+
+def names() -> list[str]:
+    """Names of all measurements, sorted. No file is read."""
+    found = {path.stem for folder in __path__ for path in Path(folder).glob("[!_]*.py")}
+    return sorted(found - PARTS)
+
+
+def summary(name: str) -> str:
+    """One line on a measurement: the first of its file's docstring. The file is read, not run."""
+    return (ast.get_docstring(_parse(name)) or "").partition("\n")[0]
+
+
+def refusal(name: str, data: str) -> str:
+    """A line that says why a measurement does not fit a dataset, or "". The file is read, not run.
+
+    Args:
+      name: of the measurement.
+      data: name of the dataset.
+    """
+    for line in _parse(name).body:
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "DATA":
+            only = ast.literal_eval(line.value)
+            return "" if data == only else f"{name!r} is for data.name = {only!r}, not {data!r}"
+    return ""
+
+
+def problems(study: "Study") -> list[str]:
+    """What is wrong with the measurements that a study asks for, one line each."""
+    asked, there = study.study.measurements, names()
+    strange = [name for name in asked if name not in there]
+    found = [f"study.measurements: there is no {', '.join(strange)}; there are {', '.join(there)}"] if strange else []
+    refusals = [refusal(name, study.base.data.name) for name in asked if name in there]
+    return found + [f"study.measurements: {line}" for line in refusals if line]
+
+
+def find(name: str) -> "Measurement":
+    """The measurement of a name. Imports its file, and NumPy with it."""
+    return importlib.import_module(f"{__name__}.{name}").MEASUREMENT
+
+
+def _parse(name):
+    path = next(path for folder in __path__ if (path := Path(folder) / f"{name}.py").exists())
+    return ast.parse(path.read_text(encoding="utf-8"))

@@ -1,0 +1,55 @@
+"""Measurements by name: made, joined over groups of seeds, stored as arrays, and taken into columns."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cnn_jax.studies.measurements import find
+from cnn_jax.studies.measurements.base import Context, Result
+
+
+def measure(names: Sequence[str], context: Context) -> dict[str, Result]:
+    """The measurements of these names, of one group of seeds."""
+    return {name: find(name).measure(context) for name in names}
+
+
+def joined(groups: Sequence[dict[str, Result]]) -> dict[str, Result]:
+    """The measurements of several groups of seeds as those of one."""
+    return {name: Result(**_joined([vars(group[name]) for group in groups])) for name in groups[0]}
+
+
+def _joined(values):
+    if isinstance(values[0], dict):
+        return {key: _joined([value[key] for value in values]) for key in values[0]}
+    return np.concatenate(values) if isinstance(values[0], np.ndarray) else values[0]
+
+
+def store(path: Path, found: dict[str, Result]) -> None:
+    """Writes measurements as arrays named MEASUREMENT/VALUE or MEASUREMENT/VALUE/LAYER."""
+    arrays = {}
+    for name, result in found.items():
+        for field, value in vars(result).items():
+            parts = value if isinstance(value, dict) else {"": value}
+            arrays |= {"/".join(filter(None, (name, field, key))): part for key, part in parts.items()}
+    np.savez_compressed(path, **{name: np.asarray(value) for name, value in arrays.items()})
+
+
+def load(path: Path) -> dict[str, Result]:
+    """Reads what `store` wrote."""
+    found: dict = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for key in arrays.files:
+            name, field, *layer = key.split("/", 2)
+            value = arrays[key] if arrays[key].ndim else arrays[key].item()
+            held = vars(found.setdefault(name, Result()))
+            if layer:
+                held.setdefault(field, {})[layer[0]] = value
+            else:
+                held[field] = value
+    return found
+
+
+def columns(found: dict[str, Result]) -> dict[str, np.ndarray]:
+    """The numbers for tables: [seeds] each, by name of column."""
+    return {column.name: column.take(result) for name, result in found.items() for column in find(name).columns}

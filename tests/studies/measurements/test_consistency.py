@@ -1,0 +1,71 @@
+"""Decisions at two random shifts, recounted."""
+
+import numpy as np
+import pytest
+from tiny_measuring import certain, constant_zero, context, dot, noise, place
+
+from cnn_jax.studies.measurements.consistency import Consistency
+
+
+@pytest.mark.parametrize("circular", [False, True])
+def test_consistency_is_what_the_predictions_say(circular):
+    """Recounted from the images that the predictor was shown: two seeds that read off row and column."""
+    images, calls = dot(50), []
+    labels = np.arange(50) % 4 + 5
+
+    def predict(shown):
+        calls.append(place(shown))
+        return certain([calls[-1][0] % 10, calls[-1][1] % 10])
+
+    result = Consistency(circular=circular, draws=4, seed=1).measure(context(images, labels, predict=predict, reach=3))
+    assert len(calls) == 8 and result.draws == 4
+    shifts = np.array(calls) - 6
+    assert shifts.min() == -3 and shifts.max() == 3
+    agree, stable, right = np.zeros((3, 2))
+    for first, second in zip(calls[::2], calls[1::2]):
+        for axis in (0, 1):
+            for image in range(50):
+                one, other = first[axis][image] % 10, second[axis][image] % 10
+                agree[axis] += one == other
+                stable[axis] += one == other == labels[image]
+                right[axis] += (one == labels[image]) / 2 + (other == labels[image]) / 2
+    np.testing.assert_allclose(result.agreement, agree / 200)
+    np.testing.assert_allclose(result.stability, stable / 200)
+    np.testing.assert_allclose(result.accuracy, right / 200)
+
+
+def test_the_two_shifts_are_independent_and_uniform():
+    """Whether the row is even: 1 shift of 3 leaves it as it is, so two agree with probability 1/9 + 4/9."""
+    predict = lambda shown: certain([place(shown)[0] % 2])
+    result = Consistency().measure(context(dot(1000), np.zeros(1000, int), predict=predict, reach=1))
+    assert result.agreement == pytest.approx(5 / 9, abs=0.03)  # standard error 0.007
+    assert result.accuracy == pytest.approx(1 / 3, abs=0.03)  # the middle, row 6, is even
+
+
+def test_every_arm_sees_the_same_shifts():
+    shown = []
+    predict = lambda images: (shown.append(images), certain([np.zeros(len(images), int)]))[1]
+    for seed in (0, 0, 1):
+        Consistency(draws=2, seed=seed).measure(context(noise(8), np.zeros(8), predict=predict, reach=2))
+    first, again, other = (np.stack(shown[start : start + 4]) for start in (0, 4, 8))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any() and (first[0] != first[1]).any() and (first[0] != first[2]).any()
+
+
+def test_constant_and_invariant_predictors():
+    images = noise(40)
+    labels = np.arange(40) % 10
+    three = lambda shown: certain([np.full(len(shown), 3)])
+    constant = Consistency().measure(context(images, labels, predict=three))
+    assert (constant.agreement, constant.stability, constant.accuracy) == (1, 0.1, 0.1)
+    total = lambda shown: certain([shown.sum((1, 2, 3), dtype=int) % 10])
+    given = context(images, labels, predict=total)
+    assert Consistency(circular=True).measure(given).agreement == 1
+    assert Consistency(circular=False).measure(given).agreement < 0.5  # what is cut off changes the sum
+
+
+def test_the_protocol_names_what_was_done():
+    measurement = Consistency(circular=True, draws=2)
+    given = context(dot(4), np.zeros(4, int), predict=constant_zero, reach=3)
+    text = measurement.protocol(measurement.measure(given))
+    assert "circular" in text and "-3 to 3" in text and "2 pairs" in text
