@@ -17,7 +17,7 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile -rs
+	$(BIN)/python -m pytest -n 2 --dist loadfile -rs --hypothesis-profile=many
 
 test-versions: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "versions and not slow"

@@ -4,9 +4,14 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import hypothesis
 import jax
 import pytest
 from jax import lax
+
+hypothesis.settings.register_profile("few", max_examples=20, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("many", max_examples=300, deadline=None)
+hypothesis.settings.load_profile("few")  # make test-all asks for many
 
 
 @pytest.fixture(scope="module")
