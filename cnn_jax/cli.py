@@ -86,7 +86,18 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
     if flags.mode == "train":
         workdir.check_same_run(folder, asked, flags.resume)
     _check_flags(flags)
+    if flags.mode == "train":
+        _check_data({"": asked})
     return asked, folder, overrides.left_out(settings, asked)
+
+
+def _check_data(settings):
+    """Refuses settings that do not fit their data; they are named by what a message begins with."""
+    from cnn_jax.data import checks  # NumPy, which other usage errors do without
+
+    found = [f"{start}{line}" for start, each in settings.items() for line in checks.problems(each)]
+    if found:
+        raise UsageError("\n".join(found))
 
 
 def _specs(flags):
@@ -109,6 +120,9 @@ def _check_study(flags, study, folder):
     if flags.mode == "train":
         workdir.check_same_study(folder, asked, flags.resume)
     _check_flags(flags)
+    if flags.mode == "train":
+        _check_data({"": asked.base})
+        _check_data({f"arm {arm.name!r}: ": asked.settings(arm) for arm in asked.chosen})
     return asked, folder, overrides.left_out(study.base, asked.base)
 
 

@@ -20,6 +20,7 @@ ROOMS = [
     ["devices"],
     ["models"],
     ["layers"],
+    ["data.checks"],
     ["data.datasets"],
     ["data.batches", "data.augment"],
     ["data.images"],

@@ -89,6 +89,22 @@ def load(data: config.Data, split: str, experiment: str = "") -> Dataset:
     return Dataset(images, labels, **about, where=where, reason=reason)
 
 
+facts = catalog.facts
+
+
+def training_examples(data: config.Data) -> int | None:
+    """The number of stored training examples, by listing files; None where nothing tells it before it is prepared.
+
+    Raises:
+      UserError: `folder`: there are no class folders at data.path.
+    """
+    if data.name == "folder":
+        return len(folder.files(data.kind.path, "train")[0])
+    if data.name == "imagenet2012" and is_prepared(data):
+        return records.describe(_folder(data), data.name, "train")["examples"]
+    return catalog.facts(data).splits.get("train")
+
+
 def _rows(data, split, labels):
     """Which stored examples a split consists of, ascending."""
     chosen = np.arange(len(labels))

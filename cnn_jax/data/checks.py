@@ -1,0 +1,44 @@
+"""Whether settings fit the data: by listing files, before anything is decoded or made, and without jax."""
+
+from cnn_jax.config.rules import shape_problems
+from cnn_jax.config.run import Config
+from cnn_jax.config.training import duration_steps
+from cnn_jax.data.datasets import source
+
+
+def problems(config: Config) -> list[str]:
+    """What does not fit, one line each, with the `--set` that mends it.
+
+    Args:
+      config: settings that are sound by themselves.
+
+    Raises:
+      UserError: there are no class folders where data.path says, or they do not go together.
+    """
+    facts, data = source.facts(config.data), config.data
+    examples = source.training_examples(config.data)
+    found = [] if data.kind.shape else list(shape_problems(config, facts.shape))
+    if getattr(config.model, "output", "") == "rbf" and data.kind.classes is None and facts.classes != 10:
+        found.append(f"model.output = 'rbf' has bitmaps of the ten digits, and {data.name} has {facts.classes} classes")
+    if examples is None:
+        return found
+    if data.validation >= examples:
+        return [
+            *found,
+            f"data.validation = {data.validation} must be smaller than the {examples:,} training examples of "
+            f"{data.name} it is taken from: --set data.validation={examples // 10}",
+        ]
+    left = min(examples - data.validation, data.limit or examples)
+    steps = lambda text: duration_steps(text, left, config.train.batch_size)
+    total, warmup = steps(config.train.duration), steps(config.schedule.warmup)
+    if total < 1:
+        found.append(
+            f"train.duration = {config.train.duration!r} is less than one step of {config.train.batch_size} examples: "
+            "--set train.duration='1 steps' is the shortest"
+        )
+    elif warmup and warmup >= total:
+        found.append(
+            f"schedule.warmup = {config.schedule.warmup!r} is {warmup:,} steps, and the whole run has {total:,}: "
+            f"--set schedule.warmup='{total // 10} steps', or lengthen train.duration"
+        )
+    return found
