@@ -31,8 +31,8 @@ sys.path.insert(0, str(ROOT))
 
 from cnn_jax.data.batches.feed import make_feed  # noqa: E402
 from cnn_jax.data.batches.order import BatchOrder  # noqa: E402
-from cnn_jax.data.datasets.source import Dataset  # noqa: E402
 from cnn_jax.data.images import cache, decode, reader  # noqa: E402
+from cnn_jax.data.images.dataset import Dataset  # noqa: E402
 
 SIDE, BATCH = 256, 100
 OURS = ("stream", "host")

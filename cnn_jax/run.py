@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from cnn_jax import config, files, workdir
-from cnn_jax.data.datasets.source import Dataset
+from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.devices import processes
 from cnn_jax.errors import UsageError
 from cnn_jax.models import torchvision

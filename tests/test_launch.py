@@ -142,7 +142,11 @@ def test_eval_measures_and_leaves_the_run_alone(env, trained):
     assert snapshot(folder) == before
     results = json.loads((folder / "results.json").read_text())
     accuracy, loss = 100 * results["test_accuracy"], results["test_loss"]
-    expected = f"test: accuracy {accuracy:.2f} %  loss {loss:.4f}  n = 64  (best validation accuracy, step 3)"
+    error, macro_f1 = 100 * results["test_calibration_error"], 100 * results["test_macro_f1"]
+    expected = (
+        f"test: accuracy {accuracy:.2f} %  loss {loss:.4f}  calibration error {error:.2f} %  macro F1 {macro_f1:.2f} %"
+        "  n = 64  (best validation accuracy, step 3)"
+    )
     validation, test = done.stdout.splitlines()
     assert test == expected
     assert validation.startswith("validation: ") and "n = 16 " in validation

@@ -8,7 +8,7 @@ import tiny_data
 
 from cnn_jax import config
 from cnn_jax.config import overrides
-from cnn_jax.data.datasets.source import Dataset
+from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.training import state as states
 from cnn_jax.training.learner import Learner
 from cnn_jax.training.optimizer import plateau_init

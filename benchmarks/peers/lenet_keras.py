@@ -34,17 +34,19 @@ class Report(keras.callbacks.Callback):
 
 def lenet():
     """28x28x1 to 10 probabilities; 44,426 parameters. Keras's defaults: Glorot uniform kernels, zero biases."""
-    return keras.Sequential([
-        keras.Input((28, 28, 1)),
-        layers.Conv2D(6, 5, activation="tanh"),
-        layers.MaxPooling2D(2),
-        layers.Conv2D(16, 5, activation="tanh"),
-        layers.MaxPooling2D(2),
-        layers.Flatten(),
-        layers.Dense(120, activation="tanh"),
-        layers.Dense(84, activation="tanh"),
-        layers.Dense(10, activation="softmax"),
-    ])
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(6, 5, activation="tanh"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(16, 5, activation="tanh"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dense(120, activation="tanh"),
+            layers.Dense(84, activation="tanh"),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
 
 
 def main():

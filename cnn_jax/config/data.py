@@ -2,6 +2,7 @@
 data/datasets/."""
 
 import dataclasses
+from typing import Any
 
 from cnn_jax.config.fields import Group, Kind, choice, setting
 
@@ -14,8 +15,8 @@ class DatasetKind(Kind):
       classes: how many; None where files say it.
     """
 
-    shape: tuple[int, int, int] | None = None
-    classes: int | None = None
+    shape: Any = None
+    classes: Any = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from matplotlib import image, style, ticker
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from cnn_jax.reports.run import contents as contents_module
+from cnn_jax.reports.parts import wilson
 
 # Name: (on white, on black). Blue, vermilion and green are Okabe and Ito's (2008), told apart by the colour-blind;
 # the values on black are lighter ones of the same hues.
@@ -171,7 +171,7 @@ def reliability(bins: list, name: str) -> str:
     """Share answered correctly against the probability given, with 95 % Wilson intervals and counts.
 
     Args:
-      bins: equal-width `contents.Bin`s from probability 0 to 1.
+      bins: equal-width `parts.Bin`s from probability 0 to 1.
       name: unique on the page; prefixes the SVG's ids.
 
     Returns:
@@ -191,7 +191,7 @@ def reliability(bins: list, name: str) -> str:
             )  # fmt: skip
             if not group.count:
                 continue
-            low, high = contents_module.wilson(group.correct, group.count)
+            low, high = wilson(group.correct, group.count)
             x = 100 * group.confidence
             axes.plot([x, x], [100 * low, 100 * high], color=HELD, linewidth=1.3, clip_on=False)
             axes.plot(

@@ -1,10 +1,13 @@
 """Parts that the reports of runs and of studies share. Needs nothing but NumPy."""
 
 import dataclasses
+import math
 
 import numpy as np
 
 from cnn_jax.config import Config, fields, from_dict, leaves
+
+Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,21 @@ class Stage:
     maps: np.ndarray
     pooling: str = ""
     pooled: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Bin:
+    """Images on which the network was about equally sure.
+
+    Attributes:
+      count: images in the bin.
+      correct: of them, answered correctly.
+      confidence: mean probability of the answer given, 0 to 1; NaN in an empty bin.
+    """
+
+    count: int
+    correct: int
+    confidence: float
 
 
 def settings(config: dict) -> list[tuple[str, object, object]]:
@@ -51,3 +69,22 @@ def _flatten(group, prefix=""):
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", tuple(value) if isinstance(value, list) else value
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """95 % score interval of a proportion (E. B. Wilson, 1927).
+
+    Args:
+      successes: 0 to trials.
+      trials: at least 1.
+
+    Returns:
+      The interval's ends, within 0 to 1.
+    """
+    share = successes / trials
+    centre = share + Z95**2 / (2 * trials)
+    spread = Z95 * math.sqrt(share * (1 - share) / trials + Z95**2 / (4 * trials**2))
+    scale = 1 + Z95**2 / trials
+    # Without rounding, the interval of none ends at 0, that of all at 1.
+    low = (centre - spread) / scale if successes else 0.0
+    return low, (centre + spread) / scale if successes < trials else 1.0

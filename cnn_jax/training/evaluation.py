@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 
 from cnn_jax import config, randomness
-from cnn_jax.data.datasets.source import Dataset
+from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.devices.mesh import Parallel, each_seed
 from cnn_jax.training.metrics import Evaluation
 from cnn_jax.training.state import Network

@@ -18,7 +18,7 @@ from cnn_jax import config
 from cnn_jax.data.batches.feed import make_feed
 from cnn_jax.data.batches.order import BatchOrder
 from cnn_jax.data.datasets import catalog, source
-from cnn_jax.data.datasets.source import Dataset
+from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.devices import choice, processes
 from cnn_jax.devices.mesh import Parallel, each_seed
 from cnn_jax.errors import UsageError, UserError

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from cnn_jax.config.training import Plateau
-from cnn_jax.data.datasets.source import Dataset
+from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.devices import processes
 from cnn_jax.errors import EXIT_INTERRUPTED, UserError
 from cnn_jax.progress import Clock, Lines, Silence, make_progress

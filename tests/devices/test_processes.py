@@ -233,10 +233,10 @@ def test_usage_errors_come_before_jax(env, tmp_path):
 
 
 def find(environ=None, parallel="auto", **flags):
-    """`launchers.find` with the flags, and none of the others."""
+    """`launchers.from_flags` with the flags, and none of the others."""
     wish = {"mode": "train", "distributed": "auto", "coordinator_timeout": 300}
     wish |= dict.fromkeys(("coordinator", "process_count", "process_index"))
-    return launchers.find(SimpleNamespace(**wish | flags), config.Config(parallel=parallel), environ or {})
+    return launchers.from_flags(SimpleNamespace(**wish | flags), config.Config(parallel=parallel), environ or {})
 
 
 THREE = {"coordinator": "host:8476", "process_count": 2, "process_index": 1}
@@ -268,8 +268,8 @@ def test_flags_that_do_not_add_up(flags, message):
 
 def test_launchers_are_found():
     assert find() is None
-    assert find(**THREE) == launchers.Meeting(300, "host:8476", 2, 1)
-    found = launchers.Meeting(300)
+    assert find(**THREE) == launchers.Rendezvous(300, "host:8476", 2, 1)
+    found = launchers.Rendezvous(300)
     several = [SLURM | {"SLURM_NTASKS": "2"}, OPEN_MPI | {"OMPI_COMM_WORLD_SIZE": "4"}]
     for environ in several:
         assert find(environ) == find(environ, distributed="on") == found

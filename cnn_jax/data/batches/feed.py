@@ -13,7 +13,7 @@ import functools
 import numpy as np
 
 from cnn_jax.data.batches.order import BatchOrder
-from cnn_jax.data.datasets.source import Dataset
+from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.data.images.placement import DEVICE_BYTES
 from cnn_jax.data.images.reader import LazyImages, Reading
 

@@ -3,7 +3,6 @@
 Only what has to be prepared or decoded imports tensorflow_datasets, which takes half a second.
 """
 
-import dataclasses
 import http.client
 import os
 import shlex
@@ -16,33 +15,11 @@ from cnn_jax.data.batches import order
 from cnn_jax.data.datasets import catalog, cifar, fake, folder, idx, red_green
 from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.images import decoded, placement, records
-from cnn_jax.data.images.reader import LazyImages, Store, Unreadable
+from cnn_jax.data.images.dataset import Dataset
+from cnn_jax.data.images.reader import Store, Unreadable
 from cnn_jax.errors import UsageError, UserError
 
 SPLITS = ("train", "validation", "test")
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """One split, decoded, at its stored size.
-
-    Attributes:
-      images: uint8 [N, H, W, C]; an array, read-only, or LazyImages, which read what is indexed.
-      labels: int32 [N], read-only.
-      class_names: what each label, from 0, stands for.
-      name: the dataset, such as "mnist".
-      split: "train", "validation" or "test".
-      where: what the images are read from: "memory", "cache" (decoded on disk) or "stream" (decoded at every use).
-      reason: why, for the log.
-    """
-
-    images: np.ndarray | LazyImages
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-    name: str
-    split: str
-    where: str = "memory"
-    reason: str = ""
 
 
 def load(data: config.Data, split: str, experiment: str = "") -> Dataset:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from cnn_jax import files
-from cnn_jax.data.datasets.catalog import Facts
+from cnn_jax.data.facts import Facts
 from cnn_jax.data.images import records
 from cnn_jax.errors import UserError
 

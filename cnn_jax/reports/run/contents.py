@@ -6,10 +6,8 @@ import math
 
 import numpy as np
 
-from cnn_jax.reports.parts import Stage
+from cnn_jax.reports.parts import Bin, Stage
 from cnn_jax.training.metrics import calibration_bins
-
-Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,21 +29,6 @@ class LayerRow:
     parameters: int
     multiply_adds: int
     statistics: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Bin:
-    """Images on which the network was about equally sure.
-
-    Attributes:
-      count: images in the bin.
-      correct: of them, answered correctly.
-      confidence: mean probability of the answer given, 0 to 1; NaN in an empty bin.
-    """
-
-    count: int
-    correct: int
-    confidence: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,25 +135,6 @@ class Contents:
         """Indices of up to `most` right answers, the least sure first."""
         right = np.flatnonzero(self.correct)
         return right[np.argsort(self.confidence[right], kind="stable")][:most]
-
-
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """95 % score interval of a proportion (E. B. Wilson, 1927).
-
-    Args:
-      successes: 0 to trials.
-      trials: at least 1.
-
-    Returns:
-      The interval's ends, within 0 to 1.
-    """
-    share = successes / trials
-    centre = share + Z95**2 / (2 * trials)
-    spread = Z95 * math.sqrt(share * (1 - share) / trials + Z95**2 / (4 * trials**2))
-    scale = 1 + Z95**2 / trials
-    # Without rounding, the interval of none ends at 0, that of all at 1.
-    low = (centre - spread) / scale if successes else 0.0
-    return low, (centre + spread) / scale if successes < trials else 1.0
 
 
 def recall_precision(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,12 +18,12 @@ from cnn_jax.reports.page import (
     stage_pictures,
     write_page,
 )
+from cnn_jax.reports.parts import wilson
 from cnn_jax.reports.run.contents import (
     Contents,
     calibration,
     recall_precision,
     top_confusions,
-    wilson,
 )
 from cnn_jax.training import metrics
 

@@ -337,8 +337,8 @@ def test_top_confusions():
 @pytest.mark.parametrize(("right", "count"), [(0, 1), (1, 1), (0, 360), (360, 360), (351, 360), (9903, 10000)])
 def test_wilson(right, count):
     expected = stats.binomtest(right, count).proportion_ci(method="wilson")
-    assert contents_module.wilson(right, count) == pytest.approx((expected.low, expected.high), abs=1e-12)
-    assert (contents_module.wilson(right, count)[1] == 1) == (right == count)
+    assert parts.wilson(right, count) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (parts.wilson(right, count)[1] == 1) == (right == count)
 
 
 def test_calibration_against_a_loop():
