@@ -1,4 +1,8 @@
-"""Networks: lists of layers. `make_model` chooses one from its settings."""
+"""Networks: lists of layers. `make_model` chooses one from its settings.
+
+A new network is one function that lists its layers, in the file of its family, its declaration in config/networks.py,
+and a line in `MODELS` that puts the two together; docs/add_your_own.md has an example.
+"""
 
 import functools
 
@@ -6,19 +10,20 @@ import jax
 from flax import nnx
 
 from cnn_jax import config
+from cnn_jax.config import networks
 from cnn_jax.models import alexnet, lenet, small
 from cnn_jax.models.network import Builder, Layers
 
 MODELS = {
-    config.LeNet: lenet.lenet,
-    config.LeNet5: lenet.lenet5,
-    config.AlexNet: alexnet.alexnet,
-    config.AlexNetOWT: alexnet.alexnet_owt,
-    config.AlexNetBN: alexnet.alexnet_bn,
-    config.AlexNetNotebook: alexnet.alexnet_notebook,
-    config.AlexNetSmall: alexnet.alexnet_small,
-    config.FourLayer: small.four_layer,
-    config.PositionNet: small.position,
+    networks.LeNet: lenet.lenet,
+    networks.LeNet5: lenet.lenet5,
+    networks.AlexNet: alexnet.alexnet,
+    networks.AlexNetOWT: alexnet.alexnet_owt,
+    networks.AlexNetBN: alexnet.alexnet_bn,
+    networks.AlexNetNotebook: alexnet.alexnet_notebook,
+    networks.AlexNetSmall: alexnet.alexnet_small,
+    networks.FourLayer: small.four_layer,
+    networks.PositionNet: small.position,
 }
 
 

@@ -1,7 +1,7 @@
 """Pooling: every kind is a reduction over the same windows, behind one constructor, `make_pool`.
 
 A new kind is one class with a method `pool`, in the file of its family, its declaration in config/poolings.py, and a
-line in `POOLS` that puts the two together.
+line in `POOLS` that puts the two together; docs/add_your_own.md has an example.
 """
 
 import jax
@@ -10,41 +10,35 @@ from cnn_jax import config
 from cnn_jax.config import poolings
 from cnn_jax.errors import UsageError
 from cnn_jax.layers.initializers import Normal
+from cnn_jax.layers.pooling import basic, blur, convolution, means, mixed, polyphase, random
 from cnn_jax.layers.pooling.base import PoolContext, Pooling
-from cnn_jax.layers.pooling.basic import AveragePool, MaxPool, MinPool, PyramidPool, Subsample
-from cnn_jax.layers.pooling.blur import AverageBlur, MaxBlur
-from cnn_jax.layers.pooling.convolution import ConvolutionBlur, ConvolutionMax, ConvolutionPool, NoPool
-from cnn_jax.layers.pooling.means import LocalImportance, LogSumExp, PowerMean, SoftPool
-from cnn_jax.layers.pooling.mixed import GatedPool, MaxPlusAverage, MixedPool, TreePool
-from cnn_jax.layers.pooling.polyphase import AdaptivePolyphase, LearnedPolyphase
-from cnn_jax.layers.pooling.random import FractionalPool, S3Pool, StochasticPool
 from cnn_jax.layers.windows import geometry
 
 POOLS = {
-    poolings.Max: MaxPool,
-    poolings.Average: AveragePool,
-    poolings.Min: MinPool,
-    poolings.Subsample: Subsample,
-    poolings.Lp: PowerMean,
-    poolings.LogSumExp: LogSumExp,
-    poolings.Soft: SoftPool,
-    poolings.Lip: LocalImportance,
-    poolings.Stochastic: StochasticPool,
-    poolings.MaxAverage: MaxPlusAverage,
-    poolings.Mixed: MixedPool,
-    poolings.Gated: GatedPool,
-    poolings.Tree: TreePool,
-    poolings.Fractional: FractionalPool,
-    poolings.S3: S3Pool,
-    poolings.Conv: ConvolutionPool,
-    poolings.ConvMax: ConvolutionMax,
-    poolings.Strided: NoPool,
-    poolings.MaxBlur: MaxBlur,
-    poolings.AverageBlur: AverageBlur,
-    poolings.ConvBlur: ConvolutionBlur,
-    poolings.Aps: AdaptivePolyphase,
-    poolings.Lps: LearnedPolyphase,
-    poolings.Pyramid: PyramidPool,
+    poolings.Max: basic.MaxPool,
+    poolings.Average: basic.AveragePool,
+    poolings.Min: basic.MinPool,
+    poolings.Subsample: basic.Subsample,
+    poolings.Lp: means.PowerMean,
+    poolings.LogSumExp: means.LogSumExp,
+    poolings.Soft: means.SoftPool,
+    poolings.Lip: means.LocalImportance,
+    poolings.Stochastic: random.StochasticPool,
+    poolings.MaxAverage: mixed.MaxPlusAverage,
+    poolings.Mixed: mixed.MixedPool,
+    poolings.Gated: mixed.GatedPool,
+    poolings.Tree: mixed.TreePool,
+    poolings.Fractional: random.FractionalPool,
+    poolings.S3: random.S3Pool,
+    poolings.Conv: convolution.ConvolutionPool,
+    poolings.ConvMax: convolution.ConvolutionMax,
+    poolings.Strided: convolution.NoPool,
+    poolings.MaxBlur: blur.MaxBlur,
+    poolings.AverageBlur: blur.AverageBlur,
+    poolings.ConvBlur: convolution.ConvolutionBlur,
+    poolings.Aps: polyphase.AdaptivePolyphase,
+    poolings.Lps: polyphase.LearnedPolyphase,
+    poolings.Pyramid: basic.PyramidPool,
 }
 
 
