@@ -5,8 +5,14 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnn_jax.config import MODELS, Config, fields, from_dict, to_dict
+from cnn_jax import models
+from cnn_jax.config import DATASETS, MODELS, Config, fields, from_dict, networks, poolings, to_dict, training
 from cnn_jax.config.fields import choices, leaves, replaced
+from cnn_jax.data.datasets import catalog
+from cnn_jax.layers.activations import ACTIVATIONS
+from cnn_jax.layers.pooling import POOLS
+from cnn_jax.layers.windows import FILLS
+from cnn_jax.training import optimizer
 
 
 def values_of(leaf):
@@ -61,3 +67,15 @@ def test_every_kind_of_a_choice_has_a_name_of_its_own():
         for _, choice, _ in choices(Config(model=model())):
             assert len(set(choice.names)) == len(choice.names)
             assert all(type(choice.named(kind.name)) is kind for kind in choice.kinds)
+
+
+def test_what_is_declared_and_what_is_built_are_the_same():
+    """A name that can be chosen and is not built, or the other way round, would be found by a user otherwise."""
+    assert models.MODELS.keys() == set(MODELS)
+    assert POOLS.keys() == {*poolings.POOLINGS, *poolings.LAST}
+    assert optimizer.OPTIMIZERS.keys() == set(training.OPTIMIZERS)
+    assert optimizer.SCHEDULES.keys() == set(training.SCHEDULES)
+    assert list(catalog.NAMES) == [kind.name for kind in DATASETS]
+    assert FILLS.keys() == set(networks.FILLS)
+    activations = {leaf.rule["choices"] for model in MODELS for leaf in leaves(model()) if leaf.path == "activation"}
+    assert ACTIVATIONS.keys() == {name for names in activations for name in names}
