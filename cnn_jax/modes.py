@@ -67,7 +67,7 @@ def predict(flags: Flags, settings, folder) -> None:
     """Class probabilities of image files."""
     choice.enable_compilation_cache()
     learner = Learner(settings)
-    facts = catalog.facts(settings.data)
+    facts = source.facts(settings.data)
     pictures = [read_picture(name, facts.shape) for name in flags.images]
     variables, chosen = _chosen(learner, folder)
     (probabilities,) = learner.predict(variables, np.stack([picture.pixels for picture in pictures]))
@@ -81,7 +81,7 @@ def predict(flags: Flags, settings, folder) -> None:
 def summary(flags: Flags, settings, folder) -> None:
     """The table of layers."""
     del flags, folder
-    shape, classes = config.image_shape(settings), catalog.facts(settings.data).classes
+    shape, classes = config.image_shape(settings), source.facts(settings.data).classes
     print(f"{settings.experiment}: input {'x'.join(map(str, shape))}, {classes} classes\n")
     print(table(summarise(outline(settings.model, shape, classes))))
 
@@ -107,7 +107,7 @@ def export(flags: Flags, settings, folder) -> None:
 def prepare(flags: Flags, settings, folder) -> None:
     """Gets the experiment's dataset ready."""
     del folder
-    processes.log(f"preparing {settings.data.name} in {source.data_root(settings.data)}")
+    processes.log(f"preparing {settings.data.name} in {catalog.data_root(settings.data)}")
     print(source.prepare(settings.data, experiment=flags.experiment))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnn_jax.data.datasets import catalog
+from cnn_jax.data.datasets import imagenet
 
 SIZES = ((48, 64), (64, 40), (33, 33), (90, 51), (40, 41))  # height, width
 
@@ -50,7 +50,7 @@ def write_imagenet(folder: Path, train: int = 30, validation: int = 6, classes: 
     folder.mkdir(parents=True, exist_ok=True)
     contents = {"train": {}, "validation": {}}
     for number in range(train):
-        name = f"{catalog.synsets()[number % classes]}_{number + 1}.JPEG"
+        name = f"{imagenet.synsets()[number % classes]}_{number + 1}.JPEG"
         contents["train"][name] = encoded(photo(number))
     names = list(contents["train"])
     contents["train"][names[1]] = encoded(photo(1), "png")
@@ -59,7 +59,7 @@ def write_imagenet(folder: Path, train: int = 30, validation: int = 6, classes: 
     for number in range(validation):
         contents["validation"][f"ILSVRC2012_val_{number + 1:08d}.JPEG"] = encoded(photo(1000 + number))
     inner = {}
-    for synset in catalog.synsets()[:classes]:
+    for synset in imagenet.synsets()[:classes]:
         inner[f"{synset}.tar"] = _tar({k: v for k, v in contents["train"].items() if k.startswith(synset)})
     (folder / "ILSVRC2012_img_train.tar").write_bytes(_tar(inner))
     (folder / "ILSVRC2012_img_val.tar").write_bytes(_tar(contents["validation"]))

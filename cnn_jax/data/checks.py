@@ -16,7 +16,7 @@ def problems(config: Config) -> list[str]:
       UserError: there are no class folders where data.path says, or they do not go together.
     """
     facts, data = source.facts(config.data), config.data
-    examples = source.training_examples(config.data)
+    examples = source.of(config.data).training_examples()
     found = [] if data.kind.shape else list(shape_problems(config, facts.shape))
     if getattr(config.model, "output", "") == "rbf" and data.kind.classes is None and facts.classes != 10:
         found.append(f"model.output = 'rbf' has bitmaps of the ten digits, and {data.name} has {facts.classes} classes")

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnn_jax import files
 from cnn_jax.config.study import Arm, Study
-from cnn_jax.data.datasets import catalog
+from cnn_jax.data.datasets import source
 from cnn_jax.studies import arm as arms
 from cnn_jax.studies import measurements, statistics
 from cnn_jax.studies.measurements import storing
@@ -223,7 +223,7 @@ def arm_rows(results: Results) -> list[dict]:
 
 def class_rows(results: Results) -> list[dict]:
     """One row for each arm, seed and class, with the metrics that have a value for each class."""
-    names = catalog.facts(results.study.base.data).class_names
+    names = source.facts(results.study.base.data).class_names
     rows = []
     for each in results.arms:
         known = [metric.name for metric in vectors() if metric.name in each.metrics]

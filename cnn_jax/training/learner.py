@@ -68,7 +68,7 @@ class Learner:
         model = dataclasses.replace(settings.model, layout=layout)
         self.settings = dataclasses.replace(settings, model=model, seed=self.seeds[0])
         self.image_shape = config.image_shape(settings)
-        self.classes = catalog.facts(settings.data).classes
+        self.classes = source.facts(settings.data).classes
         self.network = states.make_network(self.settings, self.image_shape, self.classes)
         self.optimizer = make_optimizer(settings.optimizer)
         if training is not None:
@@ -232,8 +232,8 @@ def load(settings: config.Config, split: str) -> Dataset:
 
 def _load(settings, split):
     data = settings.data
-    if not source.is_prepared(data):
-        processes.log(f"{data.name} is not prepared in {source.data_root(data)}: getting it ready, once")
+    if not source.of(data).is_prepared():
+        processes.log(f"{data.name} is not prepared in {catalog.data_root(data)}: getting it ready, once")
         processes.log(source.prepare(data, experiment=settings.experiment))
     return source.load(data, split, settings.experiment)
 

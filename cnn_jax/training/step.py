@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from cnn_jax import config, randomness
 from cnn_jax.data.augment.mixing import mix
 from cnn_jax.data.augment.transforms import centre_crop, move, normalise, recolour, ten_crops, to_canvas
-from cnn_jax.data.datasets import catalog
+from cnn_jax.data.datasets import source
 from cnn_jax.models import needs_keys
 from cnn_jax.training.optimizer import ema_update
 from cnn_jax.training.state import Network, Totals, TrainState, Variables
@@ -125,7 +125,7 @@ def mean_over(axis: str, tree):
 
 def _make_loss(settings, network):
     """`loss(params, statistics, state, batch) -> (mean loss, (right answers, statistics afterwards))`."""
-    classes = catalog.facts(settings.data).classes
+    classes = source.facts(settings.data).classes
     augmenting = settings.augment != config.Augment() or settings.data.crop > 0
     mixing = _mixes(settings)
     drawing = needs_keys(settings.model)

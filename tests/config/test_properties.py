@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cnn_jax import models
 from cnn_jax.config import DATASETS, MODELS, Config, fields, from_dict, networks, poolings, to_dict, training
 from cnn_jax.config.fields import choices, leaves, replaced
-from cnn_jax.data.datasets import catalog
+from cnn_jax.data.datasets import source
 from cnn_jax.layers.activations import ACTIVATIONS
 from cnn_jax.layers.pooling import POOLS
 from cnn_jax.layers.windows import FILLS
@@ -75,7 +75,7 @@ def test_what_is_declared_and_what_is_built_are_the_same():
     assert POOLS.keys() == {*poolings.POOLINGS, *poolings.LAST}
     assert optimizer.OPTIMIZERS.keys() == set(training.OPTIMIZERS)
     assert optimizer.SCHEDULES.keys() == set(training.SCHEDULES)
-    assert list(catalog.NAMES) == [kind.name for kind in DATASETS]
+    assert source.SOURCES.keys() == set(DATASETS)
     assert FILLS.keys() == set(networks.FILLS)
     activations = {leaf.rule["choices"] for model in MODELS for leaf in leaves(model()) if leaf.path == "activation"}
     assert ACTIVATIONS.keys() == {name for names in activations for name in names}

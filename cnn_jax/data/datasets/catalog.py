@@ -1,8 +1,5 @@
-"""What is known of each dataset before a byte of it is read. Imports nothing heavy."""
+"""What is known of the published datasets before a byte of them is read. Imports nothing heavy."""
 
-import collections
-import functools
-import importlib.util
 import os
 from pathlib import Path
 
@@ -56,41 +53,6 @@ DATASETS = {
     "cifar10": Facts((32, 32, 3), THINGS, {"train": 50_000, "test": 10_000}, "3.0.2", CIFAR10_FILES),
 }
 
-GENERATED = ("fake", "red_green")  # made as they are read
-
-# These have properties that follow from the settings, or from files: see `facts`.
-NAMES = (*DATASETS, "imagenet2012", "folder", *GENERATED)
-
-IMAGENET_VERSION = "5.1.0"  # of TFDS's imagenet2012
-IMAGENET_SPLITS = {"train": 1_281_167, "validation": 50_000}
-WORDS_FILE = "LOC_synset_mapping.txt"  # ImageNet's "n01440764 tench, Tinca tinca", one synset a line, as Kaggle has it
-
-
-def facts(data) -> Facts:
-    """What is fixed of the dataset that a `config.Data` names.
-
-    Args:
-      data: `config.Data`, its name one of `NAMES`.
-
-    Raises:
-      UserError: `folder`: there are no class folders at data.path.
-    """
-    shape = data.kind.shape
-    examples = getattr(data.kind, "examples", 0)
-    generated = {"train": examples, "test": -(-examples // 5)}
-    if data.name == "fake":
-        names = tuple(f"class {label}" for label in range(data.kind.classes))
-        return Facts(shape, names, generated, "")
-    if data.name == "red_green":
-        return Facts((32, 32, 3), ("red left of green", "green left of red"), generated, "")
-    if data.name == "folder":
-        from cnn_jax.data.datasets import folder  # it needs NumPy for more than this
-
-        return Facts(shape, folder.class_names(data.kind.path), {}, "")
-    if data.name == "imagenet2012":
-        return Facts(shape, imagenet_names(data), IMAGENET_SPLITS, IMAGENET_VERSION, tested="validation")
-    return DATASETS[data.name]
-
 
 def data_root(data) -> Path:
     """The folder of all prepared datasets: data.data_dir, else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
@@ -102,37 +64,3 @@ def data_root(data) -> Path:
     if "://" in root:
         raise UsageError(f"data_dir = {root!r} must be a local folder; choose one with --set data.data_dir=FOLDER")
     return Path(root).expanduser().absolute()
-
-
-def synsets() -> tuple[str, ...]:
-    """The WordNet ids of ImageNet's 1,000 classes, by label, from the list that TFDS brings along."""
-    return _brought_along("labels.txt")
-
-
-def validation_synsets() -> tuple[str, ...]:
-    """The WordNet id of each of ImageNet's 50,000 validation images, by number from 1, from TFDS's list."""
-    return _brought_along("validation_labels.txt")
-
-
-@functools.cache
-def _brought_along(name):
-    package = Path(importlib.util.find_spec("tensorflow_datasets").origin).parent  # found, not imported
-    return tuple((package / "datasets" / "imagenet2012" / name).read_text().split())
-
-
-def imagenet_names(data) -> tuple[str, ...]:
-    """ImageNet's classes in words where the words file lies with the prepared data or in data.manual_dir, else as ids.
-
-    A class is called by the first of its words; where two classes share it, both have their id added.
-    """
-    folders = [data_root(data) / "imagenet2012" / IMAGENET_VERSION]
-    if data.manual_dir:
-        folders.append(Path(data.manual_dir).expanduser())
-    for folder in folders:
-        if (folder / WORDS_FILE).is_file():
-            lines = (folder / WORDS_FILE).read_text().splitlines()
-            words = {line.split(" ", 1)[0]: line.split(" ", 1)[1].split(",")[0] for line in lines if " " in line}
-            counts = collections.Counter(words.values())
-            apart = {synset: name if counts[name] == 1 else f"{name} {synset}" for synset, name in words.items()}
-            return tuple(apart.get(synset, synset) for synset in synsets())
-    return synsets()

@@ -10,11 +10,26 @@ import functools
 import numpy as np
 
 from cnn_jax import randomness
+from cnn_jax.data.datasets.base import Source
+from cnn_jax.data.facts import Facts
 from cnn_jax.data.images.reader import Store
 
 SPLITS = ("train", "test")
 TINT, SWING, NOISE = 24, 56, 96  # levels of 255: of the ground and the grating around mid-grey, and width of the noise
 SLOWEST, FASTEST = 3.0, 0.2  # frequencies: from cycles per image to cycles per pixel
+
+
+class Fake(Source):
+    """As many images, classes and pixels as the settings ask for."""
+
+    def facts(self) -> Facts:
+        kind = self.data.kind
+        names = tuple(f"class {label}" for label in range(kind.classes))
+        return Facts(kind.shape, names, {"train": kind.examples, "test": -(-kind.examples // 5)}, "")
+
+    def store(self, stored: str) -> Store:
+        kind = self.data.kind
+        return store(stored, self.facts().splits[stored], kind.classes, kind.side)
 
 
 def store(split: str, examples: int, classes: int, side: int) -> Store:

@@ -12,11 +12,32 @@ from pathlib import Path
 import numpy as np
 
 from cnn_jax import randomness
+from cnn_jax.data.batches import order
+from cnn_jax.data.datasets.base import Source
+from cnn_jax.data.datasets.catalog import data_root
+from cnn_jax.data.facts import Facts
+from cnn_jax.data.images.reader import Store, Unreadable
 from cnn_jax.errors import UsageError, UserError
 
 TESTED = ("test", "val", "validation")  # names of the folder that is tested on, the first found counts
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 TEST_SHARE = 5  # one in so many, where there is no folder to test on
+
+
+class Folder(Source):
+    """The images at data.path, each read as the square from its middle."""
+
+    def facts(self) -> Facts:
+        return Facts(self.data.kind.shape, class_names(self.data.kind.path), {}, "")
+
+    def training_examples(self) -> int:
+        return len(files(self.data.kind.path, "train")[0])
+
+    def store(self, stored: str) -> Store:
+        return store(self.data.kind.path, stored, self.data.kind.side)
+
+    def cache_folder(self) -> Path:
+        return data_root(self.data) / "folder" / cache_name(self.data.kind.path)
 
 
 def class_names(path: str) -> tuple[str, ...]:
@@ -40,16 +61,14 @@ def files(path: str, split: str) -> tuple[list[Path], np.ndarray]:
     labels = np.repeat(np.arange(len(names), dtype=np.int32), [len(where[name]) for name in names])
     if "test" in parts:
         return paths, labels
-    from cnn_jax.data.batches import order
-
     tested = order.stratified(labels, len(labels) // TEST_SHARE, randomness.FOLDER_TEST_SPLIT)
     chosen = tested if split == "test" else np.setdiff1d(np.arange(len(labels)), tested)
     return [paths[row] for row in chosen], labels[chosen]
 
 
-def store(path: str, split: str, side: int):
+def store(path: str, split: str, side: int) -> Store:
     """One split, decoded when it is read."""
-    from cnn_jax.data.images import decode, reader
+    from cnn_jax.data.images import decode  # Pillow, only here
 
     root = _root(path)
     paths, labels = files(path, split)
@@ -58,7 +77,7 @@ def store(path: str, split: str, side: int):
         try:
             encoded = paths[row].read_bytes()
         except OSError as error:
-            raise reader.Unreadable(f"{paths[row]} ({error.strerror})") from error
+            raise Unreadable(f"{paths[row]} ({error.strerror})") from error
         return decode.square(encoded, side, str(paths[row]))
 
     listing = hashlib.sha256()
@@ -66,7 +85,7 @@ def store(path: str, split: str, side: int):
         status = file.stat()
         listing.update(f"{file.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     origin = {"decoding": decode.FORMAT, "side": side, "examples": len(paths), "files": listing.hexdigest()}
-    return reader.Store(f"{root.name} {split}", (side, side, 3), labels, read, origin)
+    return Store(f"{root.name} {split}", (side, side, 3), labels, read, origin)
 
 
 def cache_name(path: str) -> str:

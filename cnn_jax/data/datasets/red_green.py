@@ -9,12 +9,26 @@ Squares moved to the other class's band keep their order, and so their class. A 
 import numpy as np
 
 from cnn_jax import randomness
+from cnn_jax.data.datasets.base import Source
+from cnn_jax.data.facts import Facts
 from cnn_jax.data.images.reader import Store
 
 SPLITS = ("train", "test")
 SIDE, SQUARE = 32, 4  # of an image and of a square, pixels
 BANDS, HEIGHTS = (3, 19), 8  # the first row of a square: so many from here on, by class
 COLUMNS = 10  # of the left square's first column, from 0 on; the right one's are those that leave a gap, up to 27
+
+
+class RedGreen(Source):
+    """As many images as the settings ask for."""
+
+    def facts(self) -> Facts:
+        examples = self.data.kind.examples
+        splits = {"train": examples, "test": -(-examples // 5)}
+        return Facts((SIDE, SIDE, 3), ("red left of green", "green left of red"), splits, "")
+
+    def store(self, stored: str) -> Store:
+        return store(stored, self.facts().splits[stored])
 
 
 def store(split: str, examples: int) -> Store:

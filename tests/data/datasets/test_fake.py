@@ -67,5 +67,5 @@ def test_validation_and_limit_hold_for_generated_images():
 
 
 def test_nothing_has_to_be_prepared():
-    assert source.is_prepared(DATA)
+    assert source.of(DATA).is_prepared()
     assert source.prepare(DATA) == "fake needs no preparation: 400 train and 80 test examples"

@@ -3,7 +3,7 @@ import pytest
 from tiny_images import write_class_folders
 
 from cnn_jax import config
-from cnn_jax.data.datasets import catalog, source
+from cnn_jax.data.datasets import source
 from cnn_jax.data.images import decode
 from cnn_jax.errors import UserError
 
@@ -19,7 +19,7 @@ def test_folders_of_their_own_for_training_and_testing(tmp_path, tested):
     (tmp_path / "train/ant/notes.txt").write_text("not an image")
     (tmp_path / "train/ant/.hidden.jpg").write_text("of the desktop")
     train, test = source.load(settings(tmp_path), "train"), source.load(settings(tmp_path), "test")
-    assert train.class_names == ("ant", "zebra") == catalog.facts(settings(tmp_path)).class_names
+    assert train.class_names == ("ant", "zebra") == source.facts(settings(tmp_path)).class_names
     assert train.labels.tolist() == [0, 0, 0, 0, 1, 1, 1] and test.labels.tolist() == [0, 0, 1]
     file = tmp_path / "train/zebra/001.jpg"
     np.testing.assert_array_equal(train.images[5], decode.square(file.read_bytes(), 16, "x"))

@@ -13,7 +13,7 @@ from PIL import Image
 from tiny_images import write_imagenet
 
 from cnn_jax import config, files
-from cnn_jax.data.datasets import catalog, imagenet, source
+from cnn_jax.data.datasets import imagenet, imagenet_writer, source
 from cnn_jax.data.images import records
 from cnn_jax.errors import UserError
 
@@ -88,7 +88,7 @@ def test_stock_tfds_reads_what_we_write(official, prepared):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     rows = [line.split() for line in out.splitlines()]
-    truth = catalog.validation_synsets()
+    truth = imagenet.validation_synsets()
     assert [row[0] for row in rows] == ["train"] * 30 + ["validation"] * 6
     assert {(row[0], row[1]) for row in rows} == {(split, name) for split, part in official[1].items() for name in part}
     anew = 0
@@ -122,25 +122,25 @@ def test_load_and_what_prepare_says(prepared):
     assert "warning: the whole of ImageNet has 1,281,167 and 50,000" in message
     train, held_out, test = (source.load(data, split) for split in source.SPLITS)
     assert [len(part.labels) for part in (train, held_out, test)] == [25, 5, 6]
-    assert train.class_names == catalog.synsets() and train.class_names[0] == "n01440764"
+    assert train.class_names == imagenet.synsets() and train.class_names[0] == "n01440764"
     whole = source.load(data.changed(validation=0), "train")
     both = sorted([image.tobytes() for part in (train, held_out) for image in part.images[:]])
     assert both == sorted(image.tobytes() for image in whole.images[:])
-    truth = sorted(catalog.synsets().index(synset) for synset in catalog.validation_synsets()[:6])
+    truth = sorted(imagenet.synsets().index(synset) for synset in imagenet.validation_synsets()[:6])
     assert sorted(test.labels.tolist()) == truth
 
 
 def test_words_for_the_classes(data, official, tmp_path):
     manual = tmp_path / "manual"
     manual.mkdir()
-    for name in imagenet.ARCHIVES.values():
+    for name in imagenet_writer.ARCHIVES.values():
         (manual / name).symlink_to(official[0] / name)
-    synsets = catalog.synsets()
+    synsets = imagenet.synsets()
     words = {synsets[0]: "tench, Tinca tinca", synsets[1]: "crane", synsets[2]: "crane, bird"}
     (manual / "LOC_synset_mapping.txt").write_text("".join(f"{key} {value}\n" for key, value in words.items()))
     expected = ("tench", f"crane {synsets[1]}", f"crane {synsets[2]}", synsets[3])
     data = data.changed(manual_dir=str(manual))
-    assert catalog.facts(data).class_names[:4] == expected
+    assert source.facts(data).class_names[:4] == expected
     source.prepare(data)
     assert source.load(data.changed(manual_dir=""), "test").class_names[:4] == expected
 
@@ -148,14 +148,14 @@ def test_words_for_the_classes(data, official, tmp_path):
 PREPARE = """
 import sys
 from cnn_jax import config
-from cnn_jax.data.datasets import imagenet, source
-imagenet.SHARD_BYTES = 5000
+from cnn_jax.data.datasets import imagenet_writer, source
+imagenet_writer.SHARD_BYTES = 5000
 source.prepare(config.Data.of(name="imagenet2012", data_dir=sys.argv[1], manual_dir=sys.argv[2], placement="stream"))
 """
 
 
 def test_a_killed_preparation_goes_on(official, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(imagenet, "SHARD_BYTES", 5000)
+    monkeypatch.setattr(imagenet_writer, "SHARD_BYTES", 5000)
     whole = data.changed(data_dir=str(tmp_path / "whole"))
     source.prepare(whole)
     expected = content(folder_of(whole))
@@ -168,7 +168,7 @@ def test_a_killed_preparation_goes_on(official, data, tmp_path, monkeypatch):
     process.communicate()
     done = {path: path.stat().st_mtime_ns for path in staging.glob("imagenet2012-*")}
     assert not folder_of(data).exists() and done
-    assert not source.is_prepared(data)
+    assert not source.of(data).is_prepared()
     source.prepare(data)
     assert content(folder_of(data)) == expected and not staging.exists()
     assert all((folder_of(data) / path.name).stat().st_mtime_ns == time for path, time in done.items())
@@ -184,7 +184,7 @@ def test_leftovers_of_other_archives_are_dropped(data, tmp_path, prepared):
 
 
 def test_processes_that_prepare_together_agree(official, data, prepared):
-    code = PREPARE.replace("imagenet.SHARD_BYTES = 5000\n", "")
+    code = PREPARE.replace("imagenet_writer.SHARD_BYTES = 5000\n", "")
     processes = [run_python(code, data.data_dir, official[0]) for _ in range(2)]
     for process in processes:
         assert process.communicate(timeout=100) and process.returncode == 0
@@ -195,10 +195,12 @@ def test_processes_that_prepare_together_agree(official, data, prepared):
 def test_archives_that_are_cut_short(official, data, tmp_path, archive, keep):
     manual = tmp_path / "manual"
     manual.mkdir()
-    for split, name in imagenet.ARCHIVES.items():
+    for split, name in imagenet_writer.ARCHIVES.items():
         raw = (official[0] / name).read_bytes()
         (manual / name).write_bytes(raw[: int(keep * len(raw))] if split == archive else raw)
-    with pytest.raises(UserError, match=f"{imagenet.ARCHIVES[archive]} is damaged or cut short .*fetch it again"):
+    with pytest.raises(
+        UserError, match=f"{imagenet_writer.ARCHIVES[archive]} is damaged or cut short .*fetch it again"
+    ):
         source.prepare(data.changed(manual_dir=str(manual)))
     assert not folder_of(data).exists()
 

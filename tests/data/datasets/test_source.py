@@ -162,12 +162,12 @@ def test_data_dir_without_permission_is_named(tmp_path):
 def test_data_root(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
-    assert source.data_root(config.Data()) == tmp_path / "home" / "tensorflow_datasets"
+    assert catalog.data_root(config.Data()) == tmp_path / "home" / "tensorflow_datasets"
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "env"))
-    assert source.data_root(config.Data()) == tmp_path / "env"
-    assert source.data_root(config.Data(data_dir="~/mine")) == tmp_path / "home" / "mine"
+    assert catalog.data_root(config.Data()) == tmp_path / "env"
+    assert catalog.data_root(config.Data(data_dir="~/mine")) == tmp_path / "home" / "mine"
     with pytest.raises(UsageError, match="gs://bucket.*local folder"):
-        source.data_root(config.Data(data_dir="gs://bucket"))
+        catalog.data_root(config.Data(data_dir="gs://bucket"))
 
 
 @pytest.fixture

@@ -1,0 +1,170 @@
+"""What every dataset answers. Each is a class in a file, with its declaration in config/data.py, and a line in
+`source.SOURCES` that puts the two together."""
+
+import os
+import shlex
+from pathlib import Path
+
+import numpy as np
+
+from cnn_jax import config
+from cnn_jax.data.datasets.catalog import data_root
+from cnn_jax.data.facts import Facts
+from cnn_jax.data.images import decoded, records
+from cnn_jax.data.images.reader import Store, Unreadable
+from cnn_jax.errors import UserError
+
+
+class Source:
+    """Where the images of a dataset come from; this base is of those that need no preparation.
+
+    Attributes:
+      data: the settings: which images, and where they lie.
+    """
+
+    def __init__(self, data: config.Data):
+        self.data = data
+
+    def facts(self) -> Facts:
+        """What is fixed of it before an image is read."""
+        raise NotImplementedError
+
+    def store(self, stored: str) -> Store:
+        """A stored split, its images read one by one.
+
+        Args:
+          stored: a key of the facts' `splits`, or "train" or "test" where they name none.
+        """
+        raise NotImplementedError
+
+    def arrays(self, stored: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """All images of a stored split and their labels, where the set is small; else None."""
+        return None
+
+    def cache_folder(self) -> Path | None:
+        """Where decoded images are kept; None for those that take no decoding."""
+        return None
+
+    def training_examples(self) -> int | None:
+        """The number of stored training examples; None where nothing tells it before the set is prepared."""
+        return self.facts().splits.get("train")
+
+    def is_prepared(self) -> bool:
+        """Whether it can be read."""
+        return True
+
+    def make_ready(self, experiment: str) -> None:
+        """Does what takes no file and no network.
+
+        Args:
+          experiment: the experiment's name, for the command that a message tells to run.
+
+        Raises:
+          UserError: it has to be prepared first.
+        """
+
+    def prepare(self, download: bool, experiment: str) -> str:
+        """Fetches, verifies and writes it, once; a sentence of what is there.
+
+        Args:
+          download: whether the network may be used.
+          experiment: as `make_ready`.
+
+        Raises:
+          UserError: files are missing, damaged or not the published ones, or the folder cannot be written.
+        """
+        counts = [f"{len(self.store(split).labels):,} {split}" for split in ("train", "test")]
+        return f"{self.data.name} needs no preparation: {' and '.join(counts)} examples"
+
+
+class Stored(Source):
+    """Images that lie in the data folder in TFDS's own format, once they are prepared."""
+
+    def write(self, root: Path, download: bool, experiment: str) -> None:
+        """Writes it into the folder of all prepared datasets.
+
+        Args:
+          root: that folder, which is there.
+          download: whether the network may be used.
+          experiment: as `Source.make_ready`.
+        """
+        raise NotImplementedError
+
+    def missing(self, experiment: str) -> str:
+        """What is missing and every way to get it, with commands to copy."""
+        raise NotImplementedError
+
+    def decode(self, encoded: bytes, name: str) -> np.ndarray:
+        """An image of the facts' shape, uint8; the name is for messages."""
+        raise NotImplementedError
+
+    def lengths(self) -> dict[str, int]:
+        """The number of examples in each stored split."""
+        return {
+            split: records.describe(self.folder, self.data.name, split)["examples"] for split in self.facts().splits
+        }
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies when it is prepared."""
+        return data_root(self.data) / self.data.name / self.facts().version
+
+    def is_prepared(self) -> bool:
+        return (self.folder / "dataset_info.json").is_file()
+
+    def make_ready(self, experiment: str) -> None:
+        if not self.is_prepared():
+            raise UserError(self.missing(experiment))
+
+    def prepare(self, download: bool, experiment: str) -> str:
+        state = "already prepared" if self.is_prepared() else "prepared"
+        if state == "prepared":
+            self.build(download, experiment)
+        counts = " and ".join(f"{count:,} {split}" for split, count in self.lengths().items())
+        return f"{self.data.name} is {state} in {self.folder}: {counts} examples"
+
+    def build(self, download: bool, experiment: str) -> None:
+        """Writes it where it is not there yet, as `prepare`."""
+        root = data_root(self.data)
+        if self.folder.exists():
+            raise UserError(
+                f"{self.folder} exists but holds no complete dataset: delete that folder and prepare it again"
+            )
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            if not os.access(root, os.W_OK):
+                raise PermissionError(f"no permission to write to {root}")
+            self.write(root, download, experiment)
+        except OSError as error:
+            raise UserError(
+                f"cannot write the {self.data.name} dataset to the data folder {root} ({error}): "
+                "choose another with --set data.data_dir=FOLDER"
+            ) from error
+
+    def store(self, stored: str) -> Store:
+        from cnn_jax.data.images import decode  # Pillow, only here
+
+        facts = self.facts()
+
+        def read(row):
+            try:
+                example = examples[row]
+            except (RuntimeError, ValueError, OSError, KeyError) as error:  # of ArrayRecord and of the files
+                raise Unreadable(f"example {row} ({error})") from error
+            name = example["file_name"].decode() if "file_name" in example else f"example {row}"
+            return self.decode(example["image"], name)
+
+        with decoded.damage_reported(self.folder, stored):
+            examples = records.Records(self.folder, self.data.name, stored)
+            labels = examples.labels()
+            if not len(labels) or labels.min() < 0 or labels.max() >= facts.classes:
+                raise ValueError(f"{len(labels)} examples found; labels from 0 to {facts.classes - 1} expected")
+        origin = examples.origin | {"decoding": decode.FORMAT, "side": facts.shape[0]}
+        return Store(examples.title, facts.shape, labels, read, origin)
+
+    def command(self, experiment: str) -> str:
+        """What prepares it, up to where its files lie."""
+        command = f"python launch.py --experiment={experiment or 'NAME'} --mode=prepare"
+        if not experiment:
+            command += f" --set data.name={self.data.name}"
+        return command + (f" --set data.data_dir={shlex.quote(self.data.data_dir)}" if self.data.data_dir else "")
