@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from launching import QUICK, REPOSITORY, environment, settings, shared_folder
 
@@ -18,10 +19,11 @@ BEGINNING, *SECTIONS = re.split(r"^## ", PAGE, flags=re.MULTILINE)
 RECIPES = {section.partition("\n")[0]: section for section in SECTIONS}
 OWN_FILES = "An experiment or a study in a file of your own"
 # What makes a run of digits a matter of seconds: two steps on made-up images.
-SHORT = settings(
-    data__name="fake", data__side=28, data__examples=80, train__batch_size=8, train__duration="2 steps",
-    schedule__warmup="1 steps", evaluation__every="2 steps", checkpoint__every="2 steps", log__every="2 steps",
+TWO_STEPS = settings(
+    train__batch_size=8, train__duration="2 steps", schedule__warmup="1 steps", evaluation__every="2 steps",
+    checkpoint__every="2 steps", log__every="2 steps",
 )  # fmt: skip
+SHORT = [*settings(data__name="fake", data__side=28, data__examples=80), *TWO_STEPS]
 SHORT_STUDY = [*SHORT, *settings(study__seeds=2, study__images=8)]
 
 MIDRANGE = """
@@ -149,6 +151,22 @@ def test_a_network(follow, env):
     assert "perceptron_digits" in typed(folder, env, "python launch.py --list")[0]
     typed(folder, env, train, "--noreport", *SHORT)
     assert (folder / "runs/perceptron_digits/results.json").exists()
+
+
+def test_a_dataset(follow, env):
+    folder = follow("A dataset")
+    rng = np.random.default_rng(5)
+    arrays = {}
+    for split, count in (("train", 80), ("test", 24)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 28, 28, 1), np.uint8)
+        arrays[f"{split}_labels"] = np.arange(count) % 10
+    np.savez(folder / "images.npz", **arrays)
+    look, train = commands("A dataset")
+    assert "80 train and 24 test examples" in typed(folder, env, look)[0]
+    printed, _ = typed(folder, env, train, "--noreport", *TWO_STEPS, "--set", "data.validation=16")
+    assert " of 24 wrong; best validation accuracy" in printed
+    settings_kept = json.loads((folder / "runs/numpy_file/config.json").read_text())
+    assert settings_kept["data"]["name"] == "numpy_file" and settings_kept["data"]["file"] == "images.npz"
 
 
 def test_a_metric(follow, env):

@@ -100,7 +100,16 @@ class RedGreen(DatasetKind):
     examples: int = setting(1000, low=1)  # training examples; a fifth as many test it
 
 
-DATASETS = (Digits, Mnist, FashionMnist, Cifar10, ImageNet, Folder, Fake, RedGreen)
+DATASETS = (
+    Digits,
+    Mnist,
+    FashionMnist,
+    Cifar10,
+    ImageNet,
+    Folder,
+    Fake,
+    RedGreen,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
