@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cnn_jax import config
 from cnn_jax.data.batches import order
 from cnn_jax.data.datasets import builders, catalog
 
+TINY_MNIST = 120, 40  # examples of the fixture `mnist`: training, test
 PURPOSE = 1000  # apart from every purpose of the package
 
 
@@ -42,6 +44,16 @@ def write_tiny(name: str, data_dir: str | Path, train: int = 64, test: int = 32,
       train, test, seed: as in `tiny_arrays`.
     """
     builders.build(name, data_dir, tiny_arrays(train, test, seed))
+
+
+def folder_of(data: config.Data) -> Path:
+    """Where a published dataset lies when it is prepared."""
+    return Path(data.data_dir) / data.name / catalog.DATASETS[data.name].version
+
+
+def pairs(images: np.ndarray, labels: np.ndarray) -> list[tuple[bytes, int]]:
+    """Images and labels in an order of their own, to compare sets whatever order they are stored in."""
+    return sorted((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
 
 
 def encode_idx(array: np.ndarray) -> bytes:

@@ -26,12 +26,13 @@ class Facts:
     """What is fixed of a dataset.
 
     Attributes:
-      shape: height, width and channels of a stored image.
+      shape: height, width and channels of an image as the project keeps it.
       class_names: what each label, from 0, stands for.
       splits: examples in each stored split.
       version: version of the TFDS dataset.
       files: what it is prepared from; None where nothing has to be fetched.
       tested: the stored split that is the project's "test".
+      exact: whether every image is stored at that shape. Of others the square from the middle is taken and scaled.
     """
 
     shape: tuple[int, int, int]
@@ -40,6 +41,7 @@ class Facts:
     version: str
     files: Files | None = None
     tested: str = "test"
+    exact: bool = True
 
     @property
     def classes(self) -> int:

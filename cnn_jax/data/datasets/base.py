@@ -1,16 +1,15 @@
 """What every dataset answers. Each is a class in a file, with its declaration in config/data.py, and a line in
 `source.SOURCES` that puts the two together."""
 
+import contextlib
 import os
 import shlex
 from pathlib import Path
 
-import numpy as np
-
 from cnn_jax import config
 from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.facts import Facts
-from cnn_jax.data.images import decoded, records
+from cnn_jax.data.images import records
 from cnn_jax.data.images.reader import Store, Unreadable
 from cnn_jax.errors import UserError
 
@@ -36,10 +35,6 @@ class Source:
           stored: a key of the facts' `splits`, or "train" or "test" where they name none.
         """
         raise NotImplementedError
-
-    def arrays(self, stored: str) -> tuple[np.ndarray, np.ndarray] | None:
-        """All images of a stored split and their labels, where the set is small; else None."""
-        return None
 
     def cache_folder(self) -> Path | None:
         """Where decoded images are kept; None for those that take no decoding."""
@@ -94,20 +89,25 @@ class Stored(Source):
         """What is missing and every way to get it, with commands to copy."""
         raise NotImplementedError
 
-    def decode(self, encoded: bytes, name: str) -> np.ndarray:
-        """An image of the facts' shape, uint8; the name is for messages."""
-        raise NotImplementedError
-
     def lengths(self) -> dict[str, int]:
-        """The number of examples in each stored split."""
-        return {
-            split: records.describe(self.folder, self.data.name, split)["examples"] for split in self.facts().splits
-        }
+        """The number of examples in each stored split.
+
+        Raises:
+          UserError: it is damaged.
+        """
+        found = {}
+        for split in self.facts().splits:
+            with self.damage_reported(split):
+                found[split] = records.describe(self.folder, self.data.name, split)["examples"]
+        return found
 
     @property
     def folder(self) -> Path:
         """Where it lies when it is prepared."""
         return data_root(self.data) / self.data.name / self.facts().version
+
+    def cache_folder(self) -> Path:
+        return self.folder / "decoded"
 
     def is_prepared(self) -> bool:
         return (self.folder / "dataset_info.json").is_file()
@@ -142,25 +142,49 @@ class Stored(Source):
             ) from error
 
     def store(self, stored: str) -> Store:
-        from cnn_jax.data.images import decode  # Pillow, only here
-
         facts = self.facts()
 
-        def read(row):
-            try:
-                example = examples[row]
-            except (RuntimeError, ValueError, OSError, KeyError) as error:  # of ArrayRecord and of the files
-                raise Unreadable(f"example {row} ({error})") from error
-            name = example["file_name"].decode() if "file_name" in example else f"example {row}"
-            return self.decode(example["image"], name)
+        def fetch(rows):
+            return list(zip(rows, examples.several(rows), strict=True))
 
-        with decoded.damage_reported(self.folder, stored):
+        def read(fetched):
+            from cnn_jax.data.images import decode  # Pillow, only where something is to be decoded
+
+            row, example = fetched
+            if isinstance(example, Exception):
+                raise Unreadable(f"example {row} ({example})") from example
+            name = example["file_name"].decode() if "file_name" in example else f"example {row}"
+            if facts.exact:
+                return decode.exact(example["image"], facts.shape, name)
+            return decode.square(example["image"], facts.shape[0], name)
+
+        def read_exact(fetched):
+            with self.damage_reported(stored, Unreadable):
+                return read(fetched)
+
+        with self.damage_reported(stored):
             examples = records.Records(self.folder, self.data.name, stored)
             labels = examples.labels()
             if not len(labels) or labels.min() < 0 or labels.max() >= facts.classes:
                 raise ValueError(f"{len(labels)} examples found; labels from 0 to {facts.classes - 1} expected")
-        origin = examples.origin | {"decoding": decode.FORMAT, "side": facts.shape[0]}
-        return Store(examples.title, facts.shape, labels, read, origin)
+        if facts.exact:
+            origin = examples.origin | {"shape": list(facts.shape)}
+            return Store(examples.title, facts.shape, labels, read_exact, origin, exact=True, fetch=fetch)
+        from cnn_jax.data.images.decode import FORMAT  # Pillow
+
+        origin = examples.origin | {"decoding": FORMAT, "side": facts.shape[0]}
+        return Store(examples.title, facts.shape, labels, read, origin, fetch=fetch)
+
+    @contextlib.contextmanager
+    def damage_reported(self, split: str, *more: type[Exception]):
+        """Turns what damaged files raise, and more, into one message."""
+        try:
+            yield
+        except (*records.DAMAGED, *more) as error:
+            raise UserError(
+                f"the prepared dataset in {self.folder} is damaged: cannot read its {split} split ({error}). "
+                "Delete that folder and prepare it again with --mode=prepare"
+            ) from error
 
     def command(self, experiment: str) -> str:
         """What prepares it, up to where its files lie."""

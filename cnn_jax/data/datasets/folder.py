@@ -28,7 +28,7 @@ class Folder(Source):
     """The images at data.path, each read as the square from its middle."""
 
     def facts(self) -> Facts:
-        return Facts(self.data.kind.shape, class_names(self.data.kind.path), {}, "")
+        return Facts(self.data.kind.shape, class_names(self.data.kind.path), {}, "", exact=False)
 
     def training_examples(self) -> int:
         return len(files(self.data.kind.path, "train")[0])

@@ -5,8 +5,6 @@ import functools
 import importlib.util
 from pathlib import Path
 
-import numpy as np
-
 from cnn_jax.data.datasets.base import Stored
 from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.facts import Facts
@@ -21,18 +19,10 @@ class ImageNet(Stored):
     """Photographs of many sizes, each stored as the square from its middle."""
 
     def facts(self) -> Facts:
-        return Facts(self.data.kind.shape, class_names(self.data), SPLITS, VERSION, tested="validation")
+        return Facts(self.data.kind.shape, class_names(self.data), SPLITS, VERSION, tested="validation", exact=False)
 
     def training_examples(self) -> int | None:
         return self.lengths()["train"] if self.is_prepared() else super().training_examples()
-
-    def cache_folder(self) -> Path:
-        return self.folder / "decoded"
-
-    def decode(self, encoded: bytes, name: str) -> np.ndarray:
-        from cnn_jax.data.images import decode  # Pillow, only here
-
-        return decode.square(encoded, self.data.kind.side, name)
 
     def prepare(self, download: bool, experiment: str) -> str:
         sentence = super().prepare(download, experiment)

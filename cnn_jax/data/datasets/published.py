@@ -8,7 +8,6 @@ import numpy as np
 from cnn_jax.data.datasets import catalog, cifar, idx
 from cnn_jax.data.datasets.base import Stored
 from cnn_jax.data.facts import Facts
-from cnn_jax.data.images import decoded
 from cnn_jax.errors import UserError
 
 
@@ -19,17 +18,6 @@ class Published(Stored):
 
     def facts(self) -> Facts:
         return catalog.DATASETS[self.data.name]
-
-    def arrays(self, stored: str) -> tuple[np.ndarray, np.ndarray]:
-        return decoded.read(self.folder, self.data.name, stored, self.facts())
-
-    def lengths(self) -> dict[str, int]:
-        return {split: len(self.arrays(split)[1]) for split in self.facts().splits}  # reads them through
-
-    def decode(self, encoded: bytes, name: str) -> np.ndarray:
-        from cnn_jax.data.images import decode  # Pillow, only here
-
-        return decode.exact(encoded, self.facts().shape, name)
 
     def write(self, root: Path, download: bool, experiment: str) -> None:
         from cnn_jax.data.datasets import builders  # half a second, and only needed here

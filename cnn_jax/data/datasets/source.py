@@ -12,6 +12,7 @@ from cnn_jax.data.datasets import fake, folder, imagenet, published, red_green
 from cnn_jax.data.datasets.base import Source
 from cnn_jax.data.facts import Facts
 from cnn_jax.data.images import placement
+from cnn_jax.data.images.cache import Cache
 from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.errors import UsageError
 
@@ -67,19 +68,10 @@ def load(data: config.Data, split: str, experiment: str = "") -> Dataset:
     known = source.facts()
     stored = known.tested if split == "test" else "train"
     about = {"class_names": known.class_names, "name": data.name, "split": split}
-    whole = None if data.placement == "stream" else source.arrays(stored)
-    if whole is not None:
-        images, labels = whole
-        if data.validation and split != "test":
-            chosen = _rows(data, split, labels)
-            images, labels = images[chosen], labels[chosen]
-            images.flags.writeable = labels.flags.writeable = False
-        kept = slice(data.limit or None)
-        return Dataset(images[kept], labels[kept], **about)
     store = source.store(stored)
     rows = _rows(data, split, store.labels)
     decoded = source.cache_folder()
-    cached = None if decoded is None else placement.cache_for(store, decoded, stored)
+    cached = None if decoded is None else Cache(store, decoded, stored)
     images, where, reason = placement.place(data, store, rows, cached)
     labels = store.labels[rows]
     labels.flags.writeable = False
@@ -109,7 +101,7 @@ def prepare(data: config.Data, download: bool = True, experiment: str = "") -> s
         return sentence
     parts = [load(data, split) for split in ("train", "test")]  # decodes what will be needed decoded
     how = {"cache": "", "stream": "decoded at every use, "}
-    return sentence + "".join(f"\n{part.split}: {how[part.where]}{part.reason}" for part in parts)
+    return sentence + "".join(f"\n{part.split}: {how[part.where]}{part.reason}" for part in parts if part.reason)
 
 
 def _rows(data, split, labels):

@@ -1,12 +1,15 @@
-"""A stored split decoded to one memory-mapped file, for data too large for memory.
+"""A stored split decoded to one memory-mapped file.
 
-    <folder>/<split>_<side>.npy          uint8 [N, side, side, 3]
+    <folder>/<split>_<side>.npy          uint8 [N, side, side, channels]
     <folder>/<split>_<side>.json         what it was decoded from, how far it is, and what could not be decoded
     <folder>/<split>_<side>.npy.partial  while it is being built
 
-It is written piece by piece in stored order; after a kill the next start goes on from the last whole piece.
+It is written piece by piece in stored order; after a kill the next start goes on from the last whole piece. The file
+is trusted only while it fits what it was decoded from; otherwise it is made anew. With a sound one neither TFDS nor
+Pillow is imported.
 """
 
+import dataclasses
 import io
 import json
 import os
@@ -35,10 +38,11 @@ class Cache:
     Args:
       store: what is decoded.
       folder: where the files go; made when it is needed.
-      stem: their name, such as "train_256".
+      split: the stored split, with which their names begin.
     """
 
-    def __init__(self, store: Store, folder: Path, stem: str):
+    def __init__(self, store: Store, folder: Path, split: str):
+        stem = f"{split}_{store.shape[0]}"
         self._store = store
         self.path = folder / f"{stem}.npy"
         self._partial = folder / f"{stem}.npy.partial"
@@ -109,22 +113,32 @@ class Cache:
         Raises:
           UserError: it is not complete.
         """
-        if not self.is_complete():
-            raise UserError(f"{self.path} is not complete: start again to build it")
-        mapped, unreadable = self._mapped(), self._read_notes()["unreadable"]
+        mapped, unreadable = self.images(), self._read_notes()["unreadable"]
 
         def read(row):
             if str(row) in unreadable:
                 raise Unreadable(unreadable[str(row)])
             return mapped[row]
 
-        return Store(self._store.title, self._store.shape, self._store.labels, read, self._store.origin)
+        return dataclasses.replace(self._store, read=read, fetch=list)
+
+    def images(self) -> np.ndarray:
+        """All images as they lie in the file, uint8 [N, H, W, C], read-only; black where one could not be decoded.
+
+        Raises:
+          UserError: it is not complete.
+        """
+        mapped = self._mapped() if self.is_complete() else None
+        if mapped is None:
+            raise UserError(f"{self.path} is not complete: start again to build it")
+        return mapped
 
     def _mapped(self):
         try:
             mapped = np.lib.format.open_memmap(self.path, mode="r")
         except (OSError, ValueError, EOFError):
             return None
+        # A plain array over the mapping: np.memmap's own class makes every slice slower.
         return np.asarray(mapped) if mapped.shape == self._shape and mapped.dtype == np.uint8 else None
 
     def _read_notes(self):
@@ -133,7 +147,7 @@ class Cache:
             notes = json.loads(self._notes.read_text())
         except (OSError, ValueError):
             return None
-        return notes if notes.get("origin") == self._store.origin else None
+        return notes if isinstance(notes, dict) and notes.get("origin") == self._store.origin else None
 
     def _write_notes(self, done, unreadable):
         found = dict(unreadable)  # a copy: threads add to it
@@ -144,14 +158,18 @@ class Cache:
 def _blanked(store, unreadable):
     """The store with black in place of what cannot be decoded, which is noted by row."""
 
-    def read(row):
+    def fetch(rows):
+        return list(zip(rows, store.fetch(rows), strict=True))
+
+    def read(item):
+        row, fetched = item
         try:
-            return store.read(row)
+            return store.read(fetched)
         except Unreadable as error:
             unreadable[str(row)] = str(error)
             return np.zeros(store.shape, np.uint8)
 
-    return Store(store.title, store.shape, store.labels, read, store.origin)
+    return dataclasses.replace(store, read=read, fetch=fetch)
 
 
 def _npy_head(shape):

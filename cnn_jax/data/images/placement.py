@@ -1,14 +1,16 @@
-"""Where the images of a large split come from: memory, a decoded cache on disk, or their files, decoded at every use.
+"""Where the images of a split come from: memory, a decoded cache on disk, or their files, decoded at every use.
 
 `data.placement` says "device", "host" or "stream", or "auto":
 
   device  a set of at most `DEVICE_BYTES` decoded; it is put into device memory (feed.py).
   host    a larger one, if its cache is there or would leave the disk as much room again.
   stream  any other.
+
+A set of that size whose images are stored at their final size is an array, over its cache where there is one; where
+none can be written it is decoded into memory at every start.
 """
 
 import os
-from pathlib import Path
 
 import numpy as np
 
@@ -46,14 +48,26 @@ def place(data: config.Data, store: Store, rows: np.ndarray, cached: cache.Cache
         if data.placement == "auto" and not small:
             return images, "stream", f"auto: more than {files.gigabytes(DEVICE_BYTES)} decoded"
         return _in_memory(images, store), "memory", ""
-    if data.limit and small and not cached.is_complete():
+    whole = store.exact and cached.nbytes <= DEVICE_BYTES  # the cache itself is the array
+    if data.limit and small and not whole and not cached.is_complete():
         return _in_memory(images, store), "memory", ""
-    if data.placement == "auto" and not cached.is_complete():
+    if (whole or data.placement == "auto") and not cached.is_complete():
         problem = _uncomfortable(cached)
+        if problem and whole:
+            return _in_memory(images, store), "memory", ""
         if problem:
             return images, "stream", f"auto: {problem}"
     cached.build(data.workers)
+    if whole:
+        return _rows_of(cached.images(), rows), "memory", ""
     return lazy(cached.store()), "cache", f"decoded in {cached.path}"
+
+
+def _rows_of(images, rows):
+    """Some rows, ascending; the first ones are no copy."""
+    chosen = images[: len(rows)] if len(rows) and rows[-1] == len(rows) - 1 else images[rows]
+    chosen.flags.writeable = False
+    return chosen
 
 
 def _in_memory(images, store):
@@ -73,7 +87,7 @@ def _uncomfortable(cached):
     folder = cached.path.parent
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     free = files.free_bytes(folder)
-    if not os.access(nearest, os.W_OK):
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
         return f"no permission to write the decoded images to {folder}"
     if cached.nbytes * COMFORTABLE > free:
         return (
@@ -81,8 +95,3 @@ def _uncomfortable(cached):
             "data.placement=host takes it all the same"
         )
     return ""
-
-
-def cache_for(store: Store, folder: Path, split: str) -> cache.Cache:
-    """The cache of a stored split, <folder>/<split>_<side>.npy."""
-    return cache.Cache(store, folder, f"{split}_{store.shape[0]}")

@@ -11,7 +11,8 @@ import numpy as np
 from cnn_jax.errors import UserError
 from cnn_jax.files import cores
 
-PIECE = 16  # images that a thread reads before it looks for other work
+PIECE = 16  # images that a thread reads before it looks for other work; more of small ones:
+PIECE_BYTES = 2**18
 
 
 class Unreadable(Exception):
@@ -26,8 +27,11 @@ class Store:
       title: what it is, such as "imagenet2012 train".
       shape: height, width and channels of every image.
       labels: int32 [N].
-      read: row, from 0 to N - 1, to uint8 [H, W, C]; raises Unreadable. Called from many threads.
+      read: what `fetch` gives for a row to uint8 [H, W, C]; raises Unreadable. Called from many threads.
       origin: what a cache of it depends on, ready for JSON.
+      exact: whether all images are stored at that shape: then one that cannot be read is damage, never passed over.
+      fetch: rows, each from 0 to N - 1, to what is read of each; the rows themselves where nothing is gained by
+        fetching several at once. Called from many threads.
     """
 
     title: str
@@ -35,6 +39,8 @@ class Store:
     labels: np.ndarray
     read: Callable[[int], np.ndarray]
     origin: dict
+    exact: bool = False
+    fetch: Callable[[list[int]], list] = list
 
 
 class LazyImages:
@@ -92,7 +98,8 @@ class LazyImages:
             raise IndexError(f"index {flat.min()} to {flat.max()} is out of range for {len(self)} images")
         flat = flat % len(self) if flat.size else flat
         images = np.empty((len(flat), *self.shape[1:]), np.uint8)
-        piece = max(1, min(PIECE, -(-len(flat) // self._workers)))
+        most = max(PIECE, PIECE_BYTES // int(np.prod(self.shape[1:])))
+        piece = max(1, min(most, -(-len(flat) // self._workers)))
         tasks = [
             self._pool.submit(self._fill, images[start : start + piece], flat[start : start + piece])
             for start in range(0, len(flat), piece)
@@ -100,26 +107,27 @@ class LazyImages:
         return Reading(images.reshape(*index.shape, *self.shape[1:]), tasks)
 
     def _fill(self, images, positions):
-        for image, position in zip(images, positions):
-            image[...] = self._read(int(position))
+        fetched = self._store.fetch(self._rows[positions].tolist())
+        for image, position, item in zip(images, positions.tolist(), fetched, strict=True):
+            image[...] = self._read(position, item)
 
-    def _read(self, position):
-        image = self._attempt(position)
+    def _read(self, position, item):
+        image = self._attempt(position, item)
         if image is not None:
             return image
         same = np.flatnonzero(self._labels == self._labels[position])
         for other in np.roll(same, -np.searchsorted(same, position) - 1)[:-1]:
-            image = self._attempt(int(other))
+            image = self._attempt(int(other), *self._store.fetch([int(self._rows[other])]))
             if image is not None:
                 return image
         raise UserError(f"{self._store.title} has no readable image of class {self._labels[position]}")
 
-    def _attempt(self, position):
+    def _attempt(self, position, item):
         """The image at a position, None where it cannot be read; the first time, this is said."""
         if position in self._unreadable:
             return None
         try:
-            return self._store.read(int(self._rows[position]))
+            return self._store.read(item)
         except Unreadable as error:
             with self._lock:
                 if position not in self._unreadable:

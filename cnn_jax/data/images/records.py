@@ -9,6 +9,8 @@ import json
 import os
 import resource
 import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from cnn_jax.progress import Counter
 CHUNK = 1024  # examples read at a time while looking for labels
 CACHE_FORMAT = 1  # raise it when the cached arrays change their meaning
 SPARE_FILES = 256  # that the rest of the process may have open
+# What damaged files raise. RuntimeError: ArrayRecord; ValueError: JSON, TFDS, this package; KeyError: missing entries.
+DAMAGED = (RuntimeError, ValueError, OSError, KeyError)
 
 
 class Records:
@@ -78,6 +82,23 @@ class Records:
         found, example = self._opened
         return example(found[row])
 
+    def several(self, rows: list[int]) -> list[dict | Exception]:
+        """Some examples, each as by its own row; in place of one that is damaged, what it raises.
+
+        A call has a cost of its own, with ArrayRecord that of decoding a small image. Safe to call from many threads.
+        """
+        found, example = self._opened
+        try:
+            return [example(record) for record in found.__getitems__(rows)]
+        except DAMAGED:
+            return [self._attempt(row) for row in rows]
+
+    def _attempt(self, row):
+        try:
+            return self[row]
+        except DAMAGED as error:
+            return error
+
     def __iter__(self) -> Iterator[dict]:
         found, example = self._opened
         for start in range(0, len(self), CHUNK):
@@ -102,10 +123,10 @@ class Records:
 
     def _known_labels(self):
         try:
-            with np.load(self._index, allow_pickle=False) as stored:
+            with open(self._index, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 if json.loads(str(stored["origin"])) == self.origin and stored["labels"].shape == (len(self),):
                     return stored["labels"].astype(np.int32)
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             pass  # absent, or not what was written
         return None
 

@@ -6,29 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_data import publish, tiny_arrays, write_tiny
+from tiny_data import TINY_MNIST, folder_of, pairs, publish, tiny_arrays
 
 from cnn_jax import config
 from cnn_jax.data.datasets import builders, catalog, source
 from cnn_jax.errors import UsageError, UserError
 
 ROOT = Path(__file__).parents[3]
-TRAIN, TEST = 120, 40
-
-
-@pytest.fixture
-def mnist(tmp_path):
-    """A tiny prepared `mnist`; returns a function that makes the data settings for it."""
-    write_tiny("mnist", tmp_path, TRAIN, TEST)
-    return lambda **changes: config.Data.of(name="mnist", data_dir=str(tmp_path), **changes)
-
-
-def folder_of(data):
-    return Path(data.data_dir) / data.name / catalog.DATASETS[data.name].version
-
-
-def pairs(images, labels):
-    return sorted((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
+TRAIN, TEST = TINY_MNIST
 
 
 def run_python(code, *arguments):

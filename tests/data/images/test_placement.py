@@ -178,7 +178,7 @@ def test_a_killed_build_goes_on_where_it_was(data, monkeypatch):
         cache,
         "_blanked",
         lambda store, bad: dataclasses.replace(
-            whole(store, bad), read=lambda row: (read_again.append(row), whole(store, bad).read(row))[1]
+            whole(store, bad), read=lambda item: (read_again.append(item[0]), whole(store, bad).read(item))[1]
         ),
     )
     equal(batches(data.changed(placement="host")), expected)

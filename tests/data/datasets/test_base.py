@@ -1,32 +1,17 @@
 import dataclasses
+import io
 import json
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_data import tiny_arrays, write_tiny
+from tiny_data import TINY_MNIST, folder_of, pairs, tiny_arrays, write_tiny
 
-from cnn_jax import config
 from cnn_jax.data.datasets import catalog, source
+from cnn_jax.data.images import records
 from cnn_jax.errors import UserError
 
-TRAIN, TEST = 120, 40
-
-
-@pytest.fixture
-def mnist(tmp_path):
-    """A tiny prepared `mnist`; returns a function that makes the data settings for it."""
-    write_tiny("mnist", tmp_path, TRAIN, TEST)
-    return lambda **changes: config.Data.of(name="mnist", data_dir=str(tmp_path), **changes)
-
-
-def folder_of(data):
-    return Path(data.data_dir) / data.name / catalog.DATASETS[data.name].version
-
-
-def pairs(images, labels):
-    return sorted((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
+TRAIN, TEST = TINY_MNIST
 
 
 def test_stored_order_is_that_of_tfds(mnist):
@@ -40,37 +25,54 @@ def test_stored_order_is_that_of_tfds(mnist):
 
 
 def damage_truncate(cache):
-    path = cache / "train_images.npy"
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def damage_empty(cache):
-    (cache / "train_labels.npy").write_bytes(b"")
+    path = cache / "train_28.npy"
+    replace(path, path.read_bytes()[:-100])
 
 
 def damage_header(cache):
-    (cache / "train_images.npy").write_bytes(b"\0" * 1000)
-
-
-def damage_dtype(cache):
-    np.save(cache / "train_labels.npy", np.zeros(TRAIN, np.float64))
+    replace(cache / "train_28.npy", b"\0" * 1000)
 
 
 def damage_count(cache):
-    np.save(cache / "train_images.npy", np.zeros((TRAIN - 1, 28, 28, 1), np.uint8))
+    content = io.BytesIO()
+    np.save(content, np.zeros((TRAIN - 1, 28, 28, 1), np.uint8))
+    replace(cache / "train_28.npy", content.getvalue())
 
 
 def damage_missing(cache):
-    (cache / "train_images.npy").unlink()
+    (cache / "train_28.npy").unlink()
 
 
 def damage_json(cache):
-    (cache / "train.json").write_text("{")
+    (cache / "train_28.json").write_text("{")
+
+
+def damage_notes(cache):
+    (cache / "train_28.json").write_text("[]")
 
 
 def damage_origin(cache):
-    origin = json.loads((cache / "train.json").read_text())
-    (cache / "train.json").write_text(json.dumps(origin | {"cache_format": 0}))
+    notes = json.loads((cache / "train_28.json").read_text())
+    (cache / "train_28.json").write_text(json.dumps(notes | {"origin": notes["origin"] | {"cache_format": 0}}))
+
+
+def damage_labels_empty(cache):
+    (cache / "train_index.npz").write_bytes(b"")
+
+
+def damage_labels_truncate(cache):
+    path = cache / "train_index.npz"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def damage_labels_count(cache):
+    records.write_labels(cache / "train_index.npz", {}, np.zeros(TRAIN - 1, np.int32))
+
+
+def replace(path, content):
+    """Puts a new file in the place of one that is mapped; cutting that one short would end the process."""
+    path.with_suffix(".new").write_bytes(content)
+    path.with_suffix(".new").rename(path)
 
 
 DAMAGES = [value for name, value in sorted(globals().items()) if name.startswith("damage_")]
@@ -197,3 +199,39 @@ def test_wrong_examples_are_refused(mnist, monkeypatch):
             patch.setitem(catalog.DATASETS, "mnist", dataclasses.replace(catalog.DATASETS["mnist"], **change))
             with pytest.raises(UserError, match=message):
                 source.load(mnist(), "train")
+
+
+def test_images_are_read_in_any_order_and_a_damaged_one_is_told_apart(mnist, monkeypatch):
+    expected = source.load(mnist(), "train")
+    store = source.of(mnist()).store("train")
+    several = records.Records.several
+    rows = [5, 0, 119, 5]
+    for row, item in zip(rows, store.fetch(rows), strict=True):
+        np.testing.assert_array_equal(store.read(item), expected.images[row])
+    monkeypatch.setattr(
+        records.Records,
+        "several",
+        lambda self, rows: [ValueError("torn") if row == 7 else one for row, one in zip(rows, several(self, rows))],
+    )
+    sound, torn = store.fetch([6, 7])
+    np.testing.assert_array_equal(store.read(sound), expected.images[6])
+    with pytest.raises(UserError, match=r"is damaged: cannot read its train split \(example 7 \(torn\)\)"):
+        store.read(torn)
+
+
+def test_one_damaged_record_leaves_those_read_with_it(mnist):
+    found = records.Records(folder_of(mnist()), "mnist", "train")
+    opened, example = found._opened
+
+    class Torn:
+        def __getitems__(self, rows):
+            if 2 in rows:
+                raise RuntimeError("checksum")
+            return opened.__getitems__(rows)
+
+        def __getitem__(self, row):
+            return self.__getitems__([row])[0]
+
+    found.__dict__["_opened"] = Torn(), example
+    one, two, three = found.several([1, 2, 3])
+    assert str(two) == "checksum" and (one["label"], three["label"]) == (found[1]["label"], found[3]["label"])
