@@ -144,7 +144,7 @@ class Runner:
 
 
 def measure(options):
-    """What the two processes did: facts and seconds of each turn, by framework."""
+    """Runs ours and, if asked for, PyTorch's process in turns; returns facts and seconds of each turn, by framework."""
     same = [f"--{name}={getattr(options, name)}" for name in ("model", "batch", "steps")]
     commands = {"cnn_jax": [sys.executable, __file__, "--ours", f"--layout={options.layout}", *same]}
     if options.torch_python:

@@ -61,7 +61,7 @@ def images_in(folder):
 
 
 class OnHost:
-    """In place of devices: batches stay where they are, as those of the peers."""
+    """A stand-in for devices: batches stay in host memory, as those of the peers do."""
 
     @staticmethod
     def part(size):
@@ -113,7 +113,7 @@ def run(command):
 
 
 def commands(options, folder):
-    """What measures each form."""
+    """Writes the list of files for the peers; returns the command that measures each form, by the form's name."""
     paths = [str(path.absolute()) for path in images_in(options.images)]
     listing = folder / "list.txt"
     listing.write_text("\n".join((paths * -(-options.count // len(paths)))[: options.count]))

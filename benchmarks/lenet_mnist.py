@@ -141,7 +141,7 @@ def read_lines(text):
 
 
 def hardware():
-    """What it ran on, and how busy that was before it began."""
+    """Returns the CPU, its number of cores, its load before the benchmark began, and the version of Python."""
     model = platform.processor() or platform.machine()
     facts = pathlib.Path("/proc/cpuinfo")  # Linux
     if facts.exists():

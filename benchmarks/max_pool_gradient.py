@@ -68,7 +68,7 @@ def compiled(pool, placed, x, cotangent):
 
 
 def milliseconds(function, *arguments):
-    """Of one run: the mean over a fifth of a second, after a run that puts caches and memory into their usual state."""
+    """Returns the milliseconds of one run: the mean over a fifth of a second, after a warm-up run."""
     jax.block_until_ready(function(*arguments))
     start, runs = time.perf_counter(), 0
     while time.perf_counter() - start < 0.2:

@@ -79,7 +79,7 @@ def side_by_side(settings, dataset, count, steps):
 
 
 def one_by_one(settings, dataset, count, steps):
-    """Likewise, each seed as `launch.py` trains it."""
+    """Returns the same two for seeds trained one after another, each as `launch.py` trains it."""
     learners = [Learner(settings, [seed], dataset) for seed in range(count)]
     for other in learners[1:]:
         other.program = learners[0].program  # the same program, compiled once

@@ -1,4 +1,4 @@
-"""What the flags ask for: checked here, without jax, and carried out by cnn_jax.modes."""
+"""The command line: checks, without jax, what the flags ask for; cnn_jax.modes carries it out."""
 
 import sys
 from pathlib import Path

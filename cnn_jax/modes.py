@@ -134,7 +134,7 @@ def train_study(flags: Flags, study: Study, folder) -> int:
 
 
 def plan_study(flags: Flags, study: Study, folder) -> int:
-    """What the study would do: its arms, their size, and what differs. Trains nothing."""
+    """Prints what the study would do: its arms, their size, and what differs. Trains nothing."""
     del flags, folder
     from cnn_jax.studies import runner
 

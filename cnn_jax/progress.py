@@ -9,7 +9,7 @@ QUIET = 2.0  # seconds before the first one of a count: what is done sooner need
 
 
 class Clock:
-    """Where the time of a run goes.
+    """The timing of a run: examples and FLOP per second, and the share of time spent waiting for data.
 
     Attributes:
       examples_per_second: over the last dispatch of steps.

@@ -79,7 +79,7 @@ def _begin(learner, settings, folder, step):
 
 
 def facts(learner: Learner) -> dict:
-    """What a record of a start says of the devices and the data."""
+    """Returns the entries of a record of a start that describe the devices and the placement of the data."""
     return {
         "devices": [str(device) for device in learner.parallel.devices],
         "parallel": str(learner.parallel),

@@ -1,4 +1,4 @@
-"""What "auto" means: how many devices a CPU is, and how they share the work; and where compiled programs are kept."""
+"""The meaning of "auto": the number of devices of a CPU and how they share the work; the cache of compiled programs."""
 
 import contextlib
 import math
@@ -40,9 +40,10 @@ def mode_for(settings: config.Config, seeds: int = 1) -> str:
 
 
 def _shares_batches(settings):
-    """Whether on a CPU the cores are devices, each with a replica, if the settings leave the choice open.
+    """Tells whether, on a CPU, each core is to be a device with a replica of the network.
 
-    They are for small networks, whose layout is open as well: a step is too short for all cores to work on one.
+    The settings must leave `parallel` and `model.layout` open: replicas are for small networks, whose steps are too
+    short for all cores to share one.
     """
     return settings.parallel == "auto" and settings.model.layout == "auto"
 

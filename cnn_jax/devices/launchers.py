@@ -1,4 +1,4 @@
-"""How several processes that share the work meet: what the flags and the launcher's variables say, without jax."""
+"""The rendezvous of processes that share the work, read from the flags and the launcher's variables without jax."""
 
 import dataclasses
 import importlib.util
@@ -18,7 +18,7 @@ OPEN_MPI = ("OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LO
 
 @dataclasses.dataclass(frozen=True)
 class Rendezvous:
-    """How several processes meet.
+    """The address, count, index and timeout with which several processes find each other.
 
     Attributes:
       timeout: seconds to wait for all.
@@ -34,7 +34,7 @@ class Rendezvous:
 
 
 def from_flags(flags: Flags, settings: config.Config, environ=os.environ) -> Rendezvous | None:
-    """How the processes that share the work meet; None where this one works alone.
+    """Returns the rendezvous of the processes that share the work; None where this one works alone.
 
     Args:
       flags: of the command line.
@@ -80,7 +80,7 @@ def _checked(flags):
 
 
 def _in_cluster(environ):
-    """Whether a launcher started several processes, of which this is one, or this is a Cloud TPU."""
+    """Tells whether a launcher started several processes, of which this is one, or this is a Cloud TPU."""
     for names, count in (SLURM, OPEN_MPI):
         if all(name in environ for name in (*names, count)) and int(environ[count]) > 1:
             return True

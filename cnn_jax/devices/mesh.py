@@ -76,7 +76,7 @@ class Parallel:
         return jax.tree.map(put, tree)
 
     def part(self, size: int) -> slice:
-        """Which of so many examples, that the processes divide, this process gives to `split`."""
+        """Returns the slice of `size` examples, divided among the processes, that this process gives to `split`."""
         each = size // self.processes
         start = jax.process_index() * each if self.processes > 1 else 0
         return slice(start, start + each)

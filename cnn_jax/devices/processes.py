@@ -27,7 +27,7 @@ LAST_SECONDS = 2.0  # process 0 leaves so much later than the others: its end wo
 
 
 def is_first() -> bool:
-    """Whether this is process 0."""
+    """Tells whether this is process 0."""
     return jax.process_index() == 0
 
 
@@ -133,9 +133,9 @@ def claimed(folder: Path):
 
 
 def on_first(work):
-    """What `work()` gives on process 0, which alone calls it: a value that JSON can hold.
+    """Calls `work()` on process 0 alone and returns its result on every process: a value that JSON can hold.
 
-    All processes must come here.
+    All processes must call this.
 
     Raises:
       UserError: what `work` raised, on every process.
@@ -189,7 +189,7 @@ def arrays_from_first(read, like) -> list[jax.Array]:
 
 
 def local_placement(array) -> jax.sharding.Sharding:
-    """Where this process reads an array of the given placement: there, or with several processes on one device."""
+    """Returns the placement this process reads an array with: its own or, with several processes, on one device."""
     if jax.process_count() == 1:
         return array.sharding
     return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -215,7 +215,7 @@ def local_copy(tree):
 
 
 def agree(asked: bool, steps: int) -> tuple[bool, int]:
-    """Whether any process was asked to stop, and the number of steps that process 0 has in mind.
+    """Returns whether any process was asked to stop, and the number of steps that process 0 gives.
 
     A sum of a few bytes over all processes: some milliseconds, once in each dispatch of steps.
     """

@@ -90,7 +90,7 @@ class Convolution(Layer):
 
     @property
     def multiply_adds(self) -> int:
-        """Of one image, bias not counted."""
+        """Number of multiply-adds for one image, bias not counted."""
         height, width, _ = self.output_shape
         return int(np.prod(self.kernel.shape)) * height * width
 

@@ -123,7 +123,7 @@ def _kernel_gradient(x, kernel, gradient, pads):
 
 
 def _form(x_shape, kernel_shape, pads):
-    """How this convolution becomes products."""
+    """Chooses how to compute this convolution as matrix products: from whole windows or from tiles."""
     window, depth = kernel_shape[:2], kernel_shape[2]
     size = tuple(map(output_size, x_shape[1:3], window, (1, 1), pads))
     if depth < MIN_DEPTH or {1, 2, 4} & set(window):  # no piece of three taps in those
@@ -140,7 +140,7 @@ class _Windows(NamedTuple):
 
     @property
     def rows(self):
-        """Of an image."""
+        """Number of matrix rows of one image."""
         return self.size[0] * self.size[1]
 
     def left(self, x):
@@ -175,7 +175,7 @@ class _Tiles(NamedTuple):
 
     @property
     def rows(self):
-        """Of an image."""
+        """Number of matrix rows of one image."""
         return self.tiles[0] * self.tiles[1]
 
     def left(self, x):
@@ -211,7 +211,7 @@ class _Tiles(NamedTuple):
 
 
 def _pieces(matrix, taps):
-    """For each of the four kinds of product, the rows of DATA or KERNEL for all pieces of a filter, side by side."""
+    """Returns, by the four kinds of product, the rows of DATA or KERNEL for all pieces of a filter, side by side."""
     twos = -taps % 3
     starts = [*range(0, taps - 2 * twos, 3), *range(taps - 2 * twos, taps, 2)]
     length = taps + len(matrix[0]) - 3

@@ -34,7 +34,7 @@ class Dense(Layer):
 
     @property
     def multiply_adds(self) -> int:
-        """Of one image, bias not counted."""
+        """Number of multiply-adds for one image, bias not counted."""
         return self.input_shape[0] * self.output_shape[0]
 
     def describe(self) -> str:

@@ -1,4 +1,4 @@
-"""What all reports share: the page, numbers in words, and pictures of filters, maps, settings and records."""
+"""The parts that all reports share: the page, numbers in words, and pictures of filters, maps, settings and records."""
 
 import math
 import os

@@ -12,7 +12,7 @@ Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What one convolution makes of the example image, and what the pooling after it keeps.
+    """The maps of one convolution for the example image, and the output of the pooling after it.
 
     Attributes:
       name: the layer, such as "convolution 1".

@@ -38,17 +38,17 @@ REACH = 4  # pixels that measurements shift images by, at most; an eighth of the
 
 
 def folder_of(study_folder: Path, arm: Arm) -> Path:
-    """Where an arm lies."""
+    """Returns the folder of an arm."""
     return study_folder / "arms" / arm.name
 
 
 def failure_of(study_folder: Path, arm: Arm) -> Path:
-    """Where it is said why an arm failed."""
+    """Returns the path of the file that says why an arm failed."""
     return study_folder / "arms" / f"{arm.name}.failure.txt"
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the arm in a folder has been trained and measured."""
+    """Tells whether the arm in a folder has been trained and measured."""
     return (folder / DONE).exists()
 
 
@@ -90,7 +90,7 @@ class _Group:
         self.selects = study.study.select == "best"
 
     def train(self, watched, test, interruption, trace) -> dict:
-        """What the group says of the test images, its measurements, and what it cost."""
+        """Trains the group; returns its evaluations of the test images, its measurements, pictures and timing."""
         learner = self.learner
         best = BestOfSeeds(self.own / "best.npz") if self.selects else NoBest()
         with contextlib.closing(learner.checkpoints(self.own, keep=1)) as checkpoints:
@@ -127,7 +127,7 @@ class _Group:
         }
 
     def _context(self, variables, test, alive) -> Context:
-        """What measurements are given: the networks, those that were lost answering NaN, and the first test images."""
+        """Returns what measurements are given: the networks, with NaN for diverged ones, and the first test images."""
         learner, images = self.learner, np.asarray(test.images[: self.study.study.images or None])
         known = lambda values: np.where(alive.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
         maps = lambda images: {name: known(value) for name, value in learner.maps(variables, images).items()}
@@ -161,7 +161,7 @@ class _Group:
 
 
 def _pictures(learner: Learner, variables, test) -> dict[str, np.ndarray]:
-    """What the first seed sees: its first filters, and maps of one image before and after each pooling."""
+    """Returns the first seed's first-layer filters, one image, and its maps before and after each pooling."""
     image = test.images[:1]
     maps = learner.maps(variables, image)
     seen = [layer for layer in learner.model.parts() if layer.name in maps]

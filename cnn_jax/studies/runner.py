@@ -59,7 +59,7 @@ def checked(study: Study) -> dict[str, Cost]:
 
 
 def plan(study: Study) -> str:
-    """What a study would do, as a table: arms, their size, and what differs from the base."""
+    """Returns what a study would do, as a table: arms, their size, and what differs from the base."""
     costs = checked(study)
     baseline = costs[study.baseline]
     lines = [

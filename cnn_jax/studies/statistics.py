@@ -35,21 +35,21 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class McNemar:
-    """Which images an arm gets right and the baseline wrong, and the reverse: exact two-sided tests (binomial).
+    """Counts of images that only the arm or only the baseline gets right, and exact two-sided binomial tests of them.
 
     The seeds share their test images, so their counts must not be added up and tested as if they were independent.
-    The one test over all seeds therefore lets each image speak once: it counts as better if more seeds get it right
-    with the arm than with the baseline, as worse if fewer do. With one seed that is McNemar's test itself. It answers
-    for other images and these very networks; the paired test over seeds answers for other seeds and these very images.
+    The one test over all seeds therefore counts each image once: as better if more seeds get it right with the arm
+    than with the baseline, as worse if fewer do. With one seed that is McNemar's test itself. It generalises to other
+    images for these very networks; the paired test over seeds generalises to other seeds for these very images.
 
     Attributes:
       gained: for each pair of seeds, images that only the arm gets right.
       lost: images that only the baseline gets right.
-      p: of that pair of seeds; 1 where the two agree on every image.
+      p: p-value for each pair of seeds; 1 where the two agree on every image.
       better: images that more seeds get right with the arm than with the baseline.
-      worse: images that fewer do.
-      p_images: of better against worse.
-      p_images_holm: adjusted over the arms by Holm's method.
+      worse: images that fewer seeds get right.
+      p_images: p-value of better against worse.
+      p_images_holm: `p_images` adjusted over the arms by Holm's method.
     """
 
     gained: tuple[int, ...]

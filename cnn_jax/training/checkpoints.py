@@ -79,7 +79,7 @@ class Checkpoints:
         return self._manager.best_step() if scored else self._manager.latest_step()
 
     def scored(self, step: int) -> bool:
-        """Whether a step was saved with a score."""
+        """Tells whether a step was saved with a score."""
         return processes.on_first(lambda: self._scored(step))
 
     def _scored(self, step):
@@ -121,7 +121,7 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(like), processes.arrays_from_first(read, wanted.values()))
 
     def restore_variables(self, step: int, like: Variables) -> Variables:
-        """What evaluation uses, of the state saved at a step: the averaged parameters where there are any.
+        """Restores what evaluation uses of the state saved at a step: the averaged parameters where there are any.
 
         Args:
           step: one of the steps saved.

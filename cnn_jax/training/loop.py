@@ -262,7 +262,7 @@ class _Worker:
 
 
 class Pace:
-    """How many steps to put in one dispatch: one at first, then about `DISPATCH_SECONDS` worth."""
+    """The number of steps to put in one dispatch: one at first, then about `DISPATCH_SECONDS` worth."""
 
     def __init__(self, most: int):
         self._most = most

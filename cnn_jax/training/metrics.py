@@ -16,7 +16,7 @@ BINS = 10  # of the calibration error, as usual since Guo et al. 2017
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What the network says of each example of a split.
+    """The network's loss and class probabilities for each example of a split, and the labels.
 
     Attributes:
       losses: float32 [N].
@@ -40,7 +40,7 @@ class Evaluation:
 
     @functools.cached_property
     def correct(self) -> np.ndarray:
-        """Whether each answer is the label, bool [N]."""
+        """True where the answer is the label, bool [N]."""
         return self.answers == self.labels
 
     @property
@@ -89,7 +89,7 @@ def top5(evaluation: Evaluation) -> float | None:
 
 
 def calibration_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS):
-    """How often answers are correct, by how sure the network is of them, in bins of equal width.
+    """Counts answers and correct answers in bins of equal width of the network's confidence.
 
     Args:
       confidence: float [N], 0 to 1, probability of the answer given.

@@ -193,7 +193,7 @@ def _scale_by_local_rate(trust, settings):
 
 
 class PlateauState(NamedTuple):
-    """What the plateau schedule remembers between evaluations; scalars."""
+    """The state that the plateau schedule keeps between evaluations; scalars."""
 
     best: jax.Array  # float32: the lowest loss so far
     bad: jax.Array  # int32: evaluations since, or since the last drop

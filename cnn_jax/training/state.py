@@ -25,7 +25,7 @@ class Totals(NamedTuple):
 
 
 class Variables(NamedTuple):
-    """What a network computes with: nested dicts of float32 arrays, by layer and name.
+    """The parameters and statistics of a network: nested dicts of float32 arrays, by layer and name.
 
     Attributes:
       params: what the optimiser trains.
@@ -61,7 +61,7 @@ class TrainState(NamedTuple):
 
     @property
     def evaluated(self) -> Variables:
-        """What evaluation uses."""
+        """The variables that evaluation uses: the averaged parameters where there are any, and the statistics."""
         return Variables(self.params if self.ema is None else self.ema, self.statistics)
 
 

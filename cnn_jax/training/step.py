@@ -66,7 +66,7 @@ def prepare_crops(settings: config.Config, images):
 
 
 def compute_dtype(settings: config.Config):
-    """What the network computes in; parameters, optimiser and loss stay float32."""
+    """Returns the type the network computes in; parameters, optimiser and loss stay float32."""
     return jnp.bfloat16 if settings.train.precision == "bfloat16" else jnp.float32
 
 
@@ -200,7 +200,7 @@ def _computed_once(certain, compute):
 
 
 def make_run(train_step, pick):
-    """Whole stretches of steps in one dispatch: `run(state, data, count, axis=None) -> (state, finite)`.
+    """Returns `run(state, data, count, axis=None) -> (state, finite)`, which takes many steps in one dispatch.
 
     The number of steps is an argument, not part of the program: however a run is cut into stretches, every step is
     computed by the same instructions. That is what makes a resumed run equal to the bit. It stops at the first step

@@ -1,4 +1,4 @@
-"""When things happen: the steps at which a run evaluates, saves and writes rows."""
+"""The steps at which a run evaluates, saves and writes rows."""
 
 import bisect
 import math

@@ -1,4 +1,4 @@
-"""What a report shows, and the figures worked out from it. Needs nothing but NumPy."""
+"""The contents of a report, and the figures worked out from them. Needs nothing but NumPy."""
 
 import dataclasses
 import functools
@@ -165,9 +165,9 @@ def top_confusions(confusion: np.ndarray, most: int) -> list[tuple[int, int, int
 
 
 def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int) -> tuple[list[Bin], float]:
-    """How far the network's probabilities can be taken at their word.
+    """Computes the bins of a reliability diagram and the expected calibration error.
 
-    Expected calibration error over equal-width bins of the top class's probability (Guo et al., 2017, eq. 3).
+    Bins are of equal width in the top class's probability (Guo et al., 2017, eq. 3).
 
     Args:
       confidence: float [N], 0 to 1, probability of the answer given.

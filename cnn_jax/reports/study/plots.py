@@ -35,7 +35,7 @@ class Curve(NamedTuple):
 
 
 def verdict(compared: Comparison) -> str:
-    """Whether an arm differs from the baseline after Holm's correction: "better", "worse", or "" for not shown."""
+    """Returns "better" or "worse" where an arm differs from the baseline after Holm's correction, else ""."""
     if compared.p_holm is None or compared.p_holm >= ALPHA:
         return ""
     return "better" if compared.difference > 0 else "worse"

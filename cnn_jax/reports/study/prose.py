@@ -50,7 +50,7 @@ def listed(words: Iterable[str]) -> str:
 
 
 def reading(results: Results, places: int) -> list[str]:
-    """What the study shows, in plain sentences.
+    """Returns what the study shows, in plain sentences.
 
     Args:
       results: at least one arm.
@@ -153,7 +153,7 @@ def _measured(results):
 
 
 def mean(values: np.ndarray) -> float | None:
-    """Over the seeds that have a value; None if none has."""
+    """Returns the mean over the seeds that have a value; None if none has."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else None
 
@@ -302,7 +302,7 @@ def notes(results: Results) -> list[str]:
 
 
 def protocol(results: Results) -> list[str]:
-    """How the arms were trained and compared."""
+    """Describes how the arms were trained and compared."""
     study, base = results.study, results.study.base
     first, images = results.arms[0], results.arms[0].correct.shape[1]
     seeds = [int(seed) for seed in first.seeds]

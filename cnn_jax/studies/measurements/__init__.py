@@ -45,7 +45,7 @@ def refusal(name: str, data: str) -> str:
 
 
 def problems(study: "Study") -> list[str]:
-    """What is wrong with the measurements that a study asks for, one line each."""
+    """Returns what is wrong with the measurements that a study asks for, one line each."""
     asked, there = study.study.measurements, names()
     strange = [name for name in asked if name not in there]
     found = [f"study.measurements: there is no {', '.join(strange)}; there are {', '.join(there)}"] if strange else []

@@ -6,9 +6,9 @@ from cnn_jax.layers.windows import Geometry
 
 
 def cumulative_strides(network, maps: Container[str]) -> dict[str, int]:
-    """For each layer with maps that are large enough to be moved: the product of its own and all earlier strides.
+    """Returns the product of its own and all earlier strides for each layer with maps large enough to be shifted.
 
-    It ends where a layer has no stride, as fractional pooling.
+    It stops at the first layer without a whole-number stride, such as fractional pooling.
 
     Args:
       network: its layers may have shapes in place of numbers.
@@ -28,7 +28,7 @@ def cumulative_strides(network, maps: Container[str]) -> dict[str, int]:
 
 
 def _stride(layer):
-    """By which the layer's maps are smaller than its input; None where that is no whole number of pixels."""
+    """Returns the factor by which a layer's maps are smaller than its input; None where it is not a whole number."""
     if not isinstance(getattr(layer, "geometry", None), Geometry):
         return 1  # normalisation
     if not getattr(layer, "stride_1_windows", False):
