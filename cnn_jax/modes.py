@@ -81,9 +81,10 @@ def predict(flags: Flags, settings, folder) -> None:
 def summary(flags: Flags, settings, folder) -> None:
     """The table of layers."""
     del flags, folder
-    shape, classes = config.image_shape(settings), source.facts(settings.data).classes
-    print(f"{settings.experiment}: input {'x'.join(map(str, shape))}, {classes} classes\n")
-    print(table(summarise(outline(settings.model, shape, classes))))
+    facts = source.facts(settings.data)
+    shape = config.image_shape(settings.data, facts.shape)
+    print(f"{settings.experiment}: input {'x'.join(map(str, shape))}, {facts.classes} classes\n")
+    print(table(summarise(outline(settings.model, shape, facts.classes))))
 
 
 def report(flags: Flags, settings, folder) -> None:

@@ -2,7 +2,8 @@
 data/datasets/."""
 
 import dataclasses
-from typing import Any
+import re
+from typing import Any, Self
 
 from cnn_jax.config.fields import Group, Kind, choice, setting
 
@@ -74,6 +75,19 @@ class ImageNet(_Squares):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Tfds(DatasetKind):
+    """Any image set of TFDS with an image and a label, such as tfds:kmnist or tfds:emnist/letters."""
+
+    name: str = "tfds:NAME"  # type: ignore[misc]  # NAME as in TFDS, with the configuration of a set that has several
+    side: int = setting(256, low=8)  # images that differ in size are stored at this side, pixels
+
+    @classmethod
+    def named(cls, text: str) -> Self | None:
+        """Returns the declaration of any set of TFDS."""
+        return cls(name=text) if re.fullmatch(r"tfds:\w+(/[\w.-]+)?", text) else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Folder(_Squares):
     """A person's own images, a folder for each class."""
 
@@ -106,6 +120,7 @@ DATASETS = (
     FashionMnist,
     Cifar10,
     ImageNet,
+    Tfds,
     Folder,
     Fake,
     RedGreen,

@@ -172,8 +172,6 @@ def replaced(group, path: str, value):
 def _switched(kind, before):
     if kind is None or before is None:
         return kind
-    if type(kind) is type(before):
-        return before
     shared = set(names(type(kind))) & set(names(type(before)))
     return dataclasses.replace(kind, **{name: getattr(before, name) for name in shared})
 

@@ -27,10 +27,15 @@ class Config(Group):
     log: Log = Log()
 
 
-def image_shape(config: Config) -> tuple[int, int, int]:
-    """Height, width and channels of what the network is given."""
-    *sides, channels = config.data.kind.shape
-    height, width = (config.data.crop or config.data.size or side for side in sides)
+def image_shape(data: Data, stored: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Returns the height, width and channels of the images that the network is given.
+
+    Args:
+      data: the settings.
+      stored: height, width and channels of a stored image.
+    """
+    *sides, channels = stored
+    height, width = (data.crop or data.size or side for side in sides)
     return (height, width, channels)
 
 

@@ -13,10 +13,13 @@ def problems(config: Config) -> list[str]:
       config: settings that are sound by themselves.
 
     Raises:
-      UserError: there are no class folders where data.path says, or they do not go together.
+      UserError: there are no class folders where data.path says, or they do not go together; a set of TFDS is not
+        prepared.
     """
-    facts, data = source.facts(config.data), config.data
-    examples = source.of(config.data).training_examples()
+    data, images = config.data, source.of(config.data)
+    if data.kind.classes is None:  # only its files tell
+        images.make_ready(config.experiment)
+    facts, examples = images.facts(), images.training_examples()
     found = [] if data.kind.shape else list(shape_problems(config, facts.shape))
     if getattr(config.model, "output", "") == "rbf" and data.kind.classes is None and facts.classes != 10:
         found.append(f"model.output = 'rbf' has bitmaps of the ten digits, and {data.name} has {facts.classes} classes")

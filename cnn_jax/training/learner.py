@@ -67,8 +67,9 @@ class Learner:
         layout = resolve_layout(settings.model.layout, jax.default_backend(), spread)
         model = dataclasses.replace(settings.model, layout=layout)
         self.settings = dataclasses.replace(settings, model=model, seed=self.seeds[0])
-        self.image_shape = config.image_shape(settings)
-        self.classes = source.facts(settings.data).classes
+        facts = source.facts(settings.data)
+        self.image_shape = config.image_shape(settings.data, facts.shape)
+        self.classes = facts.classes
         self.network = states.make_network(self.settings, self.image_shape, self.classes)
         self.optimizer = make_optimizer(settings.optimizer)
         if training is not None:

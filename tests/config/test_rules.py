@@ -109,8 +109,8 @@ def test_all_problems_are_found():
 
 
 def test_the_canvas_sets_the_shape_of_the_input():
-    assert image_shape(Config(data=Data.of(name="mnist"))) == (28, 28, 1)
-    assert image_shape(Config(data=Data.of(name="mnist", size=32))) == (32, 32, 1)
+    assert image_shape(Data.of(name="mnist"), (28, 28, 1)) == (28, 28, 1)
+    assert image_shape(Data.of(name="mnist", size=32), (28, 28, 1)) == (32, 32, 1)
 
 
 @pytest.mark.parametrize(

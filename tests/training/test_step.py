@@ -206,8 +206,8 @@ def test_bfloat16_computes_in_it_and_keeps_float32_parameters(plain):
 def test_every_experiment_has_a_step_at_its_full_size(name, layout):
     """The program is built, not run: shapes and types of the state stay what they are."""
     settings = overrides.apply(experiments.load(name), [f"model.layout={layout}"])
-    shape, classes = config.image_shape(settings), source.facts(settings.data).classes
-    stored, size = source.facts(settings.data).shape, settings.train.batch_size
+    facts, size = source.facts(settings.data), settings.train.batch_size
+    stored, classes, shape = facts.shape, facts.classes, config.image_shape(settings.data, facts.shape)
     network, optimizer = states.make_network(settings, shape, classes), make_optimizer(settings.optimizer)
     schedule = make_schedule(settings.schedule, settings.optimizer.learning_rate, 10**6, 10**5, size)
     step = steps.make_train_step(settings, network, schedule, optimizer)

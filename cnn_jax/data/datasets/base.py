@@ -7,11 +7,14 @@ import shlex
 from pathlib import Path
 
 from cnn_jax import config
+from cnn_jax.config import experiments
 from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.facts import Facts
 from cnn_jax.data.images import records
 from cnn_jax.data.images.reader import Store, Unreadable
 from cnn_jax.errors import UserError
+
+TEST_SHARE = 5  # one in so many is kept for testing, of data that come without a test split
 
 
 class Source:
@@ -76,7 +79,7 @@ class Stored(Source):
     """Images that lie in the data folder in TFDS's own format, once they are prepared."""
 
     def write(self, root: Path, download: bool, experiment: str) -> None:
-        """Writes it into the folder of all prepared datasets.
+        """Writes it, in its folder, into that of all prepared datasets.
 
         Args:
           root: that folder, which is there.
@@ -98,8 +101,13 @@ class Stored(Source):
         found = {}
         for split in self.facts().splits:
             with self.damage_reported(split):
-                found[split] = records.describe(self.folder, self.data.name, split)["examples"]
+                found[split] = records.describe(self.folder, self.stem, split)["examples"]
         return found
+
+    @property
+    def stem(self) -> str:
+        """With which the names of its files begin."""
+        return self.data.name
 
     @property
     def folder(self) -> Path:
@@ -163,7 +171,7 @@ class Stored(Source):
                 return read(fetched)
 
         with self.damage_reported(stored):
-            examples = records.Records(self.folder, self.data.name, stored)
+            examples = records.Records(self.folder, self.stem, stored)
             labels = examples.labels()
             if not len(labels) or labels.min() < 0 or labels.max() >= facts.classes:
                 raise ValueError(f"{len(labels)} examples found; labels from 0 to {facts.classes - 1} expected")
@@ -187,8 +195,14 @@ class Stored(Source):
             ) from error
 
     def command(self, experiment: str) -> str:
-        """What prepares it, up to where its files lie."""
+        """Returns the command that prepares it, up to where its files lie."""
         command = f"python launch.py --experiment={experiment or 'NAME'} --mode=prepare"
-        if not experiment:
+        if not experiment or _dataset_of(experiment) != self.data.name:
             command += f" --set data.name={self.data.name}"
         return command + (f" --set data.data_dir={shlex.quote(self.data.data_dir)}" if self.data.data_dir else "")
+
+
+def _dataset_of(experiment):
+    """The name of the dataset that an experiment has of its own."""
+    settings = experiments.load(experiment)
+    return getattr(settings, "base", settings).data.name

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnn_jax import randomness
 from cnn_jax.data.batches import order
-from cnn_jax.data.datasets.base import Source
+from cnn_jax.data.datasets.base import TEST_SHARE, Source
 from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.facts import Facts
 from cnn_jax.data.images.reader import Store, Unreadable
@@ -21,7 +21,6 @@ from cnn_jax.errors import UsageError, UserError
 
 TESTED = ("test", "val", "validation")  # names of the folder that is tested on, the first found counts
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-TEST_SHARE = 5  # one in so many, where there is no folder to test on
 
 
 class Folder(Source):

@@ -8,7 +8,7 @@ import numpy as np
 from cnn_jax import config, randomness
 from cnn_jax.config import data as declared
 from cnn_jax.data.batches import order
-from cnn_jax.data.datasets import fake, folder, imagenet, published, red_green
+from cnn_jax.data.datasets import fake, folder, imagenet, published, red_green, tfds
 from cnn_jax.data.datasets.base import Source
 from cnn_jax.data.facts import Facts
 from cnn_jax.data.images import placement
@@ -23,6 +23,7 @@ SOURCES = {
     declared.FashionMnist: published.Published,
     declared.Cifar10: published.Cifar10,
     declared.ImageNet: imagenet.ImageNet,
+    declared.Tfds: tfds.Tfds,
     declared.Folder: folder.Folder,
     declared.Fake: fake.Fake,
     declared.RedGreen: red_green.RedGreen,
@@ -38,7 +39,7 @@ def facts(data: config.Data) -> Facts:
     """What is fixed of a dataset before an image is read.
 
     Raises:
-      UserError: `folder`: there are no class folders at data.path.
+      UserError: `folder`: there are no class folders at data.path; `tfds:NAME`: it is not prepared.
     """
     return of(data).facts()
 
