@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-from cnn_jax import config, workdir
+from cnn_jax import config, models, workdir
 from cnn_jax.config import experiments, overrides
 from cnn_jax.config import study as studies
+from cnn_jax.config.rules import problems
 from cnn_jax.devices import launchers
 from cnn_jax.errors import EXIT_FAILED, UsageError, UserError
 from cnn_jax.flags import Flags
@@ -75,7 +76,7 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
         stored = True
     if stored:
         settings = _stored(settings, folder, flags.mode)
-    asked = overrides.apply(settings, _specs(flags))
+    asked = overrides.apply(settings, _specs(flags), _problems)
     if stored:
         changed = config.differences(asked, settings)
         if changed:
@@ -94,10 +95,29 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
 def _check_data(settings):
     """Refuses settings that do not fit their data; they are named by what a message begins with."""
     from cnn_jax.data import checks  # NumPy, which other usage errors do without
+    from cnn_jax.data.datasets import source
 
     found = [f"{start}{line}" for start, each in settings.items() for line in checks.problems(each)]
+    if not found:
+        unknown = {start: each for start, each in settings.items() if not each.data.kind.shape}
+        shape = lambda each: source.facts(each.data).shape
+        found = [f"{start}{line}" for start, each in unknown.items() for line in models.problems(each, shape(each))]
     if found:
         raise UsageError("\n".join(found))
+
+
+def _problems(settings):
+    """Returns what is wrong with settings: one by one, together, and in the layers that they make."""
+    found = problems(settings)
+    sound = not any(line.startswith(("data.", "model.")) for line in found)  # sizes make sense
+    return found + (models.problems(settings, settings.data.kind.shape) if sound else [])
+
+
+def _problems_of_arms(study):
+    """Returns what is wrong with the layers of the base or, where nothing is, of each arm."""
+    arms = {"": study.base} | {f"arm {arm.name!r}: ": study.settings(arm) for arm in study.arms}
+    found = {start: models.problems(each, each.data.kind.shape) for start, each in arms.items()}
+    return found[""] or [f"{start}{line}" for start, lines in found.items() for line in lines]
 
 
 def _specs(flags):
@@ -116,7 +136,7 @@ def _check_study(flags, study, folder):
     for flag, value in meant.items():
         if value:
             raise UsageError(f"{flag} does not go with a study, and {study.experiment} is one")
-    asked = studies.apply(study, _specs(flags), measurements.problems)
+    asked = studies.apply(study, _specs(flags), lambda asked: measurements.problems(asked) + _problems_of_arms(asked))
     if flags.mode == "train":
         workdir.check_same_study(folder, asked, flags.resume)
     _check_flags(flags)

@@ -4,8 +4,7 @@ import dataclasses
 
 from cnn_jax.config.fields import Group, Kind, setting
 from cnn_jax.config.poolings import Average, Pool, Subsample
-
-FILLS = ("zero", "reflect", "replicate", "circular", "symmetric", "partial")
+from cnn_jax.config.sizes import FILLS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +22,14 @@ class Edge(Group):
     """What convolutions see beyond the edge, in a network that says itself how far that is."""
 
     fill: str = setting("zero", choices=FILLS)  # as Padding.fill
+
+
+@dataclasses.dataclass(frozen=True)
+class Normal:
+    """Weights from N(0, std^2), and one value for every bias: how Krizhevsky et al. 2012 (section 5) begin."""
+
+    std: float
+    bias: float = 0.0
 
 
 class Network(Group, Kind):

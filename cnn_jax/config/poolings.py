@@ -1,14 +1,40 @@
 """The kinds of pooling, each with the settings that it alone reads. The layers are in layers/pooling/."""
 
 import dataclasses
+import math
+from typing import ClassVar
 
 from cnn_jax.config.fields import Group, Kind, choice, setting
+from cnn_jax.config.sizes import Placed, place
+from cnn_jax.errors import UsageError
 
 FILLS = ("reflect", "zero", "replicate", "circular", "symmetric")
 
 
 class Pooling(Kind):
-    """Base of the kinds of pooling."""
+    """Base of the kinds of pooling.
+
+    Attributes:
+      stride_1_windows: windows lie at every pixel, and what they find is sampled afterwards.
+      stride_before: the convolution before has the stride.
+    """
+
+    stride_1_windows: ClassVar[bool] = False
+    stride_before: ClassVar[bool] = False
+
+    def output_shape(self, name: str, windows: Placed, stride: int) -> tuple[int, ...]:
+        """Returns the height, width and channels of the output, or (units,) of a vector.
+
+        Args:
+          name: of the layer, for messages.
+          windows: as `place_pool` lays them.
+          stride: of the pooling.
+
+        Raises:
+          UsageError: something does not fit.
+        """
+        del name, stride
+        return windows.output_shape
 
     @property
     def draws(self) -> bool:
@@ -135,8 +161,13 @@ class Fractional(Pooling):
     """Maxima of regions one or two pixels high and wide, in random order."""
 
     name = "fractional"
+    stride_1_windows = True
     ratio: float = setting(2**0.5, low=1.0, high=2.0)  # by which a side shrinks
     sequence: str = setting("pseudorandom", choices=("pseudorandom", "random"))  # the order of regions
+
+    def output_shape(self, name: str, windows: Placed, stride: int) -> tuple[int, ...]:
+        """See `Pooling.output_shape`; a side of n becomes ceil(n / ratio)."""
+        return (*(math.ceil(side / self.ratio) for side in windows.output_size), windows.input_shape[2])
 
     @property
     def draws(self) -> bool:
@@ -149,7 +180,14 @@ class S3(Pooling):
     """Maxima at every pixel, then rows and columns drawn at random."""
 
     name = "s3"
+    stride_1_windows = True
     grid: int = setting(4, low=1)  # rows (columns) of which grid / stride are kept; a multiple of the stride
+
+    def output_shape(self, name: str, windows: Placed, stride: int) -> tuple[int, ...]:
+        """See `Pooling.output_shape`; a side of n becomes ceil(n / stride)."""
+        if self.grid % stride:
+            raise UsageError(f"{name}: pool.grid = {self.grid} must be a multiple of pool.stride = {stride}")
+        return (*(-(-side // stride) for side in windows.output_size), windows.input_shape[2])
 
     @property
     def draws(self) -> bool:
@@ -176,12 +214,35 @@ class Strided(Pooling):
     """None: the convolution before has the stride."""
 
     name = "strided"
+    stride_before = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Blurred(Pooling):
+    stride_1_windows = True
     filter: int = setting(3, low=1, high=7)  # side of the binomial filter, pixels; 1: none
     fill: str = setting("reflect", choices=FILLS)  # what lies beyond the edge
+
+    def output_shape(self, name: str, windows: Placed, stride: int) -> tuple[int, ...]:
+        """See `Pooling.output_shape`; the filter has the stride."""
+        return self.blurred(name, windows, stride).output_shape
+
+    def blurred(self, name: str, windows: Placed, stride: int) -> Placed:
+        """Lays the filter on what the windows find; centred, an even one reaches a pixel further at the high end."""
+        pads = ((self.filter - 1) // 2, self.filter // 2)
+        return place(name, windows.output_shape, self.filter, stride, (pads, pads), self.fill)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Polyphase(_Blurred):
+    def output_shape(self, name: str, windows: Placed, stride: int) -> tuple[int, ...]:
+        """See `Pooling.output_shape`; of the stride x stride components of the blurred maps one is kept."""
+        return self.phases(name, self.blurred(name, windows, 1), stride).output_shape
+
+    def phases(self, name: str, blurred: Placed, stride: int) -> Placed:
+        """Lays squares of stride x stride pixels, whose elements are the components, on the blurred maps."""
+        height, width = ((0, -side % stride) for side in blurred.output_size)
+        return place(name, blurred.output_shape, stride, stride, (height, width), self.fill)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -206,7 +267,7 @@ class ConvBlur(_Blurred):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Aps(_Blurred):
+class Aps(_Polyphase):
     """Of each image the polyphase component of the largest norm."""
 
     name = "aps"
@@ -214,12 +275,17 @@ class Aps(_Blurred):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Lps(_Blurred):
+class Lps(_Polyphase):
     """Of each image the polyphase component of the largest learned logit."""
 
     name = "lps"
     temperature: float = setting(1.0, low=0.01)  # of the softmax over the components; towards 0: one of them
     convex: bool = False  # always the mean of the components weighted by that softmax, in place of one of them
+
+    def output_shape(self, name: str, windows: Placed, stride: int) -> tuple[int, ...]:
+        """See `_Polyphase.output_shape`; the 3x3 convolutions that score the components have to fit them."""
+        components = self.phases(name, self.blurred(name, windows, 1), stride)
+        return place(f"{name}.first", components.output_shape, 3, 1, 1, self.fill).output_shape
 
     @property
     def draws(self) -> bool:
@@ -233,6 +299,13 @@ class Pyramid(Pooling):
 
     name = "pyramid"
     levels: int = setting(3, low=1, high=6)  # grids of 1x1, 2x2, ... cells
+
+    def output_shape(self, name: str, windows: Placed, stride: int) -> tuple[int, ...]:
+        """See `Pooling.output_shape`; a number for each cell of each grid, and for each channel."""
+        height, width, channels = windows.input_shape
+        if self.levels > min(height, width):
+            raise UsageError(f"{name}: pool.levels = {self.levels} is too fine a grid for maps of {height}x{width}")
+        return (channels * sum(side**2 for side in range(1, self.levels + 1)),)
 
 
 POOLINGS = (
@@ -264,3 +337,30 @@ class Pool(Group):
     def draws(self) -> bool:
         """Whether it is random in training."""
         return self.kind.draws
+
+    def chosen(self, is_last: bool) -> Pooling:
+        """Returns the kind of a pooling of these settings; `is_last` where no convolution follows it."""
+        return self.last if is_last and self.last is not None else self.kind
+
+    def place(self, name: str, input_shape: tuple[int, int, int], is_last: bool) -> Placed:
+        """Lays the windows of a pooling of these settings on its input.
+
+        Args:
+          name: of the layer, for messages.
+          input_shape: height, width, channels.
+          is_last: whether no convolution follows, and `last` applies.
+
+        Raises:
+          UsageError: no window fits, or the padding is as large as the window.
+        """
+        kind, whole = self.chosen(is_last), self.window == 0 or (is_last and self.last is not None)
+        window = input_shape[:2] if whole else self.window
+        stride = 1 if whole or kind.stride_1_windows else self.stride
+        padding = "valid" if whole else self.padding
+        if kind.stride_before:
+            window, stride, padding = 1, 1, "valid"
+        placed = place(name, input_shape, window, stride, padding, getattr(kind, "fill", "zero"))
+        for sides, side in zip(placed.pads, placed.window):
+            if max(sides) >= side:
+                raise UsageError(f"{name}: {placed.describe()}: the padding must be smaller than the window")
+        return placed

@@ -3,7 +3,8 @@
 import math
 
 from cnn_jax.config.fields import leaves
-from cnn_jax.config.networks import FILLS, pools
+from cnn_jax.config.networks import pools
+from cnn_jax.config.sizes import FILLS
 from cnn_jax.config.training import Plateau, Step, duration_steps
 
 COLOURS = ("pca", "brightness", "contrast", "saturation", "hue")  # augmentations that need three channels

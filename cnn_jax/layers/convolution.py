@@ -9,9 +9,10 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
+from cnn_jax.config.networks import Normal
 from cnn_jax.errors import UsageError
 from cnn_jax.layers.convolution_cpu import convolve_tiled, each_group, stride_to_channels
-from cnn_jax.layers.initializers import Normal, layer_key, weights_and_bias
+from cnn_jax.layers.initializers import layer_key, weights_and_bias
 from cnn_jax.layers.layer import Layer
 from cnn_jax.layers.windows import Geometry, geometry, per_channel, per_pixel
 

@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from cnn_jax.layers.initializers import Normal, layer_key, weights_and_bias
+from cnn_jax.config.networks import Normal
+from cnn_jax.config.sizes import by
+from cnn_jax.errors import UsageError
+from cnn_jax.layers.initializers import layer_key, weights_and_bias
 from cnn_jax.layers.layer import Layer
-from cnn_jax.layers.windows import by, flatten
+from cnn_jax.layers.windows import flatten
 
 
 class Dense(Layer):
@@ -132,9 +135,14 @@ class RadialBasis(Layer):
     """Squared Euclidean distances to fixed bitmaps, negated, so that the largest output is the answer.
 
     No parameters. -y_i = -sum_j (x_j - w_ij)^2, with w the digits' bitmaps (LeCun et al. 1998, section II-B).
+
+    Raises:
+      UsageError: the number of classes is not ten.
     """
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, classes: int):
+        if classes != len(digit_bitmaps()):
+            raise UsageError(f"model.output = 'rbf' has bitmaps of the ten digits, and there are {classes} classes")
         self.name = name
         self.input_shape = (84,)
         self.output_shape = (10,)

@@ -1,19 +1,12 @@
 """Initial weights. Keys come from the layer's name, so that adding a layer leaves the others as they were."""
 
-import dataclasses
 import zlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-
-@dataclasses.dataclass(frozen=True)
-class Normal:
-    """Weights from N(0, std^2), and one value for every bias: how Krizhevsky et al. 2012 (section 5) begin."""
-
-    std: float
-    bias: float = 0.0
+from cnn_jax.config.networks import Normal
 
 
 def layer_key(key: jax.Array, name: str) -> jax.Array:

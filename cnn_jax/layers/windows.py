@@ -1,4 +1,4 @@
-"""Windows over a feature map: the arithmetic of sizes and padding, and the strided slices every layer is made of.
+"""Windows over a feature map: the strided slices every layer is made of. Their arithmetic is in config/sizes.py.
 
 A map is held as NHWC (batch, height, width, channel) or as CHWN. The second keeps the batch innermost: on a CPU every
 slice of a window is then one long contiguous run. `Geometry` is the only place that knows the order of the axes.
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cnn_jax.errors import UsageError
+from cnn_jax.config.sizes import Pads, Placed, place
 
 FILLS = {
     "zero": "constant",
@@ -25,97 +25,21 @@ FILLS = {
     "partial": "constant",  # zero, and convolutions make up for it
 }
 
-Pads = tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right)
-
-
-def output_size(size: int, window: int, stride: int, pads: tuple[int, int] = (0, 0)) -> int:
-    """Places a window has along one axis: floor((size + low + high - window) / stride) + 1, and never below 0."""
-    return max((size + sum(pads) - window) // stride + 1, 0)
-
-
-def same_pads(size: int, window: int, stride: int) -> tuple[int, int]:
-    """Padding that makes the output ceil(size / stride) long; an odd pixel goes to the high end, as in TensorFlow."""
-    total = max((-(-size // stride) - 1) * stride + window - size, 0)
-    return total // 2, total - total // 2
-
-
-def parse_padding(mode: str, size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]) -> Pads:
-    """Pixels of padding on each side.
-
-    Args:
-      mode: "valid" (none), "same", "full" (window - 1 on every side), or pixels: "2", "rows,columns" or
-        "top,bottom,left,right".
-      size: height and width of the map.
-      window: height and width of the window.
-      stride: vertical and horizontal stride.
-
-    Raises:
-      ValueError: the mode is none of these.
-    """
-    if mode == "valid":
-        return (0, 0), (0, 0)
-    if mode == "same":
-        return tuple(same_pads(*axis) for axis in zip(size, window, stride))
-    if mode == "full":
-        return tuple((side - 1, side - 1) for side in window)
-    parts = mode.split(",")
-    if len(parts) in (1, 2, 4) and all(part.strip().isdecimal() for part in parts):
-        pixels = [int(part) for part in parts]
-        if len(pixels) == 4:
-            return tuple(pixels[:2]), tuple(pixels[2:])
-        rows, columns = pixels[0], pixels[-1]
-        return (rows, rows), (columns, columns)
-    raise ValueError(
-        f"padding {mode!r} must be 'valid', 'same', 'full', or pixels: '2', 'rows,columns' or 'top,bottom,left,right'"
-    )
-
-
-def in_pixels(pads: Pads) -> str:
-    """Padding as it is typed, in pixels: "2", "rows,columns" or "top,bottom,left,right"; `parse_padding` reads it."""
-    rows, columns = pads
-    if len({*rows, *columns}) == 1:
-        return str(rows[0])
-    if rows[0] == rows[1] and columns[0] == columns[1]:
-        return f"{rows[0]},{columns[0]}"
-    return ",".join(map(str, rows + columns))
-
-
-def pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    """The same number for both axes, unless two are given."""
-    return value if isinstance(value, tuple) else (value, value)
-
 
 @dataclasses.dataclass(frozen=True)
-class Geometry:
-    """Where the windows of one layer lie on its input. Made by `geometry`, which checks it.
+class Geometry(Placed):
+    """`Placed` windows on maps of a layout. Made by `geometry`, which checks it.
 
     Attributes:
-      input_shape: height, width, channels of the input.
-      window: height and width of a window.
-      stride: vertical and horizontal distance between windows.
-      pads: (top, bottom), (left, right) pixels added around the input.
       layout: order of the axes, "NHWC" or "CHWN".
     """
 
-    input_shape: tuple[int, int, int]
-    window: tuple[int, int]
-    stride: tuple[int, int]
-    pads: Pads
     layout: str
-
-    @property
-    def output_size(self) -> tuple[int, int]:
-        """Height and width of the output."""
-        return tuple(map(output_size, self.input_shape[:2], self.window, self.stride, self.pads))
 
     @property
     def axes(self) -> tuple[int, int]:
         """Positions of height and width."""
         return self.layout.index("H"), self.layout.index("W")
-
-    @property
-    def is_padded(self) -> bool:
-        return any(map(any, self.pads))
 
     @property
     def inside(self) -> np.ndarray:
@@ -127,15 +51,6 @@ class Geometry:
             starts = stride * np.arange(places) - low
             counts.append(np.clip(starts + window, 0, size) - np.clip(starts, 0, size))
         return np.outer(*counts).astype(np.float32)
-
-    def describe(self) -> str:
-        """Such as "5x5, stride 2, padding 1"; a stride of 1 and no padding go without saying."""
-        words = [by(self.window)]
-        if self.stride != (1, 1):
-            words.append(f"stride {by(self.stride) if self.stride[0] != self.stride[1] else self.stride[0]}")
-        if self.is_padded:
-            words.append(f"padding {in_pixels(self.pads)}")
-        return ", ".join(words)
 
     def pad(self, x, fill: str = "zero", value=0):
         """Pads height and width; `value` is what "zero" and "partial" fill with."""
@@ -227,46 +142,17 @@ def geometry(
     layout: str = "NHWC",
     fill: str = "zero",
 ) -> Geometry:
-    """Checked geometry of a layer.
-
-    Args:
-      name: the layer, for messages.
-      input_shape: height, width, channels of the input.
-      window: side of the window, or its height and width.
-      stride: one stride, or the vertical and the horizontal one.
-      padding: as `parse_padding`, a number of pixels, or ((top, bottom), (left, right)).
-      layout: "NHWC" or "CHWN".
-      fill: what lies beyond the edge: a key of `FILLS`.
+    """Returns the checked geometry of a layer. Arguments as `place`, and the layout: "NHWC" or "CHWN".
 
     Raises:
-      UsageError: no window fits, or the padding needs more pixels than the input has to copy from.
+      UsageError: as `place`.
     """
-    window, stride = pair(window), pair(stride)
-    if min(window) < 1 or min(stride) < 1:
-        raise UsageError(f"{name}: window {by(window)} and stride {by(stride)} must be at least 1")
-    if fill not in FILLS:
-        raise UsageError(f"{name}: padding fill {fill!r} must be one of {', '.join(FILLS)}")
-    try:
-        if isinstance(padding, str | int):
-            padding = parse_padding(str(padding), input_shape[:2], window, stride)
-    except ValueError as error:
-        raise UsageError(f"{name}: {error}") from None
-    made = Geometry(tuple(input_shape), window, stride, padding, layout)
-    sizes = f"input {by(input_shape)}, window {by(window)}, stride {by(stride)}"
-    described = f"{name}: {sizes}, padding {in_pixels(padding)}"
-    if min(made.output_size) < 1:
-        raise UsageError(f"{described}: the window does not fit, the output would be {by(made.output_size)}")
-    room = {"reflect": 1, "circular": 0, "symmetric": 0}
-    for size, sides in zip(input_shape, padding):
-        if fill in room and max(sides) > size - room[fill]:
-            most = size - room[fill]
-            raise UsageError(f"{described}: fill {fill!r} can add at most {most} pixels to a side of {size}")
-    return made
+    return on_layout(place(name, tuple(input_shape), window, stride, padding, fill), layout)
 
 
-def by(sizes: tuple[int, ...]) -> str:
-    """Sizes in words, such as "5x7"."""
-    return "x".join(map(str, sizes))
+def on_layout(placed: Placed, layout: str) -> Geometry:
+    """Returns the geometry of windows on maps of a layout."""
+    return Geometry(**vars(placed), layout=layout)
 
 
 def from_images(images, layout: str):

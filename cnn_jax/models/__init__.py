@@ -5,14 +5,19 @@ and a line in `MODELS` that puts the two together; docs/add_your_own.md has an e
 """
 
 import functools
-
-import jax
-from flax import nnx
+import typing
 
 from cnn_jax import config
 from cnn_jax.config import networks
+from cnn_jax.errors import UsageError
 from cnn_jax.models import alexnet, lenet, small
-from cnn_jax.models.network import Builder, Layers
+from cnn_jax.models.arithmetic import Sizes, Unknown
+from cnn_jax.models.builder import Builder
+
+if typing.TYPE_CHECKING:
+    import jax
+
+    from cnn_jax.models.network import Layers
 
 MODELS = {
     networks.LeNet: lenet.lenet,
@@ -27,7 +32,7 @@ MODELS = {
 }
 
 
-def make_model(settings, image_shape: tuple[int, int, int], classes: int, key: jax.Array) -> Layers:
+def make_model(settings, image_shape: tuple[int, int, int], classes: int, key: "jax.Array") -> "Layers":
     """The network that the settings describe, called as `model(images, keys=None, training=False)`: see `Layers`.
 
     Args:
@@ -39,7 +44,40 @@ def make_model(settings, image_shape: tuple[int, int, int], classes: int, key: j
     Raises:
       UsageError: a layer does not fit its input.
     """
-    return MODELS[type(settings)](Builder(settings, image_shape, key), settings, classes)
+    from cnn_jax.models.network import Maker  # jax, which takes a second
+
+    return MODELS[type(settings)](Builder(settings, image_shape, Maker(settings, key)), settings, classes)
+
+
+def layer_sizes(settings, image_shape: tuple[int, int, int], classes: int) -> dict[str, tuple[int, ...]] | None:
+    """Returns the output shape of each layer of a network by the layer's name, by arithmetic and without jax.
+
+    Activations that some kinds of pooling are followed by are not counted; they leave shapes as they are.
+
+    None where the network has a layer of its own kind, whose size only the layer knows.
+
+    Raises:
+      UsageError: a layer does not fit its input.
+    """
+    try:
+        return MODELS[type(settings)](Builder(settings, image_shape, Sizes()), settings, classes)
+    except Unknown:
+        return None
+
+
+def problems(settings: config.Config, stored: tuple[int, int, int] | None) -> list[str]:
+    """Returns what is wrong with the layers of a network: one line, or none.
+
+    Args:
+      settings: of a run; sound by themselves.
+      stored: height, width and channels of a stored image; None where only files tell.
+    """
+    try:
+        if stored:
+            layer_sizes(settings.model, config.image_shape(settings.data, stored), classes=10)  # any number does
+        return []
+    except UsageError as error:
+        return [str(error)]
 
 
 def needs_keys(settings) -> bool:
@@ -51,12 +89,15 @@ def needs_keys(settings) -> bool:
     return getattr(settings, "dropout", 0) > 0 or any(pool.draws for pool in config.pools(settings))
 
 
-def outline(settings, image_shape: tuple[int, int, int], classes: int) -> Layers:
+def outline(settings, image_shape: tuple[int, int, int], classes: int) -> "Layers":
     """The network that the settings describe, with shapes in place of numbers; nothing is computed.
 
     Raises:
       UsageError: a layer does not fit its input.
     """
+    import jax
+    from flax import nnx
+
     return nnx.eval_shape(functools.partial(make_model, settings, image_shape, classes), jax.random.key(0))
 
 

@@ -3,17 +3,22 @@
 Each function lists the layers of a network of so many classes to a builder, which has the same settings.
 """
 
+import typing
+
 from cnn_jax import config
+from cnn_jax.config.networks import Normal
 from cnn_jax.errors import UsageError
-from cnn_jax.layers.initializers import Normal
-from cnn_jax.models.network import Builder, Layers
+from cnn_jax.models.builder import Builder
+
+if typing.TYPE_CHECKING:
+    from cnn_jax.models.network import Layers
 
 PAPER = Normal(0.01)  # Krizhevsky et al. 2012, section 5: N(0, 0.01^2), biases 0
 PAPER_ONE = Normal(0.01, bias=1)  # and 1 in conv2, conv4, conv5 and the hidden dense layers
 KERAS = dict(momentum=0.99, epsilon=1e-3)  # batch normalisation's defaults there
 
 
-def alexnet(net: Builder, settings: config.AlexNet, classes: int) -> Layers:
+def alexnet(net: Builder, settings: config.AlexNet, classes: int) -> "Layers":
     """Krizhevsky, Sutskever and Hinton 2012: five convolutions and three dense layers.
 
     With 1000 classes 60,965,224 parameters. conv2, conv4 and conv5 are in two groups; pools overlap.
@@ -40,7 +45,7 @@ def alexnet(net: Builder, settings: config.AlexNet, classes: int) -> Layers:
     return net.dense("output", classes, PAPER).build()
 
 
-def alexnet_owt(net: Builder, settings: config.AlexNetOWT, classes: int) -> Layers:
+def alexnet_owt(net: Builder, settings: config.AlexNetOWT, classes: int) -> "Layers":
     """Torchvision's AlexNet, after Krizhevsky 2014, "One weird trick": one column, no normalisation.
 
     With 1000 classes 61,100,840 parameters at 224 pixels. Torchvision averages the last map to 6x6 whatever the image;
@@ -57,7 +62,7 @@ def alexnet_owt(net: Builder, settings: config.AlexNetOWT, classes: int) -> Laye
     return net.dense("output", classes, "torch").build()
 
 
-def alexnet_bn(net: Builder, settings: config.AlexNetBN, classes: int) -> Layers:
+def alexnet_bn(net: Builder, settings: config.AlexNetBN, classes: int) -> "Layers":
     """`alexnet` with batch normalisation before every hidden activation, in place of LRN, and by default one group.
 
     With 1000 classes 62,397,480 parameters.
@@ -77,7 +82,7 @@ def alexnet_bn(net: Builder, settings: config.AlexNetBN, classes: int) -> Layers
     return net.dense("output", classes, PAPER).build()
 
 
-def alexnet_notebook(net: Builder, settings: config.AlexNetNotebook, classes: int) -> Layers:
+def alexnet_notebook(net: Builder, settings: config.AlexNetNotebook, classes: int) -> "Layers":
     """The Keras notebook's variant: nothing is padded, pools do not overlap, batch normalisation follows them.
 
     Numbers in all at 224 pixels, running statistics included: 24,019,722 with 10 classes, 28,075,752 with 1000. The
@@ -105,7 +110,7 @@ def alexnet_notebook(net: Builder, settings: config.AlexNetNotebook, classes: in
         ) from None
 
 
-def alexnet_small(net: Builder, settings: config.AlexNetSmall, classes: int) -> Layers:
+def alexnet_small(net: Builder, settings: config.AlexNetSmall, classes: int) -> "Layers":
     """AlexNet's plan for small images: the features of `alexnet_owt`, smaller windows and dense layers.
 
     Every convolution keeps the size of its map: 32 pixels give maps of 32-15-15-7-7-7-7-3. Batch normalisation comes

@@ -3,10 +3,13 @@
 Each function lists the layers of a network of so many classes to a builder, which has the same settings.
 """
 
+import typing
+
 from cnn_jax import config
-from cnn_jax.errors import UsageError
-from cnn_jax.layers.dense import RadialBasis
-from cnn_jax.models.network import Builder, Layers
+from cnn_jax.models.builder import Builder
+
+if typing.TYPE_CHECKING:
+    from cnn_jax.models.network import Layers
 
 # LeCun et al. 1998, table I: the S2 maps that each C3 map reads.
 C3_TABLE = (
@@ -17,7 +20,7 @@ C3_TABLE = (
 )  # fmt: skip
 
 
-def lenet(net: Builder, settings: config.LeNet, classes: int) -> Layers:
+def lenet(net: Builder, settings: config.LeNet, classes: int) -> "Layers":
     """conv 6@5x5, pool, conv 16@5x5, pool, dense 120, dense 84, dense `classes`.
 
     At 28x28 with the defaults it is the notebook's network: 44,426 parameters.
@@ -30,15 +33,14 @@ def lenet(net: Builder, settings: config.LeNet, classes: int) -> Layers:
     return net.dense("output", classes, init).build()
 
 
-def lenet5(net: Builder, settings: config.LeNet5, classes: int) -> Layers:
+def lenet5(net: Builder, settings: config.LeNet5, classes: int) -> "Layers":
     """C1 conv 6@5x5, S2 pool, C3 conv 16@5x5, S4 pool, C5 conv 120@5x5, F6 dense 84, output.
 
     For 32x32 images. With the connection table, subsampling and the radial basis output: 60,000 parameters; with
     dense C3, parameter-free pooling and a softmax output: 61,706. The 1998 subsampling squashes its result, as every
     other layer of that network does.
 
-    Raises:
-      UsageError: the radial basis output, which has the bitmaps of ten digits, and another number of classes.
+    The radial basis output has the bitmaps of ten digits, and no other number of classes.
     """
     init, table = settings.init, C3_TABLE if settings.connections == "table" else None
     net.conv("c1", 6, 5, init).activation().pool("s2")
@@ -47,6 +49,4 @@ def lenet5(net: Builder, settings: config.LeNet5, classes: int) -> Layers:
     net.dense("f6", 84, init).activation().dropout()
     if settings.output == "softmax":
         return net.dense("output", classes, init).build()
-    if classes != 10:
-        raise UsageError(f"model.output = 'rbf' has bitmaps of the ten digits, and there are {classes} classes")
-    return net.add(lambda shape: RadialBasis("output")).build()
+    return net.radial_basis("output", classes).build()

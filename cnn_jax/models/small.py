@@ -3,11 +3,16 @@
 Each function lists the layers of a network of so many classes to a builder, which has the same settings.
 """
 
+import typing
+
 from cnn_jax import config
-from cnn_jax.models.network import Builder, Layers
+from cnn_jax.models.builder import Builder
+
+if typing.TYPE_CHECKING:
+    from cnn_jax.models.network import Layers
 
 
-def four_layer(net: Builder, settings: config.FourLayer, classes: int) -> Layers:
+def four_layer(net: Builder, settings: config.FourLayer, classes: int) -> "Layers":
     """Three convolutions and a dense layer, for figure 1 of Krizhevsky, Sutskever and Hinton 2012.
 
     There a "four-layer convolutional network" of ReLUs reaches a training error of 25 % on CIFAR-10 six times sooner
@@ -25,7 +30,7 @@ def four_layer(net: Builder, settings: config.FourLayer, classes: int) -> Layers
     return net.flatten().dense("output", classes, glorot).build()
 
 
-def position(net: Builder, settings: config.PositionNet, classes: int) -> Layers:
+def position(net: Builder, settings: config.PositionNet, classes: int) -> "Layers":
     """Four 3x3 convolutions, global max pooling and a dense layer, after Kayhan and van Gemert 2020.
 
     Convolutions of 32, 32, 64 and 64 features; all but the first have a stride of 2. They have no bias, as in the

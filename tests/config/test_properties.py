@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnn_jax import models
-from cnn_jax.config import DATASETS, MODELS, Config, fields, from_dict, networks, poolings, to_dict, training
+from cnn_jax.config import DATASETS, MODELS, Config, fields, from_dict, poolings, sizes, to_dict, training
 from cnn_jax.config.fields import choices, leaves, replaced
 from cnn_jax.data.datasets import source
 from cnn_jax.layers.activations import ACTIVATIONS
@@ -76,6 +76,6 @@ def test_what_is_declared_and_what_is_built_are_the_same():
     assert optimizer.OPTIMIZERS.keys() == set(training.OPTIMIZERS)
     assert optimizer.SCHEDULES.keys() == set(training.SCHEDULES)
     assert source.SOURCES.keys() == set(DATASETS)
-    assert FILLS.keys() == set(networks.FILLS)
+    assert FILLS.keys() == set(sizes.FILLS)
     activations = {leaf.rule["choices"] for model in MODELS for leaf in leaves(model()) if leaf.path == "activation"}
     assert ACTIVATIONS.keys() == {name for names in activations for name in names}

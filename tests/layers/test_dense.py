@@ -125,7 +125,7 @@ def test_bitmaps_are_ten_different_digits_of_ink_and_paper():
 
 
 def test_radial_basis_is_the_negated_squared_distance():
-    layer, x = RadialBasis("output"), drawn(4, 84)
+    layer, x = RadialBasis("output", 10), drawn(4, 84)
     expected = [[-sum((x[n, j] - digit_bitmaps()[i, j]) ** 2 for j in range(84)) for i in range(10)] for n in range(4)]
     np.testing.assert_allclose(layer(jnp.asarray(x)), expected, rtol=1e-5)
     assert layer.output_shape == (10,) and layer.multiply_adds == 840
@@ -133,9 +133,9 @@ def test_radial_basis_is_the_negated_squared_distance():
 
 def test_radial_basis_answers_with_the_nearest_bitmap():
     near = digit_bitmaps() + 0.3 * drawn(10, 84)
-    logits = RadialBasis("output")(jnp.asarray(near))
+    logits = RadialBasis("output", 10)(jnp.asarray(near))
     np.testing.assert_array_equal(logits.argmax(1), np.arange(10))
-    np.testing.assert_array_equal(RadialBasis("output")(jnp.asarray(digit_bitmaps())).max(1), np.zeros(10))
+    np.testing.assert_array_equal(RadialBasis("output", 10)(jnp.asarray(digit_bitmaps())).max(1), np.zeros(10))
 
 
 def test_scaled_tanh_maps_one_to_one_where_its_curvature_is_largest():

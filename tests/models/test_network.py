@@ -14,7 +14,8 @@ from cnn_jax.layers.activations import Activation
 from cnn_jax.layers.dense import Dropout
 from cnn_jax.layers.windows import from_images, to_images
 from cnn_jax.models import make_model, outline
-from cnn_jax.models.network import Builder, Layers
+from cnn_jax.models.builder import Builder
+from cnn_jax.models.network import Layers, Maker
 
 KEY = jax.random.key(4)
 BATCH, CLASSES = 3, 5
@@ -107,7 +108,7 @@ def test_pooling_comes_first_in_every_network_where_nothing_lies_between(setting
 
 def stages(settings, norm):
     """Two convolutions with poolings, the second with normalisation before its activation."""
-    net = Builder(settings, (12, 12, 2), KEY)
+    net = Builder(settings, (12, 12, 2), Maker(settings, KEY))
     net.conv("conv1", 4, 3, "he_normal", padding=1).activation().pool("pool1")
     net.conv("conv2", 8, 3, "he_normal", padding=1).active("norm2", norm, True).pool("pool2").flatten()
     return net.dropout().dense("output", CLASSES, "he_normal").build()
@@ -195,7 +196,8 @@ def test_dropouts_are_numbered_in_order_and_absent_at_a_rate_of_0(name):
 
 
 def test_a_layer_of_any_kind_can_be_added():
-    net = Builder(config.AlexNetSmall(layout="NHWC", activation="tanh"), (6, 6, 1), KEY)
+    settings = config.AlexNetSmall(layout="NHWC", activation="tanh")
+    net = Builder(settings, (6, 6, 1), Maker(settings, KEY))
     net.conv("first", 4, 3, "he_normal").add(lambda shape: Activation("squash", shape, "sigmoid"))
     model = net.flatten().dense("output", 2, "he_normal").build()
     images = np.random.default_rng(0).standard_normal((1, 6, 6, 1)).astype(np.float32)

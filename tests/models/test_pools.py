@@ -15,7 +15,8 @@ from cnn_jax.layers.convolution import Convolution
 from cnn_jax.layers.pooling import make_pool
 from cnn_jax.layers.pooling.base import Pooling
 from cnn_jax.models import make_model, needs_keys, outline, summary
-from cnn_jax.models.network import Builder
+from cnn_jax.models.builder import Builder
+from cnn_jax.models.network import Maker
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 KEY = jax.random.key(2)
@@ -172,7 +173,7 @@ def test_seeds_side_by_side_are_seeds_alone(kind):
 
 def tiny(settings, image_shape, classes):
     """What makes up the networks, with one convolution."""
-    net = Builder(settings, image_shape, KEY)
+    net = Builder(settings, image_shape, Maker(settings, KEY))
     net.conv("conv1", 2, 3, "he_normal", padding=1).activation().pool("pool1")
     return net.flatten().dropout().dense("output", classes, "he_normal").build()
 

@@ -8,11 +8,10 @@ import jax
 
 from cnn_jax import config
 from cnn_jax.config import poolings
-from cnn_jax.errors import UsageError
-from cnn_jax.layers.initializers import Normal
+from cnn_jax.config.networks import Normal
 from cnn_jax.layers.pooling import basic, blur, convolution, means, mixed, polyphase, random
 from cnn_jax.layers.pooling.base import PoolContext, Pooling
-from cnn_jax.layers.windows import geometry
+from cnn_jax.layers.windows import on_layout
 
 POOLS = {
     poolings.Max: basic.MaxPool,
@@ -66,25 +65,7 @@ def make_pool(
       activation: of the network.
 
     Raises:
-      UsageError: no window fits, or the padding is as large as the window.
+      UsageError: no window fits, the padding is as large as the window, or the kind does not fit the input.
     """
-    ends = last and settings.last is not None
-    kind = settings.last if ends else settings.kind
-    pool = POOLS[type(kind)]
-    whole = settings.window == 0 or ends
-    window = tuple(input_shape[:2]) if whole else settings.window
-    stride = 1 if whole or pool.stride_1_windows else settings.stride
-    padding = "valid" if whole else settings.padding
-    if pool.stride_before:
-        window, stride, padding = 1, 1, "valid"
-    fill = getattr(kind, "fill", "zero")
-    placed = geometry(name, input_shape, window, stride, padding, layout, fill)
-    for sides, side in zip(placed.pads, placed.window):
-        if max(sides) >= side:
-            raise UsageError(f"{name}: {placed.describe()}: the padding must be smaller than the window")
-    return pool(PoolContext(name, placed, settings, kind, key, init, activation))
-
-
-def pool_class(settings: config.Pool, last: bool) -> type[Pooling]:
-    """The class of pooling that the settings ask for; arguments as for `make_pool`."""
-    return POOLS[type(settings.last if last and settings.last is not None else settings.kind)]
+    kind, placed = settings.chosen(last), settings.place(name, input_shape, last)
+    return POOLS[type(kind)](PoolContext(name, on_layout(placed, layout), settings, kind, key, init, activation))

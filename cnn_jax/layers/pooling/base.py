@@ -8,7 +8,8 @@ from flax import nnx
 
 from cnn_jax import config
 from cnn_jax.config import poolings
-from cnn_jax.layers.initializers import Normal, layer_key
+from cnn_jax.config.networks import Normal
+from cnn_jax.layers.initializers import layer_key
 from cnn_jax.layers.layer import Layer
 from cnn_jax.layers.windows import Geometry
 
@@ -44,14 +45,12 @@ class Pooling(Layer):
     title: str  # in words
     before_activation = False  # a rising activation may as well come after
     activation_follows = False  # as after a convolution
-    stride_1_windows = False  # windows lie at every pixel, and what they find is sampled afterwards
-    stride_before = False  # the convolution before has the stride
 
     def __init__(self, site: PoolContext):
         self.name = site.name
         self.geometry = site.geometry
         self.input_shape = site.geometry.input_shape
-        self.output_shape = (*site.geometry.output_size, self.input_shape[2])
+        self.output_shape = site.kind.output_shape(site.name, site.geometry, site.settings.stride)
 
     def describe(self) -> str:
         return f"{self.title} {self.geometry.describe()}"

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from cnn_jax.errors import UsageError
 from cnn_jax.layers.pooling.base import PoolContext, Pooling
 from cnn_jax.layers.pooling.reductions import average_pool, larger, max_pool, sum_pool
 from cnn_jax.layers.windows import flatten, per_channel
@@ -78,12 +77,7 @@ class PyramidPool(Pooling):
 
     def __init__(self, site: PoolContext):
         super().__init__(site)
-        levels = site.kind.levels
-        height, width, channels = self.input_shape
-        if levels > min(height, width):
-            raise UsageError(f"{self.name}: pool.levels = {levels} is too fine a grid for maps of {height}x{width}")
-        self.grids = tuple(range(1, levels + 1))
-        self.output_shape = (channels * sum(side**2 for side in self.grids),)
+        self.grids = tuple(range(1, site.kind.levels + 1))
 
     def describe(self) -> str:
         return f"{self.title} on grids of {', '.join(f'{side}x{side}' for side in self.grids)}"

@@ -4,7 +4,7 @@ import math
 
 from cnn_jax.layers.pooling.base import PoolContext, Pooling
 from cnn_jax.layers.pooling.reductions import blur, max_pool, sum_pool
-from cnn_jax.layers.windows import geometry
+from cnn_jax.layers.windows import on_layout
 
 
 class Blurred(Pooling):
@@ -14,18 +14,10 @@ class Blurred(Pooling):
     filter. Output sizes are those of the same pooling without blur.
     """
 
-    stride_1_windows = True
-
     def __init__(self, site: PoolContext):
         super().__init__(site)
         self.fill = site.kind.fill
-        size = site.kind.filter
-        found = (*self.geometry.output_size, self.input_shape[2])
-        pads = ((size - 1) // 2, size // 2)  # centred; an even filter reaches one pixel further at the high end
-        self.blurred = geometry(
-            self.name, found, size, self.stride(site), (pads, pads), self.geometry.layout, self.fill
-        )
-        self.output_shape = (*self.blurred.output_size, self.input_shape[2])
+        self.blurred = on_layout(site.kind.blurred(self.name, self.geometry, self.stride(site)), self.geometry.layout)
 
     def stride(self, site):
         """The stride of the filter."""

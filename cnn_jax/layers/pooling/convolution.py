@@ -80,7 +80,6 @@ class NoPool(Pooling):
     """No pooling: the convolution before has the stride instead ("Strided-CNN")."""
 
     before_activation = True
-    stride_before = True
     title = "no pooling"
 
     def describe(self) -> str:

@@ -7,7 +7,7 @@ from cnn_jax.layers.convolution import Convolution
 from cnn_jax.layers.pooling.base import PoolContext
 from cnn_jax.layers.pooling.blur import Blurred
 from cnn_jax.layers.pooling.reductions import max_pool
-from cnn_jax.layers.windows import geometry, per_image
+from cnn_jax.layers.windows import on_layout, per_image
 
 
 class _Polyphase(Blurred):
@@ -20,10 +20,8 @@ class _Polyphase(Blurred):
 
     def __init__(self, site: PoolContext):
         super().__init__(site)
-        step = site.settings.stride
-        beyond = tuple((0, -side % step) for side in self.blurred.output_size)
-        self.phases = geometry(self.name, self.output_shape, step, step, beyond, self.geometry.layout, self.fill)
-        self.output_shape = (*self.phases.output_size, self.input_shape[2])
+        phases = site.kind.phases(self.name, self.blurred, site.settings.stride)
+        self.phases = on_layout(phases, self.geometry.layout)
 
     def stride(self, site):
         return 1

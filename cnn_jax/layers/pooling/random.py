@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cnn_jax.errors import UsageError
 from cnn_jax.layers.pooling.base import PoolContext, Pooling
 from cnn_jax.layers.pooling.reductions import average_pool, elements, larger, max_pool, sum_pool
 from cnn_jax.layers.windows import from_images, geometry
@@ -49,14 +48,11 @@ class FractionalPool(Pooling):
     """
 
     title = "fractional max pooling"
-    stride_1_windows = True
 
     def __init__(self, site: PoolContext):
         super().__init__(site)
         self.sequence = site.kind.sequence
         self.ratio = site.kind.ratio
-        sides = (int(np.ceil(side / self.ratio)) for side in self.geometry.output_size)
-        self.output_shape = (*sides, self.input_shape[2])
 
     def describe(self) -> str:
         return f"{super().describe()}, ratio {self.ratio:.4g}"
@@ -104,20 +100,13 @@ class S3Pool(Pooling):
     """
 
     title = "S3 pooling"
-    stride_1_windows = True
 
     def __init__(self, site: PoolContext):
         super().__init__(site)
         self.grid, self.stride = site.kind.grid, site.settings.stride
-        if self.grid % self.stride:
-            raise UsageError(f"{self.name}: pool.grid = {self.grid} must be a multiple of pool.stride = {self.stride}")
-        height, width, channels = self.geometry.output_size + self.input_shape[2:]
-        sides = [-(-side // self.stride) for side in (height, width)]
-        self.output_shape = (*sides, channels)
-        beyond = tuple((0, count * self.stride - side) for count, side in zip(sides, (height, width)))
-        self.cells = geometry(
-            self.name, (height, width, channels), self.stride, self.stride, beyond, self.geometry.layout
-        )
+        found = self.geometry.output_shape
+        beyond = tuple((0, count * self.stride - side) for count, side in zip(self.output_shape[:2], found))
+        self.cells = geometry(self.name, found, self.stride, self.stride, beyond, self.geometry.layout)
 
     def describe(self) -> str:
         return f"{super().describe()}, then one of {self.stride} rows and columns, grid {self.grid}"
