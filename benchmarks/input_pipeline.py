@@ -84,14 +84,16 @@ def measure_ours(options):
     """Prints the rate of one of our placements."""
     paths = images_in(options.images)
     read = lambda row: decode.square(paths[row].read_bytes(), SIDE, str(paths[row]))
-    store = reader.Store("benchmark", (SIDE, SIDE, 3), np.zeros(len(paths), np.int32), read, {"files": len(paths)})
+    source = reader.ImageSource(
+        "benchmark", (SIDE, SIDE, 3), np.zeros(len(paths), np.int32), read, {"files": len(paths)}
+    )
     if options.ours == "host":
-        kept = cache.Cache(store, pathlib.Path(options.cache), "images")
+        kept = cache.Cache(source, pathlib.Path(options.cache), "images")
         kept.build(options.workers)
-        store = kept.store()
-    images = reader.LazyImages(store, np.arange(len(paths)), options.workers)
+        source = kept.source()
+    images = reader.LazyImages(source, np.arange(len(paths)), options.workers)
     where = {"stream": "stream", "host": "cache"}[options.ours]
-    dataset = Dataset(images, store.labels, ("all",), "benchmark", "train", where)
+    dataset = Dataset(images, source.labels, ("all",), "benchmark", "train", where)
     feed, _ = make_feed(options.ours, dataset, [InOrder(len(paths), BATCH, 0)], OnHost())
     steps = options.count // BATCH * (HOST_TIMES if options.ours == "host" else 1)
     feed.stretch(0, 1)

@@ -14,7 +14,7 @@ from cnn_jax.errors import EXIT_FAILED, UsageError
 from cnn_jax.flags import Flags
 from cnn_jax.models import outline, torchvision
 from cnn_jax.models.summary import summarise, table
-from cnn_jax.reports.run.collect import gather
+from cnn_jax.reports.run.collect import collect
 from cnn_jax.training import metrics
 from cnn_jax.training.learner import Learner, load
 
@@ -116,7 +116,7 @@ def _write_report(settings, folder, result):
     from cnn_jax.reports.run.report import write_report  # draws with matplotlib, which takes half a second
 
     path = folder / "report.html"
-    write_report(path, gather(settings, folder, result))
+    write_report(path, collect(settings, folder, result))
     return path
 
 

@@ -80,26 +80,26 @@ class Lines:
     def __exit__(self, *_):
         pass
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """A line of its own."""
         print(text, file=sys.stderr, flush=True)
 
     def measured(self, step: int, epoch: float, split: str, text: str) -> None:
         """An evaluation of a split, its metrics in words."""
-        self.say(f"step {step:,}/{self._total:,}  epoch {epoch:.2f}  {split} {text}")
+        self.log(f"step {step:,}/{self._total:,}  epoch {epoch:.2f}  {split} {text}")
 
     def step(self, step: int, text: str, clock: Clock) -> None:
         """The state after a dispatch: its last step, and metrics since the last training row, in words."""
         now = time.perf_counter()
         if now - self._shown >= EVERY:
             self._shown = now
-            self.say(f"step {step:,}/{self._total:,}  {text}  {_pace(clock)}  {_work(clock)}")
+            self.log(f"step {step:,}/{self._total:,}  {text}  {_pace(clock)}  {_work(clock)}")
 
 
 class Silence(Lines):
     """Nothing: what a process shows that is not the first of several."""
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         pass
 
 
@@ -130,7 +130,7 @@ class Bar(Lines):
     def __exit__(self, *_):
         self._live.stop()
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def step(self, step: int, text: str, clock: Clock) -> None:

@@ -95,9 +95,9 @@ def first_state(learner: Learner, checkpoints: Checkpoints, init_from: str = "")
     state = learner.initial()
     if not init_from:
         return state
-    params, statistics = taken_from(init_from, learner, Variables(state.params, state.statistics))
+    params, batch_stats = taken_from(init_from, learner, Variables(state.params, state.batch_stats))
     ema = None if state.ema is None else jax.tree.map(lambda x: x.copy(), params)
-    return state._replace(params=params, statistics=statistics, ema=ema)
+    return state._replace(params=params, batch_stats=batch_stats, ema=ema)
 
 
 def measure(learner: Learner, checkpoints: Checkpoints, dataset: Dataset) -> Result:
@@ -133,7 +133,7 @@ def taken_from(origin: str, learner: Learner, like: Variables) -> Variables:
     path = workdir.locate(origin)
     if path.is_file():
         processes.log(f"parameters from {path}")
-        return Variables(learner.parallel.replicate(torchvision.load_torch(path, like.params)), like.statistics)
+        return Variables(learner.parallel.replicate(torchvision.load_torch(path, like.params)), like.batch_stats)
     with contextlib.closing(Checkpoints(path, best=True)) as others:
         step = others.best()
         if step is None:

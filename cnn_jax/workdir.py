@@ -107,7 +107,7 @@ def check_same_study(folder: Path, study: Study, resume: bool) -> None:
     if not resume:
         raise UsageError(f"--noresume: {folder} already holds a study; choose another --workdir, or delete that folder")
     changed = config.differences(study.base, stored.base)
-    changed += [f"study.{line}" for line in config.differences(study.study, stored.study)]
+    changed += [f"study.{line}" for line in config.differences(study.protocol, stored.protocol)]
     before = {arm.name: arm.changes for arm in stored.arms}
     for arm in study.arms:
         if before.get(arm.name, arm.changes) != arm.changes:

@@ -34,5 +34,5 @@ def study() -> Study:
         ),
         baseline="max_2x2",
         pairs=(("average_3x3", "average_2x2"),),
-        study=Protocol(seeds=10, measurements=("consistency", "shift_map"), images=2000),
+        protocol=Protocol(seeds=10, measurements=("consistency", "shift_map"), images=2000),
     )

@@ -33,5 +33,5 @@ def study() -> Study:
             *(Arm(name=mode, changes=(f"model.padding.mode={mode}",), parameters=size) for mode in ("valid", "full")),
         ),
         baseline="zero",
-        study=Protocol(seeds=10, measurements=("consistency", "border", "edges", "position"), images=2000),
+        protocol=Protocol(seeds=10, measurements=("consistency", "border", "edges", "position"), images=2000),
     )

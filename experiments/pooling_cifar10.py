@@ -48,5 +48,5 @@ def study() -> Study:
             ),
         ),
         baseline="max",
-        study=Protocol(seeds=5, measurements=("consistency", "circular", "shift_map"), images=2000),
+        protocol=Protocol(seeds=5, measurements=("consistency", "circular", "shift_map"), images=2000),
     )

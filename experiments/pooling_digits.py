@@ -31,5 +31,5 @@ def study() -> Study:
             Arm(name="max_blur", changes=("model.pool.kind=max_blur",)),
         ),
         baseline="max",
-        study=Protocol(seeds=5, measurements=("consistency", "shift_map")),
+        protocol=Protocol(seeds=5, measurements=("consistency", "shift_map")),
     )

@@ -62,5 +62,5 @@ def study() -> Study:
             Arm(name="pyramid_3", changes=("model.pool.last=pyramid", "model.pool.levels=3"), parameters=larger),
         ),
         baseline="max",
-        study=Protocol(seeds=5, together=1, measurements=("consistency",), images=5000),
+        protocol=Protocol(seeds=5, together=1, measurements=("consistency",), images=5000),
     )

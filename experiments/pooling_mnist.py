@@ -40,5 +40,5 @@ def study() -> Study:
         ),
         baseline="max",
         pairs=(("tanh_min", "tanh_max"),),
-        study=Protocol(seeds=10, measurements=("consistency", "circular", "shift_map", "equivariance"), images=2000),
+        protocol=Protocol(seeds=10, measurements=("consistency", "circular", "shift_map", "equivariance"), images=2000),
     )

@@ -35,5 +35,5 @@ def study() -> Study:
             Arm(name="full", changes=("model.padding.mode=full",)),
         ),
         baseline="zero",
-        study=Protocol(seeds=10, measurements=("swapped",)),
+        protocol=Protocol(seeds=10, measurements=("swapped",)),
     )

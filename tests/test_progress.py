@@ -50,7 +50,7 @@ def test_without_a_terminal_plain_lines(monkeypatch, capsys):
             now.now += seconds
             shown.step(step, TEXT, clock())
         shown.measured(1200, 2.5, "validation", "loss 0.5123  accuracy 87.65 %")
-        shown.say("first step done")
+        shown.log("first step done")
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
@@ -87,7 +87,7 @@ def test_on_a_terminal_a_bar_with_lines_above_it(monkeypatch):
         with make_progress(total=2000, start=100) as shown:
             assert type(shown) is Bar
             shown.step(1000, TEXT, clock())
-            shown.say("[bold]kept as it is[/bold]")
+            shown.log("[bold]kept as it is[/bold]")
             shown.measured(1200, 2.5, "validation", "loss 0.5123  accuracy 87.65 %")
 
     text = shown_on_a_terminal(monkeypatch, 120, use)

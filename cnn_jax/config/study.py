@@ -58,7 +58,7 @@ class Study:
       arms: in the order of tables.
       baseline: the name of the arm that the others are compared with.
       pairs: names of two arms each, also compared: the first with the second.
-      study: how they are trained and compared.
+      protocol: how they are trained and compared.
     """
 
     experiment: str = ""
@@ -66,19 +66,19 @@ class Study:
     arms: tuple[Arm, ...]
     baseline: str
     pairs: tuple[tuple[str, str], ...] = ()
-    study: Protocol = Protocol()
+    protocol: Protocol = Protocol()
 
     @property
     def chosen(self) -> tuple[Arm, ...]:
         """The arms to train: all of them, or the baseline and those asked for."""
-        wanted = {*self.study.arms, self.baseline} if self.study.arms else {arm.name for arm in self.arms}
+        wanted = {*self.protocol.arms, self.baseline} if self.protocol.arms else {arm.name for arm in self.arms}
         return tuple(arm for arm in self.arms if arm.name in wanted)
 
     @property
     def groups(self) -> list[list[int]]:
         """The seeds of each program: `study.together` of them, from the base's seed on."""
-        first, count = self.base.seed, self.study.seeds
-        size = min(self.study.together or count, count)
+        first, count = self.base.seed, self.protocol.seeds
+        size = min(self.protocol.together or count, count)
         return [list(range(first + k, first + min(k + size, count))) for k in range(0, count, size)]
 
     def settings(self, arm: Arm) -> Config:
@@ -95,7 +95,7 @@ class Study:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Own:
-    """What of a study may be set, under the name it is set by."""
+    """The part of a study that can be set, under the name it is set by."""
 
     study: Protocol
 
@@ -113,8 +113,8 @@ def apply(study: Study, specs: list[str], further: Callable[[Study], list[str]] 
     """
     own = [spec for spec in specs if spec.strip().startswith(PREFIX)]
     base = overrides.apply(study.base, [spec for spec in specs if spec not in own])
-    protocol = overrides.apply(_Own(study=study.study), own, lambda asked: rules.broken_rules(asked.study, PREFIX))
-    study = dataclasses.replace(study, base=base, study=protocol.study)
+    asked = overrides.apply(_Own(study=study.protocol), own, lambda asked: rules.broken_rules(asked.study, PREFIX))
+    study = dataclasses.replace(study, base=base, protocol=asked.study)
     found = problems(study) + further(study)
     if found:
         raise UsageError("\n".join(found))
@@ -131,7 +131,7 @@ def to_dict(study: Study) -> dict:
         "arms": [dataclasses.asdict(arm) for arm in study.arms],
         "baseline": study.baseline,
         "pairs": study.pairs,
-        "study": dataclasses.asdict(study.study),
+        "study": dataclasses.asdict(study.protocol),
     }
 
 
@@ -147,7 +147,7 @@ def from_dict(values: dict) -> Study:
         arms=tuple(Arm(**_tuples(arm)) for arm in values["arms"]),
         baseline=values["baseline"],
         pairs=tuple(map(tuple, values["pairs"])),
-        study=Protocol(**_tuples(values["study"])),
+        protocol=Protocol(**_tuples(values["study"])),
     )
 
 
@@ -168,10 +168,10 @@ def problems(study: Study) -> list[str]:
         found.append(f"the baseline {study.baseline!r} is none of the arms: {', '.join(known)}")
     for pair in study.pairs:
         found += [f"the pair {pair} compares {name!r}, which is no arm" for name in pair if name not in known]
-    strange = [name for name in study.study.arms if name not in known]
+    strange = [name for name in study.protocol.arms if name not in known]
     if strange:
         found.append(f"study.arms: there is no {', '.join(strange)}; there are {', '.join(known)}")
-    if study.study.select == "best" and not study.base.data.validation:
+    if study.protocol.select == "best" and not study.base.data.validation:
         found.append("study.select = 'best' goes by the validation accuracy: hold out examples with data.validation")
     if isinstance(study.base.schedule.kind, Plateau):
         found.append("schedule.name = 'plateau': every seed would have a rate of its own; use another schedule")

@@ -87,7 +87,7 @@ class _Group:
 
     def __init__(self, study: Study, learner: Learner, folders: list[Path], own: Path):
         self.study, self.learner, self.folders, self.own = study, learner, folders, own
-        self.selects = study.study.select == "best"
+        self.selects = study.protocol.select == "best"
 
     def train(self, watched, test, interruption, trace) -> dict:
         """Trains the group; returns its evaluations of the test images, its measurements, pictures and timing."""
@@ -121,14 +121,14 @@ class _Group:
             "seeds": np.array(learner.seeds),
             "finite": alive,
             "evaluations": evaluations,
-            "measurements": storing.measure(self.study.study.measurements, self._context(variables, test, alive)),
+            "measurements": storing.measure(self.study.protocol.measurements, self._context(variables, test, alive)),
             "pictures": _pictures(learner, variables, test) if first else None,
             "timing": read_timing(self.folders[0])[-1],
         }
 
     def _context(self, variables, test, alive) -> Context:
         """Returns what measurements are given: the networks, with NaN for diverged ones, and the first test images."""
-        learner, images = self.learner, np.asarray(test.images[: self.study.study.images or None])
+        learner, images = self.learner, np.asarray(test.images[: self.study.protocol.images or None])
         known = lambda values: np.where(alive.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
         maps = lambda images: {name: known(value) for name, value in learner.maps(variables, images).items()}
         return Context(
@@ -195,7 +195,7 @@ def _store(study: Study, arm: Arm, folder: Path, parts: list[dict]) -> None:
         "arm": arm.name,
         "changes": list(arm.changes),
         "config": config.to_dict(settings),
-        "study": dataclasses.asdict(study.study),
+        "study": dataclasses.asdict(study.protocol),
         **dataclasses.asdict(Learner(dataclasses.replace(settings, parallel="jit")).cost),
         "seconds": sum(row["seconds"] for row in timing),
         "images_per_second": float(np.mean([row["mean_examples_per_second"] for row in timing])),

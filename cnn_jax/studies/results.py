@@ -113,7 +113,7 @@ def load(study: Study, folder: Path) -> Results:
             return {}
         chosen = [name for name in points if name in (*names, reference)]
         parts = ({name: of[name] for name in chosen} for of in (points, correct))
-        return statistics.compare(next(parts), reference, next(parts), study.study.test)
+        return statistics.compare(next(parts), reference, next(parts), study.protocol.test)
 
     comparisons = compare(points, study.baseline)
     pairs = {(one, other): found for one, other in study.pairs for found in compare([one], other).values()}
@@ -305,7 +305,7 @@ def latex(results: Results) -> str:
         *(f"{column.latex}, \\%" if column.unit else column.latex for column in extra),
     ]
     lines = [
-        f"% {results.study.experiment}: {results.study.study.seeds} seeds; accuracy mean $\\pm$ sd; difference to "
+        f"% {results.study.experiment}: {results.study.protocol.seeds} seeds; accuracy mean $\\pm$ sd; difference to "
         f"{results.study.baseline} with its 95 \\% interval, in points",
         f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
         "\\toprule",

@@ -63,11 +63,11 @@ def plan(study: Study) -> str:
     costs = checked(study)
     baseline = costs[study.baseline]
     lines = [
-        f"{study.experiment}: {len(study.chosen)} arms x {study.study.seeds} seeds, {study.base.train.duration} of "
+        f"{study.experiment}: {len(study.chosen)} arms x {study.protocol.seeds} seeds, {study.base.train.duration} of "
         f"{study.base.data.name}, baseline {study.baseline}",
-        f"measured: accuracy{''.join(', ' + name for name in study.study.measurements)}; of "
-        + {"last": "the last step", "best": "the step with the best validation accuracy"}[study.study.select],
-        *(f"  {name}: {measurements.summary(name)}" for name in study.study.measurements),
+        f"measured: accuracy{''.join(', ' + name for name in study.protocol.measurements)}; of "
+        + {"last": "the last step", "best": "the step with the best validation accuracy"}[study.protocol.select],
+        *(f"  {name}: {measurements.summary(name)}" for name in study.protocol.measurements),
         "",
     ]
     heads = ("arm", "parameters", "multiply-adds", "what differs")
@@ -97,12 +97,12 @@ def run(study: Study, folder: Path, log, profile: bool = False) -> list[str]:
       UserError: a signal asked to stop, with exit code 75; or see the message.
     """
     checked(study)
-    count = study.study.seeds
+    count = study.protocol.seeds
     for seeds in study.groups:
         Parallel(choice.mode_for(study.base, len(seeds)), seeds=len(seeds))
     workdir.store_study(folder, study)
     workdir.record_start(
-        folder, study.base, devices=[str(device) for device in jax.devices()], study=dataclasses.asdict(study.study)
+        folder, study.base, devices=[str(device) for device in jax.devices()], study=dataclasses.asdict(study.protocol)
     )
     chosen, failures = study.chosen, []
     (folder / "arms").mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -136,13 +137,16 @@ class Checkpoints:
             stored = self._stored(step)
             part = "ema" if any(name.startswith("ema.") for name in stored) else "params"
             wanted = {name.replace("params", part, 1): leaf for name, leaf in leaves.items()}
-            only = {name: shape for name, shape in stored.items() if name.startswith((f"{part}.", "statistics."))}
+            only = {name: shape for name, shape in stored.items() if name.startswith((f"{part}.", "batch_stats."))}
             _check_names(self.folder / str(step), only, wanted)
             return self._read(step, wanted)
 
         return jax.tree.unflatten(jax.tree.structure(like), processes.arrays_from_first(read, leaves.values()))
 
     def _stored(self, step):
+        return {_name_now(name): leaf for name, leaf in self._tree(step).items()}
+
+    def _tree(self, step):
         with _said(self.folder / str(step), "read"):
             metadata = self._manager.item_metadata(step)["state"]
             if metadata is None:
@@ -151,12 +155,13 @@ class Checkpoints:
 
     def _read(self, step, wanted):
         here = processes.local_placement
-        abstract = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here(x)) for name, x in wanted.items()}
+        saved = {_name_now(name): name for name in self._tree(step)}
+        abstract = {saved[name]: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here(x)) for name, x in wanted.items()}
         with _said(self.folder / str(step), "read"):
             arrays = ocp.checkpoint_utils.construct_restore_args(abstract)
             restore = ocp.args.PyTreeRestore(abstract, restore_args=arrays, partial_restore=True)
             loaded = self._manager.restore(step, args=ocp.args.Composite(state=restore))["state"]
-        return [loaded[name] for name in wanted]
+        return [loaded[saved[name]] for name in wanted]
 
     def settings(self, step: int) -> dict:
         """The config saved with a step, as a dict."""
@@ -188,6 +193,11 @@ class Checkpoints:
         if processes.is_first():
             self._wait()
             self._manager.close()
+
+
+def _name_now(name):
+    """The name of an array; until November 2026 the running statistics were saved under "statistics"."""
+    return re.sub(r"^statistics\.", "batch_stats.", name)
 
 
 def _check_space(folder, state):

@@ -141,7 +141,7 @@ def train(
             worker.drop_lost(stop)
             seconds = time.perf_counter() - asked
             if fresh and started is not None:
-                progress.say(f"first step done {time.perf_counter() - started:.1f} s after the start")
+                progress.log(f"first step done {time.perf_counter() - started:.1f} s after the start")
             clock.note(stop - step, seconds, waited)
             pace.note(stop - step, seconds)
             worker.show(stop, clock)
@@ -189,7 +189,7 @@ class _Worker:
             self.alive[k] = False
             at = min(int(states[k].step), step) - 1  # below the step of the others, for good
             states[k] = fresh[k]._replace(step=np.int32(at))
-            self.progress.say(f"seed {self.learner.seeds[k]} is lost, the others go on: {reason}")
+            self.progress.log(f"seed {self.learner.seeds[k]} is lost, the others go on: {reason}")
         if not self.alive.any():
             raise UserError(f"all {len(states)} seeds are lost; the last one: {reason}")
         self.state = self.learner.joined(states)

@@ -29,11 +29,11 @@ class Variables(NamedTuple):
 
     Attributes:
       params: what the optimiser trains.
-      statistics: running means and variances of batch normalisation; empty without it.
+      batch_stats: running means and variances of batch normalisation; empty without it.
     """
 
     params: dict
-    statistics: dict
+    batch_stats: dict
 
 
 class TrainState(NamedTuple):
@@ -43,7 +43,7 @@ class TrainState(NamedTuple):
       seed: int32 scalar, what every random choice of the run starts from.
       step: int32 scalar.
       params: nested dict of float32 arrays, by layer and name.
-      statistics: running means and variances of batch normalisation, likewise; empty without it.
+      batch_stats: running means and variances of batch normalisation, likewise; empty without it.
       optimizer: the optimiser's own state.
       ema: averaged parameters that evaluation uses, or None when averaging is off.
       plateau: what the plateau schedule has seen.
@@ -53,7 +53,7 @@ class TrainState(NamedTuple):
     seed: jax.Array
     step: jax.Array
     params: dict
-    statistics: dict
+    batch_stats: dict
     optimizer: Any
     ema: dict | None
     plateau: PlateauState
@@ -62,7 +62,7 @@ class TrainState(NamedTuple):
     @property
     def evaluated(self) -> Variables:
         """The variables that evaluation uses: the averaged parameters where there are any, and the statistics."""
-        return Variables(self.params if self.ema is None else self.ema, self.statistics)
+        return Variables(self.params if self.ema is None else self.ema, self.batch_stats)
 
 
 def zero_totals() -> Totals:
@@ -109,12 +109,12 @@ def initial_variables(settings: config.Config, image_shape, classes: int, seed) 
 
 def initial_state(settings: config.Config, image_shape, classes: int, optimizer, seed) -> TrainState:
     """The state before the first step. Pure; compile it with jax.jit."""
-    params, statistics = initial_variables(settings, image_shape, classes, seed)
+    params, batch_stats = initial_variables(settings, image_shape, classes, seed)
     return TrainState(
         seed=jnp.asarray(seed, jnp.int32),
         step=jnp.zeros((), jnp.int32),
         params=params,
-        statistics=statistics,
+        batch_stats=batch_stats,
         optimizer=optimizer.init(params),
         ema=jax.tree.map(jnp.copy, params) if settings.optimizer.ema else None,
         plateau=plateau_init(),

@@ -93,11 +93,11 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
     gradients = _make_gradients(settings, _make_loss(settings, network))
 
     def train_step(state: TrainState, batch, axis=None):
-        (loss, (correct, statistics)), grads = gradients(state, batch)
+        (loss, (correct, batch_stats)), grads = gradients(state, batch)
         examples = jnp.int32(batch["labels"].shape[0])
         if axis is not None:
             devices = lax.axis_size(axis)
-            loss, grads, statistics, share = mean_over(axis, (loss, grads, statistics, correct.astype(jnp.float32)))
+            loss, grads, batch_stats, share = mean_over(axis, (loss, grads, batch_stats, correct.astype(jnp.float32)))
             correct, examples = jnp.rint(share * devices).astype(jnp.int32), examples * devices
         rate = schedule(state.step) * state.plateau.factor
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params, learning_rate=rate)
@@ -107,7 +107,7 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
         seen = state.totals
         totals = Totals(seen.steps + 1, seen.examples + examples, seen.loss + loss, seen.correct + correct, norm)
         step = state.step + 1
-        state = TrainState(state.seed, step, params, statistics, optimizer_state, ema, state.plateau, totals)
+        state = TrainState(state.seed, step, params, batch_stats, optimizer_state, ema, state.plateau, totals)
         return state, jnp.isfinite(loss) & jnp.isfinite(norm)
 
     return train_step
@@ -124,7 +124,7 @@ def mean_over(axis: str, tree):
 
 
 def _make_loss(settings, network):
-    """`loss(params, statistics, state, batch) -> (mean loss, (right answers, statistics afterwards))`."""
+    """`loss(params, batch_stats, state, batch) -> (mean loss, (right answers, statistics afterwards))`."""
     classes = source.facts(settings.data).classes
     augmenting = settings.augment != config.Augment() or settings.data.crop > 0
     mixing = _mixes(settings)
@@ -147,14 +147,14 @@ def _make_loss(settings, network):
             targets = optax.smooth_labels(targets, settings.train.label_smoothing)
         return mix(images, targets, keys, settings.augment) if mixing else (images, targets)
 
-    def loss(params, statistics, state, batch):
+    def loss(params, batch_stats, state, batch):
         prepared = functools.partial(prepare, state, batch)
         images, targets = once(state)(prepared)
         keys = example_keys(randomness.DROPOUT, state, batch) if drawing else None
-        variables = Variables(params, statistics)
-        logits, _, statistics = forward(settings, network, variables, images, keys, training=True)
+        variables = Variables(params, batch_stats)
+        logits, _, batch_stats = forward(settings, network, variables, images, keys, training=True)
         correct = jnp.sum(jnp.argmax(logits, -1) == batch["labels"], dtype=jnp.int32)
-        return jnp.mean(example_losses(settings, logits, targets)), (correct, statistics)
+        return jnp.mean(example_losses(settings, logits, targets)), (correct, batch_stats)
 
     return loss
 
@@ -169,18 +169,18 @@ def _make_gradients(settings, loss_function):
 
     def gradients(state, batch):
         if parts == 1:
-            return part(state.params, state.statistics, state, batch)
+            return part(state.params, state.batch_stats, state, batch)
         cut = lambda leaf: leaf.reshape(-1, parts, together, *leaf.shape[1:]).swapaxes(0, 1)
         split = jax.tree.map(lambda leaf: cut(leaf).reshape(parts, -1, *leaf.shape[1:]), batch)
 
         def add(carry, one):
-            total, statistics = carry
-            (loss, (correct, statistics)), grads = part(state.params, statistics, state, one)
-            return (jax.tree.map(jnp.add, total, (loss, correct, grads)), statistics), None
+            total, batch_stats = carry
+            (loss, (correct, batch_stats)), grads = part(state.params, batch_stats, state, one)
+            return (jax.tree.map(jnp.add, total, (loss, correct, grads)), batch_stats), None
 
         zero = jnp.float32(0), jnp.int32(0), jax.tree.map(jnp.zeros_like, state.params)
-        ((loss, correct, grads), statistics), _ = lax.scan(add, (zero, state.statistics), split)
-        return (loss / parts, (correct, statistics)), jax.tree.map(lambda leaf: leaf / parts, grads)
+        ((loss, correct, grads), batch_stats), _ = lax.scan(add, (zero, state.batch_stats), split)
+        return (loss / parts, (correct, batch_stats)), jax.tree.map(lambda leaf: leaf / parts, grads)
 
     return gradients
 

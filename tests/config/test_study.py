@@ -21,7 +21,7 @@ STUDY = Study(
         Arm(name="wide", changes=("model.pool.window=3",), parameters="windows of 3 leave smaller maps"),
     ),
     baseline="max",
-    study=Protocol(seeds=3),
+    protocol=Protocol(seeds=3),
 )
 
 
@@ -31,7 +31,7 @@ def changed(**fields):
 
 def test_settings_go_to_the_study_or_to_all_arms():
     asked = apply(STUDY, ["study.seeds=5", "study.measurements=consistency, border", "train.batch_size=8", "seed=2"])
-    assert (asked.study.seeds, asked.study.measurements) == (5, ("consistency", "border"))
+    assert (asked.protocol.seeds, asked.protocol.measurements) == (5, ("consistency", "border"))
     for arm, kind in zip(asked.arms, ("max", "average", "max"), strict=True):
         settings = asked.settings(arm)
         assert (settings.train.batch_size, settings.seed, settings.model.pool.kind.name) == (8, 2, kind)

@@ -57,7 +57,7 @@ STUDY = Study(
     ),
     arms=(Arm(name="max"),),
     baseline="max",
-    study=config.Protocol(seeds=2, images=8),
+    protocol=config.Protocol(seeds=2, images=8),
 )
 
 

@@ -33,7 +33,7 @@ def test_a_planted_effect_is_found_and_a_null_is_not(tmp_path):
             Arm(name="slow", changes=("optimizer.learning_rate=1e-5",)),
         ),
         baseline="tanh_max",
-        study=config.Protocol(seeds=6),
+        protocol=config.Protocol(seeds=6),
     )
     assert runner.run(study, tmp_path, log=lambda line: None) == []
     found = results.load(study, tmp_path)

@@ -13,6 +13,8 @@ from tiny_training import assert_same_bits
 
 from cnn_jax import config
 from cnn_jax.errors import UserError
+from cnn_jax.training import checkpoints as checkpoints_module
+from cnn_jax.training import state as states
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.optimizer import make_optimizer, plateau_init
 from cnn_jax.training.state import TrainState, zero_totals
@@ -30,7 +32,7 @@ def make_state(step=0, ema=True, layers=("conv1", "dense1"), width=3):
         seed=jnp.int32(5),
         step=jnp.int32(step),
         params=params,
-        statistics={"norm1": {"mean": draw(5)}},
+        batch_stats={"norm1": {"mean": draw(5)}},
         optimizer=make_optimizer(config.Optimizer.of(name="adam", clip_norm=1.0)).init(params),
         ema=jax.tree.map(lambda leaf: leaf + 1, params) if ema else None,
         plateau=plateau_init(),
@@ -72,6 +74,22 @@ def test_a_state_comes_back_to_the_bit(saved):
         assert jax.tree.structure(restored) == jax.tree.structure(make_state(2))
 
     with_checkpoints(saved, check)
+
+
+def test_the_name_that_running_statistics_had_before_is_read(tmp_path, monkeypatch):
+    named = states.named_leaves
+    with monkeypatch.context() as patch:
+        old = lambda state: {name.replace("batch_stats.", "statistics."): leaf for name, leaf in named(state).items()}
+        patch.setattr(checkpoints_module, "named_leaves", old)
+        with_checkpoints(tmp_path, lambda checkpoints: save(checkpoints, {1: None}), keep=2)
+    metadata = (tmp_path / "checkpoints/1/state/_METADATA").read_text()
+    assert "statistics.norm1.mean" in metadata and "batch_stats" not in metadata
+
+    def check(checkpoints):
+        assert_same_bits(checkpoints.restore(1, make_state()), make_state(1))
+        assert_same_bits(checkpoints.restore_variables(1, make_state().evaluated), make_state(1).evaluated)
+
+    with_checkpoints(tmp_path, check)
 
 
 def test_the_config_comes_back(saved):

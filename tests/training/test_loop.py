@@ -265,8 +265,8 @@ def test_one_seed_is_lost_and_the_others_go_on(tmp_path, monkeypatch, quick_comp
     def make(settings, network):
         loss = make_loss(settings, network)
 
-        def worse(params, statistics, state, batch):
-            value, rest = loss(params, statistics, state, batch)
+        def worse(params, batch_stats, state, batch):
+            value, rest = loss(params, batch_stats, state, batch)
             return value + spoilt(state), rest
 
         return worse

@@ -16,7 +16,7 @@ def states(step, values):
         seed=np.arange(3, dtype=np.int32),
         step=np.full(3, step, np.int32),
         params={"conv1": {"kernel": kernel}},
-        statistics={},
+        batch_stats={},
         optimizer={"count": np.full(3, step, np.int32)},
         ema=None,
         plateau=stack(plateau_init()),

@@ -217,7 +217,7 @@ def test_every_experiment_has_a_step_at_its_full_size(name, layout):
     after, _ = jax.eval_shape(step, state, batch)
     kinds = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
     assert kinds(after) == kinds(state)
-    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.statistics))} == {jnp.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.batch_stats))} == {jnp.dtype("float32")}
 
 
 def test_minimum_pooling_is_maximum_pooling_with_the_signs_turned():

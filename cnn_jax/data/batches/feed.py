@@ -15,7 +15,7 @@ import numpy as np
 from cnn_jax.data.batches.order import BatchOrder
 from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.data.images.placement import DEVICE_BYTES
-from cnn_jax.data.images.reader import LazyImages, Reading
+from cnn_jax.data.images.reader import LazyImages, PendingRead
 
 MOST_STEPS = 1000  # of a stretch on the device
 STRETCH_BYTES = 32 * 2**20  # of a stretch sent from the host
@@ -150,7 +150,7 @@ class _Ahead:
     def __init__(self, images: LazyImages):
         self._images = images
         self._next = 0  # step after the last one begun
-        self._begun: collections.deque[Reading] = collections.deque()
+        self._begun: collections.deque[PendingRead] = collections.deque()
 
     def read(self, start: int, stop: int, ahead: int, batches) -> np.ndarray:
         """As `_Array.read`; and begins those up to, not including, step `ahead`."""

@@ -11,7 +11,7 @@ from cnn_jax.config import experiments
 from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.facts import Facts
 from cnn_jax.data.images import records
-from cnn_jax.data.images.reader import Store, Unreadable
+from cnn_jax.data.images.reader import ImageSource, Unreadable
 from cnn_jax.errors import UserError
 
 TEST_SHARE = 5  # one in so many is kept for testing, of data that come without a test split
@@ -31,7 +31,7 @@ class Source:
         """What is fixed of it before an image is read."""
         raise NotImplementedError
 
-    def store(self, stored: str) -> Store:
+    def images(self, stored: str) -> ImageSource:
         """A stored split, its images read one by one.
 
         Args:
@@ -71,7 +71,7 @@ class Source:
         Raises:
           UserError: files are missing, damaged or not the published ones, or the folder cannot be written.
         """
-        counts = [f"{len(self.store(split).labels):,} {split}" for split in ("train", "test")]
+        counts = [f"{len(self.images(split).labels):,} {split}" for split in ("train", "test")]
         return f"{self.data.name} needs no preparation: {' and '.join(counts)} examples"
 
 
@@ -149,7 +149,7 @@ class Stored(Source):
                 "choose another with --set data.data_dir=FOLDER"
             ) from error
 
-    def store(self, stored: str) -> Store:
+    def images(self, stored: str) -> ImageSource:
         facts = self.facts()
 
         def fetch(rows):
@@ -177,11 +177,11 @@ class Stored(Source):
                 raise ValueError(f"{len(labels)} examples found; labels from 0 to {facts.classes - 1} expected")
         if facts.exact:
             origin = examples.origin | {"shape": list(facts.shape)}
-            return Store(examples.title, facts.shape, labels, read_exact, origin, exact=True, fetch=fetch)
+            return ImageSource(examples.title, facts.shape, labels, read_exact, origin, exact=True, fetch=fetch)
         from cnn_jax.data.images.decode import FORMAT  # Pillow
 
         origin = examples.origin | {"decoding": FORMAT, "side": facts.shape[0]}
-        return Store(examples.title, facts.shape, labels, read, origin, fetch=fetch)
+        return ImageSource(examples.title, facts.shape, labels, read, origin, fetch=fetch)
 
     @contextlib.contextmanager
     def damage_reported(self, split: str, *more: type[Exception]):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_jax.data.datasets import catalog, idx
+from cnn_jax.data.datasets import catalog, mnist
 from cnn_jax.errors import UserError
 
 FILES = {
@@ -36,7 +36,7 @@ def read_folder(name: str, folder: Path) -> dict[str, tuple[np.ndarray, np.ndarr
     (file,) = facts.files.sha256
     if not (folder / file).is_file():
         raise UserError(f"{folder} lacks {file}, published at {facts.files.url}")
-    raw = idx.verified(name, file, (folder / file).read_bytes(), str(folder / file))
+    raw = mnist.verified(name, file, (folder / file).read_bytes(), str(folder / file))
     with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
         read = lambda member: np.frombuffer(archive.extractfile(member).read(), np.uint8)
         flat = {split: np.concatenate([read(member) for member in members]) for split, members in FILES.items()}

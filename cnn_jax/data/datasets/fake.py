@@ -12,7 +12,7 @@ import numpy as np
 from cnn_jax import randomness
 from cnn_jax.data.datasets.base import Source
 from cnn_jax.data.facts import Facts
-from cnn_jax.data.images.reader import Store
+from cnn_jax.data.images.reader import ImageSource
 
 SPLITS = ("train", "test")
 TINT, SWING, NOISE = 24, 56, 96  # levels of 255: of the ground and the grating around mid-grey, and width of the noise
@@ -27,12 +27,12 @@ class Fake(Source):
         names = tuple(f"class {label}" for label in range(kind.classes))
         return Facts(kind.shape, names, {"train": kind.examples, "test": -(-kind.examples // 5)}, "")
 
-    def store(self, stored: str) -> Store:
+    def images(self, stored: str) -> ImageSource:
         kind = self.data.kind
-        return store(stored, self.facts().splits[stored], kind.classes, kind.side)
+        return image_source(stored, self.facts().splits[stored], kind.classes, kind.side)
 
 
-def store(split: str, examples: int, classes: int, side: int) -> Store:
+def image_source(split: str, examples: int, classes: int, side: int) -> ImageSource:
     """One split, generated when it is read.
 
     Args:
@@ -43,7 +43,7 @@ def store(split: str, examples: int, classes: int, side: int) -> Store:
     """
     labels = (np.arange(examples) % classes).astype(np.int32)
     read = lambda row: draw(SPLITS.index(split), row, row % classes, side)
-    return Store(f"fake {split}", (side, side, 3), labels, read, {})
+    return ImageSource(f"fake {split}", (side, side, 3), labels, read, {})
 
 
 def draw(split: int, index: int, label: int, side: int) -> np.ndarray:

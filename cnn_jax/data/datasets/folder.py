@@ -16,7 +16,7 @@ from cnn_jax.data.batches import order
 from cnn_jax.data.datasets.base import TEST_SHARE, Source
 from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.facts import Facts
-from cnn_jax.data.images.reader import Store, Unreadable
+from cnn_jax.data.images.reader import ImageSource, Unreadable
 from cnn_jax.errors import UsageError, UserError
 
 TESTED = ("test", "val", "validation")  # names of the folder that is tested on, the first found counts
@@ -32,8 +32,8 @@ class Folder(Source):
     def training_examples(self) -> int:
         return len(files(self.data.kind.path, "train")[0])
 
-    def store(self, stored: str) -> Store:
-        return store(self.data.kind.path, stored, self.data.kind.side)
+    def images(self, stored: str) -> ImageSource:
+        return image_source(self.data.kind.path, stored, self.data.kind.side)
 
     def cache_folder(self) -> Path:
         return data_root(self.data) / "folder" / cache_name(self.data.kind.path)
@@ -65,7 +65,7 @@ def files(path: str, split: str) -> tuple[list[Path], np.ndarray]:
     return [paths[row] for row in chosen], labels[chosen]
 
 
-def store(path: str, split: str, side: int) -> Store:
+def image_source(path: str, split: str, side: int) -> ImageSource:
     """One split, decoded when it is read."""
     from cnn_jax.data.images import decode  # Pillow, only here
 
@@ -84,7 +84,7 @@ def store(path: str, split: str, side: int) -> Store:
         status = file.stat()
         listing.update(f"{file.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     origin = {"decoding": decode.FORMAT, "side": side, "examples": len(paths), "files": listing.hexdigest()}
-    return Store(f"{root.name} {split}", (side, side, 3), labels, read, origin)
+    return ImageSource(f"{root.name} {split}", (side, side, 3), labels, read, origin)
 
 
 def cache_name(path: str) -> str:

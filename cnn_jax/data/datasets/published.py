@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_jax.data.datasets import catalog, cifar, idx
+from cnn_jax.data.datasets import catalog, cifar, mnist
 from cnn_jax.data.datasets.base import Stored
 from cnn_jax.data.facts import Facts
 from cnn_jax.errors import UserError
@@ -14,7 +14,7 @@ from cnn_jax.errors import UserError
 class Published(Stored):
     """A set of which the facts are in `catalog.DATASETS`; its files are in the format of MNIST."""
 
-    read_folder = staticmethod(idx.read_folder)
+    read_folder = staticmethod(mnist.read_folder)
 
     def facts(self) -> Facts:
         return catalog.DATASETS[self.data.name]
@@ -33,7 +33,7 @@ class Published(Stored):
             raise UserError(self.missing(experiment))
         fetched = catalog.data_root(self.data) / "downloads" / name
         try:
-            idx.download(name, fetched)
+            mnist.download(name, fetched)
         except (OSError, http.client.HTTPException) as error:
             raise UserError(self.missing(experiment, failure=error)) from error
         return self.read_folder(name, fetched)

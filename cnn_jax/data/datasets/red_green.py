@@ -11,7 +11,7 @@ import numpy as np
 from cnn_jax import randomness
 from cnn_jax.data.datasets.base import Source
 from cnn_jax.data.facts import Facts
-from cnn_jax.data.images.reader import Store
+from cnn_jax.data.images.reader import ImageSource
 
 SPLITS = ("train", "test")
 SIDE, SQUARE = 32, 4  # of an image and of a square, pixels
@@ -27,11 +27,11 @@ class RedGreen(Source):
         splits = {"train": examples, "test": -(-examples // 5)}
         return Facts((SIDE, SIDE, 3), ("red left of green", "green left of red"), splits, "")
 
-    def store(self, stored: str) -> Store:
-        return store(stored, self.facts().splits[stored])
+    def images(self, stored: str) -> ImageSource:
+        return image_source(stored, self.facts().splits[stored])
 
 
-def store(split: str, examples: int) -> Store:
+def image_source(split: str, examples: int) -> ImageSource:
     """One split, generated when it is read.
 
     Args:
@@ -39,7 +39,7 @@ def store(split: str, examples: int) -> Store:
       examples: how many; example i is of class i modulo 2.
     """
     read = lambda row: draw(SPLITS.index(split), row)
-    return Store(f"red_green {split}", (SIDE, SIDE, 3), _labels(examples), read, {})
+    return ImageSource(f"red_green {split}", (SIDE, SIDE, 3), _labels(examples), read, {})
 
 
 def images(split: str, examples: int, swapped: bool = False) -> tuple[np.ndarray, np.ndarray]:

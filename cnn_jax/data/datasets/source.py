@@ -69,12 +69,12 @@ def load(data: config.Data, split: str, experiment: str = "") -> Dataset:
     known = source.facts()
     stored = known.tested if split == "test" else "train"
     about = {"class_names": known.class_names, "name": data.name, "split": split}
-    store = source.store(stored)
-    rows = _rows(data, split, store.labels)
+    images_of = source.images(stored)
+    rows = _rows(data, split, images_of.labels)
     decoded = source.cache_folder()
-    cached = None if decoded is None else Cache(store, decoded, stored)
-    images, where, reason = placement.place(data, store, rows, cached)
-    labels = store.labels[rows]
+    cached = None if decoded is None else Cache(images_of, decoded, stored)
+    images, where, reason = placement.place(data, images_of, rows, cached)
+    labels = images_of.labels[rows]
     labels.flags.writeable = False
     return Dataset(images, labels, **about, where=where, reason=reason)
 

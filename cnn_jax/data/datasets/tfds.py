@@ -13,7 +13,7 @@ from cnn_jax.data.batches import order
 from cnn_jax.data.datasets.base import TEST_SHARE, Stored
 from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.facts import Facts
-from cnn_jax.data.images.reader import Store
+from cnn_jax.data.images.reader import ImageSource
 from cnn_jax.errors import UsageError, UserError
 
 TESTED = ("test", "validation")  # splits that can be tested on; the first one that a set has counts
@@ -61,16 +61,16 @@ class Tfds(Stored):
         count = splits.get("train", 0)
         return count if len(splits) > 1 else count - count // TEST_SHARE
 
-    def store(self, stored: str) -> Store:
+    def images(self, stored: str) -> ImageSource:
         splits = self.facts().splits
         if stored in splits and len(splits) > 1 or [*splits] == [stored] == ["test"]:
-            return super().store(stored)
+            return super().images(stored)
         if "train" not in splits:
             raise UsageError(
                 f"{self.data.name} has no split to train on, only {', '.join(splits)}: measure a trained network on it "
                 "with --mode=eval --init_from=WORKDIR"
             )
-        whole = super().store("train")
+        whole = super().images("train")
         tested = order.stratified(whole.labels, len(whole.labels) // TEST_SHARE, randomness.TFDS_TEST_SPLIT)
         return part(whole, tested if stored == "test" else np.setdiff1d(np.arange(len(whole.labels)), tested), stored)
 
@@ -113,18 +113,18 @@ class Tfds(Stored):
             raise UserError(f"TFDS cannot prepare {self.set_name} in {data_root(self.data)}: {error}") from error
 
 
-def part(store: Store, rows: np.ndarray, name: str) -> Store:
-    """Some rows of a store, as a store of their own.
+def part(whole: ImageSource, rows: np.ndarray, name: str) -> ImageSource:
+    """Some rows of a source, as a source of their own.
 
     Args:
-      store: whole.
+      whole: all of its images.
       rows: int [N], ascending.
       name: "train" or "test".
     """
-    labels, origin = store.labels[rows], store.origin | {"part": name}
-    title = f"{store.title.rpartition(' ')[0]} {name}"
-    return Store(
-        title, store.shape, labels, store.read, origin, store.exact, lambda some: store.fetch(rows[some].tolist())
+    labels, origin = whole.labels[rows], whole.origin | {"part": name}
+    title = f"{whole.title.rpartition(' ')[0]} {name}"
+    return ImageSource(
+        title, whole.shape, labels, whole.read, origin, whole.exact, lambda some: whole.fetch(rows[some].tolist())
     )
 
 

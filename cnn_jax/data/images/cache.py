@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from cnn_jax import files
-from cnn_jax.data.images.reader import LazyImages, Store, Unreadable
+from cnn_jax.data.images.reader import ImageSource, LazyImages, Unreadable
 from cnn_jax.errors import UserError
 from cnn_jax.progress import Counter
 
@@ -29,29 +29,29 @@ OTHER_WAYS = (
 
 
 class Cache:
-    """The decoded images of a store.
+    """The decoded images of a source.
 
     Attributes:
       path: the memory-mapped file.
       nbytes: of the images.
 
     Args:
-      store: what is decoded.
+      source: what is decoded.
       folder: where the files go; made when it is needed.
       split: the stored split, with which their names begin.
     """
 
-    def __init__(self, store: Store, folder: Path, split: str):
-        stem = f"{split}_{store.shape[0]}"
-        self._store = store
+    def __init__(self, source: ImageSource, folder: Path, split: str):
+        stem = f"{split}_{source.shape[0]}"
+        self._store = source
         self.path = folder / f"{stem}.npy"
         self._partial = folder / f"{stem}.npy.partial"
         self._notes = folder / f"{stem}.json"
-        self._shape = (len(store.labels), *store.shape)
+        self._shape = (len(source.labels), *source.shape)
         self.nbytes = int(np.prod(self._shape))
 
     def is_complete(self) -> bool:
-        """Whether the file is there, whole, and decoded from what the store reads now."""
+        """Whether the file is there, whole, and decoded from what the source reads now."""
         notes = self._read_notes()
         whole = notes is not None and notes["done"] == self._shape[0] and not self._partial.exists()
         return whole and self._mapped() is not None
@@ -107,7 +107,7 @@ class Cache:
                 self._write_notes(done, unreadable)
         os.replace(self._partial, self.path)
 
-    def store(self) -> Store:
+    def source(self) -> ImageSource:
         """The same images, from the file.
 
         Raises:
@@ -155,21 +155,21 @@ class Cache:
         files.replace(self._notes, lambda file: file.write(json.dumps(notes).encode()))
 
 
-def _blanked(store, unreadable):
-    """The store with black in place of what cannot be decoded, which is noted by row."""
+def _blanked(source, unreadable):
+    """The source with black in place of what cannot be decoded, which is noted by row."""
 
     def fetch(rows):
-        return list(zip(rows, store.fetch(rows), strict=True))
+        return list(zip(rows, source.fetch(rows), strict=True))
 
     def read(item):
         row, fetched = item
         try:
-            return store.read(fetched)
+            return source.read(fetched)
         except Unreadable as error:
             unreadable[str(row)] = str(error)
-            return np.zeros(store.shape, np.uint8)
+            return np.zeros(source.shape, np.uint8)
 
-    return dataclasses.replace(store, read=read, fetch=fetch)
+    return dataclasses.replace(source, read=read, fetch=fetch)
 
 
 def _npy_head(shape):

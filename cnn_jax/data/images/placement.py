@@ -16,19 +16,19 @@ import numpy as np
 
 from cnn_jax import config, files
 from cnn_jax.data.images import cache
-from cnn_jax.data.images.reader import LazyImages, Store
+from cnn_jax.data.images.reader import ImageSource, LazyImages
 from cnn_jax.errors import UserError
 
 DEVICE_BYTES = 2**31  # largest decoded set that "auto" puts on the device
 COMFORTABLE = 2  # times the size of a cache that must be free before "auto" builds it
 
 
-def place(data: config.Data, store: Store, rows: np.ndarray, cached: cache.Cache | None):
-    """The images of some rows of a store, as `data.placement` asks.
+def place(data: config.Data, source: ImageSource, rows: np.ndarray, cached: cache.Cache | None):
+    """The images of some rows of a source, as `data.placement` asks.
 
     Args:
       data: the settings.
-      store: reads single images.
+      source: reads single images.
       rows: int [N], which ones.
       cached: where its decoded images go; None: nowhere, for images that take no reading.
 
@@ -39,28 +39,28 @@ def place(data: config.Data, store: Store, rows: np.ndarray, cached: cache.Cache
     Raises:
       UserError: the disk or the memory has no room for what is asked, or too many images are damaged.
     """
-    lazy = lambda from_store: LazyImages(from_store, rows, data.workers, data.corrupt)
-    images = lazy(store)
+    lazy = lambda each: LazyImages(each, rows, data.workers, data.corrupt)
+    images = lazy(source)
     if data.placement == "stream":
         return images, "stream", "as set"
     small = images.nbytes <= DEVICE_BYTES
     if cached is None:
         if data.placement == "auto" and not small:
             return images, "stream", f"auto: more than {files.gigabytes(DEVICE_BYTES)} decoded"
-        return _in_memory(images, store), "memory", ""
-    whole = store.exact and cached.nbytes <= DEVICE_BYTES  # the cache itself is the array
+        return _in_memory(images, source), "memory", ""
+    whole = source.exact and cached.nbytes <= DEVICE_BYTES  # the cache itself is the array
     if data.limit and small and not whole and not cached.is_complete():
-        return _in_memory(images, store), "memory", ""
+        return _in_memory(images, source), "memory", ""
     if (whole or data.placement == "auto") and not cached.is_complete():
         problem = _uncomfortable(cached)
         if problem and whole:
-            return _in_memory(images, store), "memory", ""
+            return _in_memory(images, source), "memory", ""
         if problem:
             return images, "stream", f"auto: {problem}"
     cached.build(data.workers)
     if whole:
         return _rows_of(cached.images(), rows), "memory", ""
-    return lazy(cached.store()), "cache", f"decoded in {cached.path}"
+    return lazy(cached.source()), "cache", f"decoded in {cached.path}"
 
 
 def _rows_of(images, rows):
@@ -70,11 +70,11 @@ def _rows_of(images, rows):
     return chosen
 
 
-def _in_memory(images, store):
+def _in_memory(images, source):
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if images.nbytes > memory // 2:
         raise UserError(
-            f"{store.title} needs {files.gigabytes(images.nbytes)} decoded, and half the memory is "
+            f"{source.title} needs {files.gigabytes(images.nbytes)} decoded, and half the memory is "
             f"{files.gigabytes(memory // 2)}: use --set data.placement=stream"
         )
     array = images[:]

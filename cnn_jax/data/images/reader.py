@@ -20,7 +20,7 @@ class Unreadable(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Store:
+class ImageSource:
     """One stored split whose images are read one by one.
 
     Attributes:
@@ -44,7 +44,7 @@ class Store:
 
 
 class LazyImages:
-    """Some rows of a store as an array of images: `images[index]` reads them, in threads.
+    """Some rows of a source as an array of images: `images[index]` reads them, in threads.
 
     An image that cannot be read is named on standard error, and the next readable one of the same class, in the order
     of these rows and around their end, stands in for it wherever it is asked for; so labels hold, and the same images
@@ -56,7 +56,7 @@ class LazyImages:
       nbytes: of all of them together.
 
     Args:
-      store: where they come from.
+      source: where they come from.
       rows: int [N], which ones.
       workers: threads; 0: one for each core.
       corrupt: unreadable images that are put up with.
@@ -64,14 +64,14 @@ class LazyImages:
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, store: Store, rows: np.ndarray, workers: int = 0, corrupt: int = 0):
-        self._store, self._rows, self._labels = store, rows, store.labels[rows]
+    def __init__(self, source: ImageSource, rows: np.ndarray, workers: int = 0, corrupt: int = 0):
+        self._source, self._rows, self._labels = source, rows, source.labels[rows]
         self._corrupt = corrupt
         self._unreadable: dict[int, str] = {}
         self._lock = threading.Lock()
         self._workers = workers or cores()
         self._pool = concurrent.futures.ThreadPoolExecutor(self._workers)  # starts no thread before the first task
-        self.shape = (len(rows), *store.shape)
+        self.shape = (len(rows), *source.shape)
         self.nbytes = int(np.prod(self.shape))
 
     def __len__(self):
@@ -86,7 +86,7 @@ class LazyImages:
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self[:], dtype)
 
-    def begin(self, index) -> "Reading":
+    def begin(self, index) -> "PendingRead":
         """Begins to read in the background; the result is that of indexing.
 
         Raises:
@@ -104,10 +104,10 @@ class LazyImages:
             self._pool.submit(self._fill, images[start : start + piece], flat[start : start + piece])
             for start in range(0, len(flat), piece)
         ]
-        return Reading(images.reshape(*index.shape, *self.shape[1:]), tasks)
+        return PendingRead(images.reshape(*index.shape, *self.shape[1:]), tasks)
 
     def _fill(self, images, positions):
-        fetched = self._store.fetch(self._rows[positions].tolist())
+        fetched = self._source.fetch(self._rows[positions].tolist())
         for image, position, item in zip(images, positions.tolist(), fetched, strict=True):
             image[...] = self._read(position, item)
 
@@ -117,17 +117,17 @@ class LazyImages:
             return image
         same = np.flatnonzero(self._labels == self._labels[position])
         for other in np.roll(same, -np.searchsorted(same, position) - 1)[:-1]:
-            image = self._attempt(int(other), *self._store.fetch([int(self._rows[other])]))
+            image = self._attempt(int(other), *self._source.fetch([int(self._rows[other])]))
             if image is not None:
                 return image
-        raise UserError(f"{self._store.title} has no readable image of class {self._labels[position]}")
+        raise UserError(f"{self._source.title} has no readable image of class {self._labels[position]}")
 
     def _attempt(self, position, item):
         """The image at a position, None where it cannot be read; the first time, this is said."""
         if position in self._unreadable:
             return None
         try:
-            return self._store.read(item)
+            return self._source.read(item)
         except Unreadable as error:
             with self._lock:
                 if position not in self._unreadable:
@@ -139,15 +139,15 @@ class LazyImages:
         count = len(self._unreadable)
         if count > self._corrupt:
             raise UserError(
-                f"{count} images of {self._store.title} cannot be decoded, the last {what}; "
+                f"{count} images of {self._source.title} cannot be decoded, the last {what}; "
                 f"data.corrupt = {self._corrupt} puts up with {self._corrupt}"
             )
-        note = f"{self._store.title}: cannot decode {what}; the next image of its class stands in ({count} so far)"
+        note = f"{self._source.title}: cannot decode {what}; the next image of its class stands in ({count} so far)"
         print(note, file=sys.stderr, flush=True)
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class PendingRead:
     """Images on their way.
 
     Attributes:

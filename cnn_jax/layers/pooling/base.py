@@ -49,6 +49,7 @@ class Pooling(Layer):
     def __init__(self, site: PoolContext):
         self.name = site.name
         self.geometry = site.geometry
+        self.stride_1_windows = site.kind.stride_1_windows
         self.input_shape = site.geometry.input_shape
         self.output_shape = site.kind.output_shape(site.name, site.geometry, site.settings.stride)
 

@@ -16,7 +16,7 @@ from cnn_jax.training.learner import Learner
 from cnn_jax.training.metric_files import read_rows, read_timing
 
 
-def gather(settings: config.Config, folder, result: Result) -> Contents:
+def collect(settings: config.Config, folder, result: Result) -> Contents:
     """The contents of the report on the run in a folder.
 
     Args:

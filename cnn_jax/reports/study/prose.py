@@ -203,7 +203,7 @@ def pairs_table(results: Results, places: int) -> Table | None:
 
 
 def _test(results):
-    return {"t": "paired t-test", "wilcoxon": "Wilcoxon's signed-rank test"}[results.study.study.test]
+    return {"t": "paired t-test", "wilcoxon": "Wilcoxon's signed-rank test"}[results.study.protocol.test]
 
 
 def _differs(each):
@@ -231,7 +231,7 @@ def measured_tables(results: Results) -> list[Table]:
         shown = [columns[index] for index in part]
         caption = "Measured on the test images besides accuracy, mean ± standard deviation over the seeds."
         if EPOCHS in shown:
-            target = results.study.study.target
+            target = results.study.protocol.target
             caption += (
                 f" Epochs to the target: to a training accuracy of {100 * target:g}%, of the seeds that reached it."
             )
@@ -311,12 +311,13 @@ def protocol(results: Results) -> list[str]:
     counts = f"parameters of the last step{averaged} count: none is selected"
     if base.data.validation:
         watched = f"{base.data.validation:,} training images were held out to watch training"
-        if study.study.select == "best":
+        if study.protocol.select == "best":
             counts = f"parameters{averaged} of the evaluation with the best validation accuracy count, seed by seed"
     else:
         watched = "No training image was held out: the learning curves are of the test images, and decided nothing"
     few = (
-        study.study.images and f" The measurements besides accuracy use the first {min(study.study.images, images):,}."
+        study.protocol.images
+        and f" The measurements besides accuracy use the first {min(study.protocol.images, images):,}."
     )
     return [
         f"{_arms(len(results.arms))}, {len(seeds)} seeds each (seed {numbered}). Seed by seed, all arms have the same "

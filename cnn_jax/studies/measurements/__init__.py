@@ -46,7 +46,7 @@ def refusal(name: str, data: str) -> str:
 
 def problems(study: "Study") -> list[str]:
     """Returns what is wrong with the measurements that a study asks for, one line each."""
-    asked, there = study.study.measurements, names()
+    asked, there = study.protocol.measurements, names()
     strange = [name for name in asked if name not in there]
     found = [f"study.measurements: there is no {', '.join(strange)}; there are {', '.join(there)}"] if strange else []
     refusals = [refusal(name, study.base.data.name) for name in asked if name in there]

@@ -203,20 +203,20 @@ def test_wrong_examples_are_refused(mnist, monkeypatch):
 
 def test_images_are_read_in_any_order_and_a_damaged_one_is_told_apart(mnist, monkeypatch):
     expected = source.load(mnist(), "train")
-    store = source.of(mnist()).store("train")
+    images = source.of(mnist()).images("train")
     several = records.Records.several
     rows = [5, 0, 119, 5]
-    for row, item in zip(rows, store.fetch(rows), strict=True):
-        np.testing.assert_array_equal(store.read(item), expected.images[row])
+    for row, item in zip(rows, images.fetch(rows), strict=True):
+        np.testing.assert_array_equal(images.read(item), expected.images[row])
     monkeypatch.setattr(
         records.Records,
         "several",
         lambda self, rows: [ValueError("torn") if row == 7 else one for row, one in zip(rows, several(self, rows))],
     )
-    sound, torn = store.fetch([6, 7])
-    np.testing.assert_array_equal(store.read(sound), expected.images[6])
+    sound, torn = images.fetch([6, 7])
+    np.testing.assert_array_equal(images.read(sound), expected.images[6])
     with pytest.raises(UserError, match=r"is damaged: cannot read its train split \(example 7 \(torn\)\)"):
-        store.read(torn)
+        images.read(torn)
 
 
 def test_one_damaged_record_leaves_those_read_with_it(mnist):

@@ -144,12 +144,12 @@ from cnn_jax import config
 from cnn_jax.data.datasets import folder, source
 from cnn_jax.data.images import cache
 cache.PIECE_BYTES = 1
-read = folder.store
+read = folder.image_source
 def slow(*arguments):
     import dataclasses
-    store = read(*arguments)
-    return dataclasses.replace(store, read=lambda row: (time.sleep(float(sys.argv[3])), store.read(row))[1])
-folder.store = slow
+    images = read(*arguments)
+    return dataclasses.replace(images, read=lambda row: (time.sleep(float(sys.argv[3])), images.read(row))[1])
+folder.image_source = slow
 data = config.Data.of(name="folder", path=sys.argv[1], data_dir=sys.argv[2], side=24, placement="host")
 print(len(source.load(data, "train").labels))
 """
@@ -177,8 +177,8 @@ def test_a_killed_build_goes_on_where_it_was(data, monkeypatch):
     monkeypatch.setattr(
         cache,
         "_blanked",
-        lambda store, bad: dataclasses.replace(
-            whole(store, bad), read=lambda item: (read_again.append(item[0]), whole(store, bad).read(item))[1]
+        lambda images, bad: dataclasses.replace(
+            whole(images, bad), read=lambda item: (read_again.append(item[0]), whole(images, bad).read(item))[1]
         ),
     )
     equal(batches(data.changed(placement="host")), expected)

@@ -3,7 +3,7 @@ import threading
 import numpy as np
 import pytest
 
-from cnn_jax.data.images.reader import LazyImages, Store, Unreadable
+from cnn_jax.data.images.reader import ImageSource, LazyImages, Unreadable
 from cnn_jax.errors import UserError
 
 COUNT, SHAPE = 60, (4, 5, 3)
@@ -18,7 +18,7 @@ def images(bad=(), corrupt=10, rows=ROWS, workers=3):
             raise Unreadable(f"picture {row}")
         return PIXELS[row]
 
-    return LazyImages(Store("tiny train", SHAPE, LABELS, read, {}), rows, workers, corrupt)
+    return LazyImages(ImageSource("tiny train", SHAPE, LABELS, read, {}), rows, workers, corrupt)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_reading_uses_all_threads():
         meeting.wait()
         return PIXELS[row]
 
-    lazy = LazyImages(Store("tiny", SHAPE, LABELS, read, {}), np.arange(COUNT), workers=4)
+    lazy = LazyImages(ImageSource("tiny", SHAPE, LABELS, read, {}), np.arange(COUNT), workers=4)
     np.testing.assert_array_equal(lazy[np.arange(4)], PIXELS[:4])
 
 
@@ -93,7 +93,7 @@ def test_what_is_cancelled_is_not_read():
         read_rows.append(row)
         return PIXELS[row]
 
-    lazy = LazyImages(Store("tiny", SHAPE, LABELS, read, {}), np.arange(COUNT), workers=1)
+    lazy = LazyImages(ImageSource("tiny", SHAPE, LABELS, read, {}), np.arange(COUNT), workers=1)
     readings = [lazy.begin(np.array([row])) for row in range(10)]
     for reading in readings[1:]:
         reading.cancel()

@@ -6,7 +6,7 @@ import pytest
 
 from cnn_jax import run, workdir
 from cnn_jax.config import experiments
-from cnn_jax.reports.run.collect import gather
+from cnn_jax.reports.run.collect import collect
 from cnn_jax.training import state as states
 from cnn_jax.training.learner import Learner, load
 from cnn_jax.training.optimizer import make_optimizer
@@ -35,7 +35,7 @@ def gathered(tmp_path_factory, quick_compile):
     (folder / "timing.jsonl").write_text("".join(rows))
     result = run.measure(learner, checkpoints, load(settings, "test"))
     checkpoints.close()
-    return settings, folder, state.params, result, gather(settings, folder, result)
+    return settings, folder, state.params, result, collect(settings, folder, result)
 
 
 def test_what_was_measured_and_how(gathered):

@@ -123,7 +123,7 @@ def make(arms=3, seeds=4, images=200, measurements=True, failed=(), unfinished=N
         arms=declared,
         baseline=names[0],
         pairs=pairs,
-        study=Protocol(seeds=seeds),
+        protocol=Protocol(seeds=seeds),
     )
     luck = random.random((seeds, images))
     found = []
@@ -144,7 +144,7 @@ def make(arms=3, seeds=4, images=200, measurements=True, failed=(), unfinished=N
                     "memory": 6 * 2**20 * seeds,
                     "together": seeds,
                     "devices": ["cpu:0"],
-                    "study": dataclasses.asdict(study.study),
+                    "study": dataclasses.asdict(study.protocol),
                 },
                 seeds=np.arange(3, 3 + seeds),
                 accuracy=np.where(finite, correct.mean(1), NAN),

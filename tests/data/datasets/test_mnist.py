@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_data import encode_idx, publish
 
-from cnn_jax.data.datasets import catalog, idx
+from cnn_jax.data.datasets import catalog, mnist
 from cnn_jax.errors import UserError
 
 
@@ -27,7 +27,7 @@ def published(tmp_path, monkeypatch):
 @pytest.mark.parametrize("shape", [(5,), (3, 4), (2, 28, 28)])
 def test_parse_reads_what_was_written(shape):
     array = np.random.RandomState(1).randint(0, 256, shape)
-    parsed = idx.parse(encode_idx(array), "file")
+    parsed = mnist.parse(encode_idx(array), "file")
     assert parsed.dtype == np.uint8
     np.testing.assert_array_equal(parsed, array)
 
@@ -45,13 +45,13 @@ def test_parse_reads_what_was_written(shape):
 )
 def test_parse_refuses_damaged_files(raw, message):
     with pytest.raises(UserError, match=f"some-file .*{message}"):
-        idx.parse(raw, "some-file")
+        mnist.parse(raw, "some-file")
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_read_folder(published, name):
     folder, arrays = published
-    for split, (images, labels) in idx.read_folder(name, folder).items():
+    for split, (images, labels) in mnist.read_folder(name, folder).items():
         np.testing.assert_array_equal(images, arrays[split][0])
         np.testing.assert_array_equal(labels, arrays[split][1])
 
@@ -61,7 +61,7 @@ def test_missing_files_are_listed(published):
     (folder / "t10k-images-idx3-ubyte.gz").unlink()
     (folder / "train-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(UserError) as error:
-        idx.read_folder("mnist", folder)
+        mnist.read_folder("mnist", folder)
     message = str(error.value)
     assert "t10k-images-idx3-ubyte.gz" in message and "train-labels-idx1-ubyte.gz" in message
     assert "train-images" not in message and "t10k-labels" not in message
@@ -72,12 +72,12 @@ def test_recompressed_mnist_is_accepted_and_other_bytes_are_not(published):
     path = folder / "train-labels-idx1-ubyte.gz"
     raw = gzip.decompress(path.read_bytes())
     path.write_bytes(gzip.compress(raw, compresslevel=1, mtime=1))
-    np.testing.assert_array_equal(idx.read_folder("mnist", folder)["train"][1], arrays["train"][1])
+    np.testing.assert_array_equal(mnist.read_folder("mnist", folder)["train"][1], arrays["train"][1])
     changed = raw[:-1] + b"\x05"
     path.write_bytes(gzip.compress(changed))
     expected, got = hashlib.sha256(raw).hexdigest(), hashlib.sha256(changed).hexdigest()
     with pytest.raises(UserError, match=f"{path.name} is not the published mnist file.*expected {expected}, got {got}"):
-        idx.read_folder("mnist", folder)
+        mnist.read_folder("mnist", folder)
 
 
 def test_fashion_mnist_is_checked_as_published(published):
@@ -86,7 +86,7 @@ def test_fashion_mnist_is_checked_as_published(published):
     expected = hashlib.sha256(path.read_bytes()).hexdigest()
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=1, mtime=1))
     with pytest.raises(UserError, match=f"{path.name} is not the published fashion_mnist .*expected {expected}, got"):
-        idx.read_folder("fashion_mnist", folder)
+        mnist.read_folder("fashion_mnist", folder)
 
 
 @pytest.mark.parametrize("damage", ["half", "another file", "empty"])
@@ -96,21 +96,21 @@ def test_damaged_gzip_is_named(published, damage):
     packed = path.read_bytes()
     path.write_bytes({"half": packed[: len(packed) // 2], "another file": b"<html>", "empty": b""}[damage])
     with pytest.raises(UserError, match=f"{path.name} is not .*fetch it again from file:"):
-        idx.read_folder("mnist", folder)
+        mnist.read_folder("mnist", folder)
 
 
 def test_download_fetches_and_verifies(published, tmp_path):
     folder, arrays = published
-    idx.download("mnist", tmp_path / "fetched")
+    mnist.download("mnist", tmp_path / "fetched")
     assert sorted(os.listdir(tmp_path / "fetched")) == sorted(os.listdir(folder))
-    np.testing.assert_array_equal(idx.read_folder("mnist", tmp_path / "fetched")["test"][0], arrays["test"][0])
+    np.testing.assert_array_equal(mnist.read_folder("mnist", tmp_path / "fetched")["test"][0], arrays["test"][0])
 
 
 def test_download_keeps_nothing_unverified(published, tmp_path):
     folder, _ = published
     (folder / "train-images-idx3-ubyte.gz").write_bytes(b"<html>please log in</html>")
     with pytest.raises(UserError, match="train-images-idx3-ubyte.gz is not a complete gzip file"):
-        idx.download("mnist", tmp_path / "fetched")
+        mnist.download("mnist", tmp_path / "fetched")
     assert "train-images-idx3-ubyte.gz" not in os.listdir(tmp_path / "fetched")
 
 
@@ -127,7 +127,7 @@ def test_catalog_agrees_with_tfds():
 
 @pytest.mark.skipif("CNN_JAX_MNIST" not in os.environ, reason="CNN_JAX_MNIST names no folder with the real files")
 def test_real_mnist():
-    arrays = idx.read_folder("mnist", Path(os.environ["CNN_JAX_MNIST"]))
+    arrays = mnist.read_folder("mnist", Path(os.environ["CNN_JAX_MNIST"]))
     assert {split: images.shape for split, (images, _) in arrays.items()} == {
         "train": (60_000, 28, 28, 1),
         "test": (10_000, 28, 28, 1),
