@@ -1,8 +1,13 @@
 """What every test shares: the CPU, and short compile times where the speed of the program does not matter."""
 
 import os
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Many tests make the same programs. Each process has a cache of its own: JAX does not write entries in one move.
+COMPILED = tempfile.TemporaryDirectory(prefix="cnn_jax-tests-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import hypothesis
 import jax
@@ -12,6 +17,10 @@ from jax import lax
 hypothesis.settings.register_profile("few", max_examples=20, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("many", max_examples=300, deadline=None)
 hypothesis.settings.load_profile("few")  # make test-all asks for many
+
+
+def pytest_unconfigure(config):
+    COMPILED.cleanup()
 
 
 @pytest.fixture(scope="module")

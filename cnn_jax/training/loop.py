@@ -103,7 +103,7 @@ def train(
             for each in folders
         ]
         progress = progress or (make_progress(total, step) if first else Silence(total))
-        trace = Profile(profile if first else None, progress.say)
+        trace = Profile(profile if first else None, progress.log)
         stack.enter_context(contextlib.closing(trace))
         stack.enter_context(progress)
         worker = _Worker(learner, state, files, progress, checkpoints, watched, best)

@@ -35,7 +35,7 @@ class Acting(Lines):
         super().__init__(STEPS)
         self._at, self._act, self.stopped_at = at, act, None
 
-    def say(self, text):
+    def log(self, text):
         pass
 
     def step(self, step, text, clock):
