@@ -184,6 +184,7 @@ def test_a_metric(follow, env):
     assert "alanced accuracy" in (run / "report.html").read_text()
 
 
+@pytest.mark.slow  # tests/studies/test_adding_a_measurement.py has another one, in the process of the test
 def test_a_measurement(follow, env):
     folder = follow("A measurement")
     (study,) = commands("A measurement")

@@ -15,7 +15,7 @@ NUMBERS = [3, 4]
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
-@pytest.mark.parametrize("way", ["cpu", "default"])
+@pytest.mark.parametrize("way", ["cpu", pytest.param("default", marks=pytest.mark.slow)])
 def test_seeds_together_are_runs_of_their_own(way, monkeypatch):
     """As a CPU computes them, and as an accelerator does."""
     monkeypatch.setitem(mesh.WAYS, "cpu", mesh.WAYS[way])

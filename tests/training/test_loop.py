@@ -277,7 +277,7 @@ def test_one_seed_is_lost_and_the_others_go_on(tmp_path, monkeypatch, quick_comp
     said = []
 
     class Telling(Acting):
-        def say(self, text):
+        def log(self, text):
             said.append(text)
 
     def crash():
