@@ -129,7 +129,7 @@ DATASETS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data(Group):
-    """Which images, where they lie, and what the network sees of them."""
+    """The images, where they lie, and what the network sees of them."""
 
     kind: DatasetKind = choice(DATASETS, Digits(), "name")
     data_dir: str = setting("", identity=False)  # prepared TFDS data; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets

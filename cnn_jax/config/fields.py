@@ -1,4 +1,4 @@
-"""What settings are made of: groups, the rule of each setting, and kinds with settings of their own.
+"""The building blocks of settings: groups, the rule of each setting, and kinds with settings of their own.
 
 A group is a frozen dataclass. Where one of several kinds is chosen, such as a pooling or an optimiser, the group has a
 field made by `choice`, whose value is the declaration of that kind: a `Kind` with the settings that it alone reads.
@@ -58,7 +58,7 @@ class Choice(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """What may be written, "" included where nothing need be chosen."""
+        """The names that may be written, including "" where nothing need be chosen."""
         return [""] * self.optional + [kind.name for kind in self.kinds]
 
     def named(self, text: str) -> Kind | None:
@@ -233,7 +233,7 @@ def build(kind: type, values: Mapping, prefix: str = "", lenient: bool = False):
 
 
 def _build_chosen(item, chosen, left, values, prefix, lenient):
-    """What is chosen, taken out of the values that are left."""
+    """Builds the kind that is chosen, and removes its values from `left`."""
     if chosen.inside:  # a group of its own, such as model: {"name": "lenet", ...}
         own = left.pop(item.name, None)
         if own is None:
@@ -284,7 +284,7 @@ def _plain(group):
 
 
 def differences(ours, theirs) -> list[str]:
-    """What sets two runs apart, as "path: theirs -> ours" lines; fields that change no result do not count."""
+    """Lists where two runs differ, as "path: theirs -> ours" lines; fields that change no result do not count."""
     old, new = (
         {leaf.path: leaf.value for leaf in leaves(each) if leaf.rule.get("identity", True)} for each in (theirs, ours)
     )

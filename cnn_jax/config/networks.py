@@ -9,7 +9,7 @@ from cnn_jax.config.sizes import FILLS
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Padding(Group):
-    """How a convolution sees beyond the edge of its input."""
+    """The padding of a convolution: how far it sees beyond the edge of its input, and what it sees there."""
 
     mode: str = (
         "valid"  # valid, same, full, or pixels: "2", "2,1" (rows, columns), "0,3,0,3" (top, bottom, left, right)
@@ -19,7 +19,7 @@ class Padding(Group):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Edge(Group):
-    """What convolutions see beyond the edge, in a network that says itself how far that is."""
+    """The values that convolutions see beyond the edge, in a network that itself fixes the amount of padding."""
 
     fill: str = setting("zero", choices=FILLS)  # as Padding.fill
 

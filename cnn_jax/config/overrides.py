@@ -97,7 +97,7 @@ def _apply_one(config, spec, failed):
 
 
 def _unread(config, path, text, failed):
-    """Why a setting of a kind that is not chosen is refused; "" if it is none."""
+    """Returns why a setting of a kind that is not chosen is refused; "" if it is no such setting."""
     lines = []
     for prefix, choice, held in fields.choices(config):
         readers = choice.readers(path.removeprefix(f"{prefix}{choice.inside}")) if path.startswith(prefix) else []

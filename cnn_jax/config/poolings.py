@@ -38,7 +38,7 @@ class Pooling(Kind):
 
     @property
     def draws(self) -> bool:
-        """Whether it is random in training."""
+        """True where the pooling is random in training."""
         return False
 
 
@@ -112,7 +112,7 @@ class Stochastic(Pooling):
 
     @property
     def draws(self) -> bool:
-        """Whether it is random in training."""
+        """True where the pooling is random in training."""
         return True
 
 
@@ -136,7 +136,7 @@ class Mixed(Pooling):
 
     @property
     def draws(self) -> bool:
-        """Whether it is random in training."""
+        """True where the pooling is random in training."""
         return not self.learned
 
 
@@ -171,7 +171,7 @@ class Fractional(Pooling):
 
     @property
     def draws(self) -> bool:
-        """Whether it is random in training."""
+        """True where the pooling is random in training."""
         return True
 
 
@@ -191,7 +191,7 @@ class S3(Pooling):
 
     @property
     def draws(self) -> bool:
-        """Whether it is random in training."""
+        """True where the pooling is random in training."""
         return True
 
 
@@ -211,7 +211,7 @@ class ConvMax(Pooling):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Strided(Pooling):
-    """None: the convolution before has the stride."""
+    """No pooling: the convolution before has the stride."""
 
     name = "strided"
     stride_before = True
@@ -268,7 +268,7 @@ class ConvBlur(_Blurred):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Aps(_Polyphase):
-    """Of each image the polyphase component of the largest norm."""
+    """The polyphase component with the largest norm, of each image."""
 
     name = "aps"
     norm: str = setting("l2", choices=("l2", "l1", "linf"))  # by which components are compared
@@ -276,7 +276,7 @@ class Aps(_Polyphase):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lps(_Polyphase):
-    """Of each image the polyphase component of the largest learned logit."""
+    """The polyphase component with the largest learned logit, of each image."""
 
     name = "lps"
     temperature: float = setting(1.0, low=0.01)  # of the softmax over the components; towards 0: one of them
@@ -289,7 +289,7 @@ class Lps(_Polyphase):
 
     @property
     def draws(self) -> bool:
-        """Whether it is random in training."""
+        """True where the pooling is random in training."""
         return not self.convex
 
 
@@ -335,7 +335,7 @@ class Pool(Group):
 
     @property
     def draws(self) -> bool:
-        """Whether it is random in training."""
+        """True where the pooling is random in training."""
         return self.kind.draws
 
     def chosen(self, is_last: bool) -> Pooling:

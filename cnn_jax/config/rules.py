@@ -1,4 +1,4 @@
-"""Whether settings are sound, each by its own rule and all of them together, before any file is looked at."""
+"""Checks that settings are sound, each by its own rule and all of them together, before any file is looked at."""
 
 import math
 
@@ -87,7 +87,7 @@ def _image_checks(config):
 
 
 def shape_problems(config, shape: tuple[int, int, int]):
-    """What does not fit the images of a dataset, one line each.
+    """Yields what does not fit the images of a dataset, one line each.
 
     Args:
       config: the settings.

@@ -73,7 +73,7 @@ def by(sizes: tuple[int, ...]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Placed:
-    """Where the windows of one layer lie on its input. Made by `place`, which checks it.
+    """The placement of one layer's windows on its input. Made by `place`, which checks it.
 
     Attributes:
       input_shape: height, width, channels of the input.

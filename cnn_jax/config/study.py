@@ -20,7 +20,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Protocol(Group):
-    """How a study trains and compares its arms: `--set study.NAME=value`."""
+    """The way a study trains and compares its arms: `--set study.NAME=value`."""
 
     seeds: int = setting(10, low=1)  # runs of each arm, from the seed on; the same ones for all arms
     arms: tuple[str, ...] = setting((), identity=False)  # train and compare only these, and the baseline; (): all
@@ -156,7 +156,7 @@ def _tuples(group: dict) -> dict[str, Any]:
 
 
 def problems(study: Study) -> list[str]:
-    """What is wrong with a study as a whole, one line each."""
+    """Lists what is wrong with a study as a whole, one line each."""
     known = [arm.name for arm in study.arms]
     found = [f"the study has two arms named {name!r}" for name in sorted({n for n in known if known.count(n) > 1})]
     found += [

@@ -1,4 +1,4 @@
-"""How a network is trained and measured: optimisers, schedules, durations."""
+"""The settings of training and evaluation: optimisers, schedules, durations."""
 
 import dataclasses
 import math
@@ -82,7 +82,7 @@ OPTIMIZERS = (SGD, Adam, AdamW, Lars)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optimizer(Group):
-    """How gradients become updates."""
+    """The optimiser: how gradients become updates."""
 
     kind: OptimizerKind = choice(OPTIMIZERS, Adam(), "name")
     learning_rate: float = setting(1e-3, low=0.0)  # peak value; the schedule scales it
@@ -182,7 +182,7 @@ class Train(Group):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation(Group):
-    """When and how the network is measured."""
+    """The evaluation: when and how the network is measured."""
 
     every: str = "1 epochs"
     batch_size: int = setting(50, identity=False, low=1)  # examples per step; moves at most the last digits of a loss
@@ -192,7 +192,7 @@ class Evaluation(Group):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint(Group):
-    """When the state is saved, and what is kept."""
+    """The checkpoints: when the state is saved, and what is kept."""
 
     every: str = setting("1 epochs", identity=False)
     keep: int = setting(2, identity=False, low=1)  # latest checkpoints kept, beside the best one
@@ -200,7 +200,7 @@ class Checkpoint(Group):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Log(Group):
-    """What is written while training."""
+    """The log: what is written while training."""
 
     every: str = "100 steps"  # training rows of the metrics files: means over this interval
     tensorboard: bool = setting(True, identity=False)

@@ -1,4 +1,4 @@
-"""Whether settings fit the data: by listing files, before anything is decoded or made, and without jax."""
+"""Checks that settings fit the data: by listing files, before anything is decoded or made, and without jax."""
 
 from cnn_jax.config.rules import shape_problems
 from cnn_jax.config.run import Config
@@ -7,7 +7,7 @@ from cnn_jax.data.datasets import source
 
 
 def problems(config: Config) -> list[str]:
-    """What does not fit, one line each, with the `--set` that mends it.
+    """Lists what does not fit the data, one line each; some lines give the `--set` that mends it.
 
     Args:
       config: settings that are sound by themselves.

@@ -1,4 +1,4 @@
-"""What is fixed of a dataset before a byte of it is read. Imports nothing heavy."""
+"""The fixed properties of a dataset, known before an image is read. Imports nothing heavy."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ class Files:
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What is fixed of a dataset.
+    """The fixed properties of a dataset.
 
     Attributes:
       shape: height, width and channels of an image as the project keeps it.

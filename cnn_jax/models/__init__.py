@@ -81,7 +81,7 @@ def problems(settings: config.Config, stored: tuple[int, int, int] | None) -> li
 
 
 def needs_keys(settings) -> bool:
-    """Whether the network draws in training: dropout, random pooling. It then has to be given keys.
+    """Tells whether the network draws in training (dropout, random pooling) and so has to be given PRNG keys.
 
     Args:
       settings: one of `config.MODELS`.

@@ -30,7 +30,7 @@ NAMES = {
 
 
 def looks_like_torch(path) -> bool:
-    """Whether the path is named as a PyTorch state dict is, rather than as a folder of ours."""
+    """Tells by its suffix whether a path names a PyTorch state dict rather than a folder of this project."""
     return str(path).endswith(SUFFIXES)
 
 

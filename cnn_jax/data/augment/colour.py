@@ -17,7 +17,7 @@ DEVIATIONS = (0.2175, 0.0188, 0.0045)
 
 
 def active(settings: config.Augment) -> bool:
-    """Whether any change of colours is switched on; such settings need images of three channels."""
+    """Tells whether any change of colours is switched on; such settings need images of three channels."""
     return any((settings.pca, settings.brightness, settings.contrast, settings.saturation, settings.hue))
 
 
@@ -91,7 +91,7 @@ def turn_hue(planes, turn):
 
 
 def colour_noise(amounts):
-    """What is added to every pixel, in units of 0..255: each component times its deviation and amount.
+    """Computes what is added to every pixel, in units of 0..255: the sum of components times deviations and amounts.
 
     Args:
       amounts: [3], one normal number for each component; their standard deviation was 0.1 in 2012.

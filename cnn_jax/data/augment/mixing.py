@@ -42,7 +42,7 @@ def _with_partners(values, weights):
 
 
 def _own_part(key, shape, settings):
-    """How much of each pixel an example keeps, [H, W] (mixup: [1, 1]), and of its target."""
+    """Returns the weights that an example keeps: of its pixels, [H, W] (mixup: [1, 1]), and of its target."""
     draws = dict(
         zip(PURPOSES, jax.random.uniform(jax.random.fold_in(key, randomness.MIXING), (len(PURPOSES),)), strict=True)
     )

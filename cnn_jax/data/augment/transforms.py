@@ -85,7 +85,7 @@ def ten_crops(images, side: int):
 
 
 def _surplus(images, side):
-    """How many rows and columns more than `side` the images have."""
+    """Returns by how many rows and columns the images exceed `side`."""
     height, width = images.shape[1:3]
     if side > min(height, width):
         raise ValueError(f"a crop of side {side} is larger than the images, {height}x{width}")
@@ -196,7 +196,7 @@ def _spread(draw, reach):
 
 
 def _before_resized_crop(y, x, shape, draws, settings):
-    """Where the output pixels at (y, x) lie in an image of which a random rectangle was cut and resized.
+    """Maps output pixels (y, x) to their places in the image from which a random rectangle is cut and resized.
 
     The area is uniform in [settings.area, 1] of the image. The aspect ratio, width / height, is log-uniform in the
     part of [1 / aspect, aspect] in which such a rectangle fits, or the nearest one that fits: torchvision draws both
@@ -217,10 +217,10 @@ def _before_resized_crop(y, x, shape, draws, settings):
 
 
 def _before_warp(y, x, shape, draws, settings):
-    """Where the pixels at (y, x) lay before shear, rotation and scale (in this order) about the centre.
+    """Maps pixels (y, x) back to where they lay before shear, rotation and scale (in this order) about the centre.
 
     Forwards, with x to the right and y down from the centre: x += shear y; anticlockwise rotation as seen on the
-    screen; times the factor. Here backwards.
+    screen; times the factor. This function computes the inverse.
     """
     angle = _spread(draws["rotation"], math.radians(settings.rotation))
     factor = 1 + _spread(draws["scale"], settings.scale)

@@ -1,4 +1,4 @@
-"""Where the training set lives, and how a stretch of steps gets its batches.
+"""Feeds: where the training set is kept, and how a stretch of steps gets its batches.
 
   device  the whole set in device memory; a stretch is only its indices.
   host    the set in the host's memory, or decoded in a file; the images of a stretch are sent to the device.
@@ -68,7 +68,7 @@ class Feed:
         return {}
 
     def _arrays(self, seed: int, start: int, stop: int) -> dict:
-        """What changes from stretch to stretch, [most_steps, batch, ...] each, on the host."""
+        """Returns the arrays that change from stretch to stretch, [most_steps, batch, ...] each, on the host."""
         raise NotImplementedError
 
     @staticmethod
@@ -113,7 +113,7 @@ class HostFeed(Feed):
         self._ahead = max(1, AHEAD_EXAMPLES // size)  # steps
 
     def _arrays(self, seed, start, stop):
-        """As `Feed._arrays`; the examples of the steps after are begun."""
+        """Returns the arrays of a stretch, and begins reading the examples of the steps after it."""
         batches = self._batches[seed]
         images = self._readers[seed].read(start, stop, stop + self._ahead, batches)
         index = batches(start, stop)
@@ -153,7 +153,7 @@ class _Ahead:
         self._begun: collections.deque[PendingRead] = collections.deque()
 
     def read(self, start: int, stop: int, ahead: int, batches) -> np.ndarray:
-        """As `_Array.read`; and begins those up to, not including, step `ahead`."""
+        """Returns the images of steps start..stop-1, and begins reading those up to, not including, step `ahead`."""
         if self._next - len(self._begun) != start:  # the first call, or a jump
             self.close()
             self._next = start

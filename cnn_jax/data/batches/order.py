@@ -1,4 +1,4 @@
-"""Which examples a step sees: a pure function of (seed, step), on any number of devices or processes.
+"""The examples that a step sees: a pure function of (seed, step), on any number of devices or processes.
 
 Each epoch is a permutation of the training set, and the stream of examples runs on from one epoch into the next,
 so no example is ever dropped and a batch may span epochs.

@@ -1,4 +1,4 @@
-"""What every dataset answers. Each is a class in a file, with its declaration in config/data.py, and a line in
+"""The interface of the datasets. Each is a class in a file, with its declaration in config/data.py, and a line in
 `source.SOURCES` that puts the two together."""
 
 import contextlib
@@ -18,7 +18,7 @@ TEST_SHARE = 5  # one in so many is kept for testing, of data that come without 
 
 
 class Source:
-    """Where the images of a dataset come from; this base is of those that need no preparation.
+    """The source of a dataset's images; this base class serves those that need no preparation.
 
     Attributes:
       data: the settings: which images, and where they lie.
@@ -28,7 +28,7 @@ class Source:
         self.data = data
 
     def facts(self) -> Facts:
-        """What is fixed of it before an image is read."""
+        """Returns the dataset's fixed properties, known before an image is read."""
         raise NotImplementedError
 
     def images(self, stored: str) -> ImageSource:
@@ -40,7 +40,7 @@ class Source:
         raise NotImplementedError
 
     def cache_folder(self) -> Path | None:
-        """Where decoded images are kept; None for those that take no decoding."""
+        """Returns the folder where decoded images are kept, or None for a dataset that needs no decoding."""
         return None
 
     def training_examples(self) -> int | None:
@@ -48,7 +48,7 @@ class Source:
         return self.facts().splits.get("train")
 
     def is_prepared(self) -> bool:
-        """Whether it can be read."""
+        """Tells whether the dataset can be read without further preparation."""
         return True
 
     def make_ready(self, experiment: str) -> None:
@@ -89,7 +89,7 @@ class Stored(Source):
         raise NotImplementedError
 
     def missing(self, experiment: str) -> str:
-        """What is missing and every way to get it, with commands to copy."""
+        """Returns a message: what is missing and every way to get it, with commands to copy."""
         raise NotImplementedError
 
     def lengths(self) -> dict[str, int]:
@@ -106,12 +106,12 @@ class Stored(Source):
 
     @property
     def stem(self) -> str:
-        """With which the names of its files begin."""
+        """The prefix of the dataset's file names."""
         return self.data.name
 
     @property
     def folder(self) -> Path:
-        """Where it lies when it is prepared."""
+        """The folder of the dataset once it is prepared."""
         return data_root(self.data) / self.data.name / self.facts().version
 
     def cache_folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""What is known of the published datasets before a byte of them is read. Imports nothing heavy."""
+"""The published datasets: what is known of them before a byte is read. Imports nothing heavy."""
 
 import os
 from pathlib import Path

@@ -20,7 +20,7 @@ SLOWEST, FASTEST = 3.0, 0.2  # frequencies: from cycles per image to cycles per 
 
 
 class Fake(Source):
-    """As many images, classes and pixels as the settings ask for."""
+    """Generated images; their number, classes and pixels are those that the settings ask for."""
 
     def facts(self) -> Facts:
         kind = self.data.kind

@@ -83,7 +83,7 @@ def prepare(root: Path, manual_dir: str, command: str) -> None:
 
 
 def missing(root: Path, command: str, problem: str) -> str:
-    """What to fetch, where to put it and what to type, after a problem."""
+    """Returns a message: the problem, which files to fetch, where to put them and which command to run."""
     listing = "".join(f"\n  {ARCHIVES[split]}  ({SIZES[split]})" for split in ARCHIVES)
     return (
         f"{NAME} is not prepared in {root}: {problem}. Put these two files, to be had after registration at "

@@ -20,7 +20,7 @@ COLUMNS = 10  # of the left square's first column, from 0 on; the right one's ar
 
 
 class RedGreen(Source):
-    """As many images as the settings ask for."""
+    """Generated images, as many as the settings ask for."""
 
     def facts(self) -> Facts:
         examples = self.data.kind.examples

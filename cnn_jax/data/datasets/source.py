@@ -31,12 +31,12 @@ SOURCES = {
 
 
 def of(data: config.Data) -> Source:
-    """Where the images that the settings name come from."""
+    """Returns the source of the images that the settings name."""
     return SOURCES[type(data.kind)](data)
 
 
 def facts(data: config.Data) -> Facts:
-    """What is fixed of a dataset before an image is read.
+    """Returns the fixed properties of a dataset, known before an image is read.
 
     Raises:
       UserError: `folder`: there are no class folders at data.path; `tfds:NAME`: it is not prepared.
@@ -106,7 +106,7 @@ def prepare(data: config.Data, download: bool = True, experiment: str = "") -> s
 
 
 def _rows(data, split, labels):
-    """Which stored examples a split consists of, ascending."""
+    """Returns the indices of the stored examples that make up a split, ascending."""
     chosen = np.arange(len(labels))
     if data.validation and split != "test":
         if data.validation >= len(labels):

@@ -130,7 +130,7 @@ def part(whole: ImageSource, rows: np.ndarray, name: str) -> ImageSource:
 
 @functools.lru_cache(maxsize=4)
 def _info(folder):
-    """What TFDS wrote of a prepared set."""
+    """Returns the `DatasetInfo` that TFDS wrote of a prepared set."""
     import tensorflow_datasets as tfds  # 0.4 s
 
     try:

@@ -51,7 +51,7 @@ class Cache:
         self.nbytes = int(np.prod(self._shape))
 
     def is_complete(self) -> bool:
-        """Whether the file is there, whole, and decoded from what the source reads now."""
+        """Tells whether the file is there, whole, and decoded from what the source reads now."""
         notes = self._read_notes()
         whole = notes is not None and notes["done"] == self._shape[0] and not self._partial.exists()
         return whole and self._mapped() is not None
@@ -142,7 +142,7 @@ class Cache:
         return np.asarray(mapped) if mapped.shape == self._shape and mapped.dtype == np.uint8 else None
 
     def _read_notes(self):
-        """What is noted of this origin; None where there is nothing, or of another."""
+        """Reads the notes on how far decoding is; None if there are none, or they are of another origin."""
         try:
             notes = json.loads(self._notes.read_text())
         except (OSError, ValueError):

@@ -97,7 +97,7 @@ def _border(pixels):
 
 
 def _centred(pixels, size):
-    """What is drawn, resized to 20/28 of the size and centred by its centre of mass."""
+    """Returns the drawing resized to fit 20/28 of the size and centred by its centre of mass."""
     ink = np.clip(pixels.astype(np.float32) - np.median(_border(pixels)), 0, None)
     drawn = ink > 0.25 * ink.max()
     rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))

@@ -1,4 +1,4 @@
-"""Where the images of a split come from: memory, a decoded cache on disk, or their files, decoded at every use.
+"""The place a split's images come from: memory, a decoded cache on disk, or their files, decoded at every use.
 
 `data.placement` says "device", "host" or "stream", or "auto":
 
@@ -83,7 +83,7 @@ def _in_memory(images, source):
 
 
 def _uncomfortable(cached):
-    """Why a cache is better not built unasked; "" where it may be."""
+    """Returns the reason not to build a cache unless asked to; "" if there is none."""
     folder = cached.path.parent
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     free = files.free_bytes(folder)

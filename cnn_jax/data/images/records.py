@@ -142,7 +142,7 @@ def write_labels(path: Path, origin: dict, labels: np.ndarray) -> None:
 
 
 def describe(folder: Path, name: str, split: str) -> dict:
-    """What everything derived from a split depends on: its examples, their bytes, and its files (whose size alone
+    """Returns what data derived from a split depend on: its examples, their bytes, and its files (whose size alone
     tells little: ArrayRecord fills up 64 KiB blocks).
 
     Raises:
@@ -208,7 +208,7 @@ class TFRecordFiles:
 
 
 def _places(path):
-    """Where each record's data begins, and its length."""
+    """Yields the offset and the length of each record's data."""
     size, position = path.stat().st_size, 0
     with open(path, "rb", buffering=0) as file:
         while position < size:

@@ -1,4 +1,4 @@
-"""What every kind of pooling has in common."""
+"""The base class of the pooling layers, and what they are made from."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from cnn_jax.layers.windows import Geometry
 
 
 class PoolContext(NamedTuple):
-    """What a pooling layer is made from.
+    """The values that a pooling layer is made from.
 
     Attributes:
       name: for messages, tables, initial weights and random draws.

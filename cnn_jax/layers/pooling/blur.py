@@ -8,7 +8,7 @@ from cnn_jax.layers.windows import on_layout
 
 
 class Blurred(Pooling):
-    """What blurred pooling has in common; no pooling by itself.
+    """Base class of blurred pooling; no pooling by itself.
 
     Windows lie at every pixel. What is found there is filtered with a binomial filter, and the stride is that of the
     filter. Output sizes are those of the same pooling without blur.
@@ -27,7 +27,7 @@ class Blurred(Pooling):
         return f"{super().describe()}, blurred {self.blurred.describe()}, {self.fill} fill"
 
     def find(self, x):
-        """What the windows find, at every pixel."""
+        """Computes the value of each window, one at every pixel, before the blur."""
         raise NotImplementedError
 
     def pool(self, x):

@@ -23,7 +23,7 @@ class ConvolutionPool(Pooling):
 
     @property
     def multiply_adds(self) -> int:
-        """Of one image, bias not counted."""
+        """Number of multiply-adds for one image, bias not counted."""
         return self.convolution.multiply_adds
 
     def pool(self, x):
@@ -47,7 +47,7 @@ class ConvolutionMax(Pooling):
 
     @property
     def multiply_adds(self) -> int:
-        """Of one image, bias not counted."""
+        """Number of multiply-adds for one image, bias not counted."""
         return self.convolution.multiply_adds
 
     def pool(self, x):
@@ -69,7 +69,7 @@ class ConvolutionBlur(Blurred):
 
     @property
     def multiply_adds(self) -> int:
-        """Of one image, bias and blur not counted."""
+        """Number of multiply-adds for one image, bias and blur not counted."""
         return self.convolution.multiply_adds
 
     def find(self, x):

@@ -82,7 +82,7 @@ class LocalImportance(Pooling):
 
     @property
     def multiply_adds(self) -> int:
-        """Of one image: those of the logit's convolution."""
+        """Number of multiply-adds for one image: those of the logit's convolution."""
         height, width, channels = self.input_shape
         return height * width * 9 * channels**2
 

@@ -14,7 +14,7 @@ from cnn_jax.layers.windows import from_images, per_image
 
 
 class _Mixing(Pooling):
-    """What mixtures of the maximum and the average have in common; no pooling by itself."""
+    """Base class of mixtures of the maximum and the average; no pooling by itself."""
 
     def __init__(self, site: PoolContext):
         super().__init__(site)

@@ -11,7 +11,7 @@ from cnn_jax.layers.windows import on_layout, per_image
 
 
 class _Polyphase(Blurred):
-    """What both kinds have in common; no pooling by itself.
+    """Base class of both kinds of polyphase pooling; no pooling by itself.
 
     Max pooling at every pixel, blurred; what it finds falls into stride x stride polyphase components, each of which
     plain pooling could have sampled. With circular padding throughout, and a map that the stride divides, a shift of
@@ -34,7 +34,7 @@ class _Polyphase(Blurred):
         return self.phases.windows(self.phases.pad(Blurred.pool(self, x), self.fill))
 
     def chosen(self, components, scores):
-        """Of each image the component with the largest score; scores are [components, N], of equal ones the first."""
+        """Picks for each image the component of the largest score, the first of equals; scores are [components, N]."""
         best = jnp.argmax(scores, axis=0)
         y = components[0]
         for number, component in enumerate(components[1:], 1):
@@ -63,7 +63,7 @@ class AdaptivePolyphase(_Polyphase):
         return self.chosen(components, jnp.stack([self._size(component) for component in components]))
 
     def _size(self, x):
-        """Of each image [N], a number that grows with the norm."""
+        """Computes for each image a number that grows with its norm, [N]."""
         x = jnp.abs(x.astype(jnp.float32))
         rest = tuple(axis for axis, name in enumerate(self.geometry.layout) if name != "N")
         return {"l1": jnp.sum(x, rest), "l2": jnp.sum(x**2, rest), "linf": jnp.max(x, rest)}[self.norm]
@@ -95,7 +95,7 @@ class LearnedPolyphase(_Polyphase):
 
     @property
     def multiply_adds(self) -> int:
-        """Of one image: those of the logits' convolutions."""
+        """Number of multiply-adds for one image: those of the logits' convolutions."""
         return self.phases.stride[0] ** 2 * (self.first.multiply_adds + self.second.multiply_adds)
 
     def describe(self) -> str:

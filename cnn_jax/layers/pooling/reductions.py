@@ -1,4 +1,4 @@
-"""What pooling makes of windows: sums, means, maxima, weighted means, in either layout and with fast gradients."""
+"""Reductions of pooling windows: sums, means, maxima, weighted means, in either layout and with fast gradients."""
 
 import functools
 import math
