@@ -1,12 +1,12 @@
 """What every test shares: the CPU, and short compile times where the speed of the program does not matter."""
 
 import os
+import shutil
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Many tests make the same programs. Each process has a cache of its own: JAX does not write entries in one move.
-COMPILED = tempfile.TemporaryDirectory(prefix="cnn_jax-tests-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="cnn_jax-tests-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import hypothesis
@@ -20,7 +20,7 @@ hypothesis.settings.load_profile("few")  # make test-all asks for many
 
 
 def pytest_unconfigure(config):
-    COMPILED.cleanup()
+    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
