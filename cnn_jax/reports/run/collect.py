@@ -1,7 +1,5 @@
 """Collects from a finished run what its report shows."""
 
-import dataclasses
-
 import numpy as np
 
 from cnn_jax import config, workdir
@@ -9,7 +7,7 @@ from cnn_jax.config import experiments
 from cnn_jax.layers.pooling.base import Pooling
 from cnn_jax.models.summary import summarise
 from cnn_jax.reports.parts import Stage
-from cnn_jax.reports.run.contents import Contents, LayerRow
+from cnn_jax.reports.run.contents import Contents
 from cnn_jax.run import Result
 from cnn_jax.training import metrics
 from cnn_jax.training.learner import Learner
@@ -44,7 +42,7 @@ def collect(settings: config.Config, folder, result: Result) -> Contents:
         labels=dataset.labels,
         probabilities=result.evaluation.probabilities,
         class_names=dataset.class_names,
-        layers=[LayerRow(**dataclasses.asdict(row)) for row in summarise(model)],
+        layers=summarise(model),
         filters=np.asarray(variables.params[first]["kernel"], np.float32),
         example=dataset.images[chosen],
         example_label=int(dataset.labels[chosen]),

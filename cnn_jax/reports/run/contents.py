@@ -3,32 +3,15 @@
 import dataclasses
 import functools
 import math
+import typing
 
 import numpy as np
 
 from cnn_jax.reports.parts import Bin, Stage
 from cnn_jax.training.metrics import calibration_bins
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LayerRow:
-    """One line of the layer table.
-
-    Attributes:
-      name: the layer's name in the network.
-      kind: what it does, in words, such as "convolution 5x5, tanh".
-      output: (height, width, channels), or (units,).
-      parameters: trained numbers in it.
-      multiply_adds: multiply-adds for one image.
-      statistics: numbers in it that are not trained: running means and variances.
-    """
-
-    name: str
-    kind: str
-    output: tuple[int, ...]
-    parameters: int
-    multiply_adds: int
-    statistics: int = 0
+if typing.TYPE_CHECKING:
+    from cnn_jax.models.summary import Row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,7 +57,7 @@ class Contents:
     labels: np.ndarray
     probabilities: np.ndarray
     class_names: tuple[str, ...]
-    layers: list[LayerRow]
+    layers: "list[Row]"
     filters: np.ndarray
     example: np.ndarray
     example_label: int

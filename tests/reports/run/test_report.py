@@ -3,7 +3,6 @@
 import base64
 import dataclasses
 import hashlib
-import html.parser
 import io
 import os
 import re
@@ -13,51 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import Page
 from PIL import Image
 from scipy import stats
 from sklearn import metrics as reference
 
 from cnn_jax import config as config_module
 from cnn_jax.errors import UserError
+from cnn_jax.models.summary import Row
 from cnn_jax.reports import figures, parts
 from cnn_jax.reports.page import duration, large, paragraphs, percent
 from cnn_jax.reports.parts import Stage
 from cnn_jax.reports.run import contents as contents_module
-from cnn_jax.reports.run.contents import Contents, LayerRow
+from cnn_jax.reports.run.contents import Contents
 from cnn_jax.reports.run.report import render, write_report
 
 SECTIONS = ["recipe", "data", "curves", "confusion", "mistakes", "reliability", "filters", "maps", "layers", "records"]
-VOID = {"meta", "img", "br", "col", "link"}
-
-
-class Page(html.parser.HTMLParser):
-    """A page's tags, ids and text; fails on a tag closed that was not open."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.text = [], [], ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self.text += " "
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.text += data
-
-    def all(self, name):
-        return [attributes for tag, attributes in self.tags if tag == name]
 
 
 def make(count=60, classes=4, **changes) -> Contents:
@@ -87,8 +57,8 @@ def make(count=60, classes=4, **changes) -> Contents:
         probabilities=probabilities / probabilities.sum(axis=1, keepdims=True),
         class_names=tuple(f"class {k}" for k in range(classes)),
         layers=[
-            LayerRow(name="convolution 1", kind="3x3", output=(8, 8, 3), parameters=30, multiply_adds=1728),
-            LayerRow(name="dense 1", kind="logits", output=(4,), parameters=1234, multiply_adds=1230),
+            Row(name="convolution 1", kind="3x3", output=(8, 8, 3), parameters=30, multiply_adds=1728),
+            Row(name="dense 1", kind="logits", output=(4,), parameters=1234, multiply_adds=1230),
         ],
         filters=random.normal(size=(3, 3, 1, 3)),
         example=random.integers(0, 256, (8, 8, 1), dtype=np.uint8),
@@ -161,8 +131,8 @@ def test_same_bytes_in_another_process(tmp_path):
     # Hash randomisation, a user's matplotlibrc and another working directory must not show.
     (tmp_path / "matplotlibrc").write_text("font.size: 30\nfigure.facecolor: red\nlines.linewidth: 9\n")
     code = "import test_report as t, hashlib; print(hashlib.sha256(t.render(t.make()).encode()).hexdigest())"
-    here, root = os.path.dirname(__file__), str(Path(__file__).parents[3])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join((here, root)), "PYTHONHASHSEED": "12345"}
+    folders = [str(Path(__file__).parents[above]) for above in (0, 2, 3)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders), "PYTHONHASHSEED": "12345"}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == hashlib.sha256(render(make()).encode()).hexdigest()
@@ -177,7 +147,7 @@ def test_markup_in_any_text_is_text():
         config={"a": {"b": nasty}},
         checkpoint_rule=nasty,
         class_names=("one", nasty, "three", "four"),
-        layers=[LayerRow(name=nasty, kind=nasty, output=(4,), parameters=1, multiply_adds=1)],
+        layers=[Row(name=nasty, kind=nasty, output=(4,), parameters=1, multiply_adds=1)],
         stages=[Stage(name=nasty, maps=np.ones((4, 4, 2)), pooling=nasty, pooled=np.ones((2, 2, 2)))],
         records=[{"time": nasty, nasty: nasty, "git": {"commit": nasty, "diff": nasty}, "versions": {nasty: nasty}}],
     )

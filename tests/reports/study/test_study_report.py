@@ -1,11 +1,11 @@
 """A study's report as its readers meet it: whole, self-contained, and right in its figures."""
 
 import dataclasses
-import html.parser
 import re
 
 import numpy as np
 import pytest
+from pages import Page
 
 from cnn_jax.config import Config, Data, LeNet, Protocol
 from cnn_jax.config.study import Arm, Study
@@ -18,52 +18,8 @@ from cnn_jax.studies.results import ArmResult, Results, latex
 NAN = float("nan")
 KINDS = ("average", "min", "max_average", "max_blur", "soft", "lp", "log_sum_exp")
 KINDS += ("stochastic", "mixed", "subsample", "aps", "fractional", "lip")
-VOID = {"meta", "img", "br", "col", "link"}
 ALWAYS = ["result", "differences", "curves", "filters", "maps", "pooled", "paper", "protocol", "records"]
 MEASURED = ["consistency", "shifts", "border", "equivariance", "edges", "position", "swapped"]
-
-
-class Page(html.parser.HTMLParser):
-    """A page's tags, tables (rows of cells) and text; fails on a tag closed that was not open."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.tables, self.text = [], [], [], ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self.text += " "
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] == "style":
-            return
-        self.text += data
-        if self.open and self.open[-1] in ("td", "th"):
-            self.tables[-1][-1][-1] += data
-
-    def all(self, name):
-        return [attributes for tag, attributes in self.tags if tag == name]
-
-    @property
-    def words(self):
-        return " ".join(self.text.split())
 
 
 def measured(random, seeds, quality):
