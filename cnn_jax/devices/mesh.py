@@ -141,7 +141,8 @@ class Parallel:
                 return results
             return multihost_utils.host_local_array_to_global_array(results, self._mesh, PartitionSpec())
 
-        return Program(mapped, len(self.devices), before, after)
+        # What pmap compiles ahead for several processes asks for the arrays of all of them (jax 0.10 and 0.12).
+        return Program(mapped, len(self.devices), before, after, ahead=self.processes == 1)
 
     def _compile_seeds(self, run, data_axes):
         """`compile_run` of stacked states: each device takes its share of the stack."""
@@ -183,19 +184,23 @@ class Program:
     """A program that is compiled at its first call.
 
     Attributes:
-      memory: bytes that a call takes on all devices: arguments, results and all in between; 0 before the first.
+      memory: bytes that a call takes on all devices: arguments, results and all in between; None before the first, and
+        where the program is not compiled ahead.
 
     Args:
       function: jitted or mapped.
       devices: how many run it.
       before: what becomes of the arguments.
       after: what becomes of the results.
+      ahead: whether it is compiled before it is called, which tells its memory.
     """
 
-    def __init__(self, function, devices: int, before=lambda *arguments: arguments, after=lambda results: results):
+    def __init__(
+        self, function, devices: int, before=lambda *arguments: arguments, after=lambda results: results, ahead=True
+    ):
         self._function, self._devices, self._before, self._after = function, devices, before, after
-        self._compiled = None
-        self.memory = 0
+        self._compiled = None if ahead else function
+        self.memory: int | None = None
 
     def __call__(self, *arguments):
         arguments = self._before(*arguments)
