@@ -27,7 +27,7 @@ class Pooling(Kind):
 
         Args:
           name: of the layer, for messages.
-          windows: as `place_pool` lays them.
+          windows: as `Pool.place` lays them.
           stride: of the pooling.
 
         Raises:

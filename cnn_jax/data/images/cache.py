@@ -43,7 +43,7 @@ class Cache:
 
     def __init__(self, source: ImageSource, folder: Path, split: str):
         stem = f"{split}_{source.shape[0]}"
-        self._store = source
+        self._source = source
         self.path = folder / f"{stem}.npy"
         self._partial = folder / f"{stem}.npy.partial"
         self._notes = folder / f"{stem}.json"
@@ -69,7 +69,7 @@ class Cache:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with files.locked(self.path.with_suffix(".lock"), f"decode {self._store.title}"):
+            with files.locked(self.path.with_suffix(".lock"), f"decode {self._source.title}"):
                 if not self.is_complete():  # by another process, meanwhile
                     self._build(workers)
         except OSError as error:
@@ -81,16 +81,16 @@ class Cache:
     def _build(self, workers):
         notes = self._read_notes()
         resumable = notes is not None and self._partial.is_file()
-        notes = notes if resumable else {"origin": self._store.origin, "done": 0, "unreadable": {}}
+        notes = notes if resumable else {"origin": self._source.origin, "done": 0, "unreadable": {}}
         head = _npy_head(self._shape)
         image_bytes = self.nbytes // self._shape[0]
         done, unreadable = notes["done"], dict(notes["unreadable"])
-        what = f"the decoded images of {self._store.title}"
+        what = f"the decoded images of {self._source.title}"
         files.check_space(self.path.parent, (self._shape[0] - done) * image_bytes, what, OTHER_WAYS)
-        reader = LazyImages(_blanked(self._store, unreadable), np.arange(self._shape[0]), workers)
+        reader = LazyImages(_blanked(self._source, unreadable), np.arange(self._shape[0]), workers)
         piece = max(1, PIECE_BYTES // image_bytes)
         begin = lambda start: reader.begin(np.arange(start, min(start + piece, self._shape[0])))
-        title = f"decoding {self._store.title}, once, to {self.path}"
+        title = f"decoding {self._source.title}, once, to {self.path}"
         with open(self._partial, "r+b" if resumable else "wb") as file, Counter(title, self._shape[0], done) as counter:
             file.write(head)
             file.seek(len(head) + done * image_bytes)
@@ -120,7 +120,7 @@ class Cache:
                 raise Unreadable(unreadable[str(row)])
             return mapped[row]
 
-        return dataclasses.replace(self._store, read=read, fetch=list)
+        return dataclasses.replace(self._source, read=read, fetch=list)
 
     def images(self) -> np.ndarray:
         """All images as they lie in the file, uint8 [N, H, W, C], read-only; black where one could not be decoded.
@@ -147,11 +147,11 @@ class Cache:
             notes = json.loads(self._notes.read_text())
         except (OSError, ValueError):
             return None
-        return notes if isinstance(notes, dict) and notes.get("origin") == self._store.origin else None
+        return notes if isinstance(notes, dict) and notes.get("origin") == self._source.origin else None
 
     def _write_notes(self, done, unreadable):
         found = dict(unreadable)  # a copy: threads add to it
-        notes = {"origin": self._store.origin, "done": done, "unreadable": found}
+        notes = {"origin": self._source.origin, "done": done, "unreadable": found}
         files.replace(self._notes, lambda file: file.write(json.dumps(notes).encode()))
 
 
