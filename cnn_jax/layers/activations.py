@@ -28,6 +28,9 @@ class Activation(Layer):
         self.name = name
         self.input_shape = self.output_shape = tuple(input_shape)
         self.kind = kind
+        # A ReLU is one comparison, which XLA makes part of the convolution before it: after a pooling it costs more
+        # (benchmarks/alexnet_step.py). The others have exponentials.
+        self.costly = kind != "relu"
 
     def describe(self) -> str:
         return TITLES[self.kind]

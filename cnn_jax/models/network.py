@@ -21,9 +21,9 @@ NORMS = {"batch": BatchNorm, "lrn": LocalResponseNormalization}
 class Layers(nnx.Module):
     """A network: layers, each reading what the one before puts out.
 
-    Max and min pooling that follow an activation are computed before it. The result is the same, for all activations
-    rise, and the activation has a fraction of the work. The map between the two is then computed on the side:
-    compiled, only if somebody reads it.
+    Max and min pooling that follow a costly activation are computed before it. The result is the same, for all
+    activations rise, and the activation has a fraction of the work. The map between the two is then computed on the
+    side: compiled, only if somebody reads it.
 
     Args:
       layers: in order, of different names.
@@ -36,7 +36,7 @@ class Layers(nnx.Module):
         self.postponed = tuple(
             layer.name
             for layer, after in zip(layers, layers[1:])
-            if isinstance(layer, Activation) and isinstance(after, Pooling) and after.before_activation
+            if isinstance(layer, Activation) and layer.costly and isinstance(after, Pooling) and after.before_activation
         )
         for layer in layers:
             setattr(self, layer.name, layer)
