@@ -1,3 +1,31 @@
-"""LeNet-5 and AlexNet in JAX and Flax: train, study and trust them."""
+"""LeNet-5 and AlexNet in JAX and Flax: train, study and trust them. What a notebook calls is in cnn_jax/api.py."""
+
+import importlib
+import typing
 
 __version__ = "0.1.0"
+__all__ = ["Network", "Predictions", "Run", "StudyRun", "UserError", "build", "dataset", "experiments", "settings"]
+
+if typing.TYPE_CHECKING:
+    from cnn_jax.api import (
+        Network,
+        Predictions,
+        Run,
+        StudyRun,
+        UserError,
+        build,
+        dataset,
+        experiments,
+        settings,
+    )  # fmt: skip
+
+
+def __getattr__(name: str):
+    if name in __all__:
+        # When first asked for: it imports jax, which takes a second that the command line often does without.
+        return getattr(importlib.import_module("cnn_jax.api"), name)
+    raise AttributeError(f"module 'cnn_jax' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

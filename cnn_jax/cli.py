@@ -3,14 +3,12 @@
 import sys
 from pathlib import Path
 
-from cnn_jax import config, models, workdir
+from cnn_jax import checks, config, workdir
 from cnn_jax.config import experiments, overrides
 from cnn_jax.config import study as studies
-from cnn_jax.config.rules import problems
 from cnn_jax.devices import launchers
-from cnn_jax.errors import EXIT_FAILED, UsageError, UserError
-from cnn_jax.flags import Flags
-from cnn_jax.studies import measurements
+from cnn_jax.errors import EXIT_FAILED, Interrupted, UsageError, UserError
+from cnn_jax.flags import MODES, Flags, program
 
 STORED = ("eval", "predict", "report", "export")  # modes that take the settings of the run in the workdir
 OF_STUDIES = ("train", "summary", "report", "prepare")  # modes that a study has
@@ -36,18 +34,47 @@ def main(flags: Flags) -> int:
                 modes.OF_RUNS[flags.mode](flags, settings, folder)
                 return 0
             return modes.OF_STUDIES[flags.mode](flags, settings, folder)
+    except Interrupted as stopped:
+        return _ended(str(stopped), stopped.exit_code)
     except UserError as error:
-        return _failed(str(error), error.exit_code)
+        return _ended(f"error: {error}", error.exit_code)
     except OSError as error:
         # A full disk or a folder that vanished can surface anywhere; the state on disk is whole at all times.
         where = f"{error.filename}: " if error.filename else ""
-        return _failed(f"{where}{error.strerror or error}", EXIT_FAILED)
+        return _ended(f"error: {where}{error.strerror or error}", EXIT_FAILED)
     except KeyboardInterrupt:
-        return _failed("interrupted", 130)
+        return _ended("interrupted", 130)
 
 
-def _failed(message, status):
-    print(f"error: {message}", file=sys.stderr)
+HELP = """\
+Train and study LeNet-5 and AlexNet.
+
+  {program} --list                                       the experiments
+  {program} --experiment=lenet_digits                    train one; seconds, no network
+  {program} --experiment=lenet_digits --mode=predict --images=a.png
+  {program} --experiment=lenet_mnist --set optimizer.learning_rate=0.002 --seed=3 --workdir=runs/mine
+  {program} --experiment=pooling_digits                  a study: arms x seeds, statistics, a report
+
+--mode is one of
+{modes}
+
+Exit status: 0 done, 1 failed, 2 wrong flags or settings, 75 stopped by a signal and saved.
+"""
+
+
+def help_text(flags_help: str) -> str:
+    """Returns what --help prints.
+
+    Args:
+      flags_help: the flags, as absl describes them.
+    """
+    modes = "\n".join(f"  {name:<8} {line}" for name, line in MODES.items())
+    listed = flags_help.strip().partition("\n")[2]  # without the name of the module
+    return f"{HELP.format(program=' '.join(program()), modes=modes)}\nFlags:\n{listed}"
+
+
+def _ended(message, status):
+    print(message, file=sys.stderr)
     if "jax" not in sys.modules:
         return status
     from cnn_jax.devices import processes
@@ -76,7 +103,7 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
         stored = True
     if stored:
         settings = _stored(settings, folder, flags.mode)
-    asked = overrides.apply(settings, _specs(flags), _problems)
+    asked = checks.changed(settings, _specs(flags))
     if stored:
         changed = config.differences(asked, settings)
         if changed:
@@ -88,36 +115,8 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
         workdir.check_same_run(folder, asked, flags.resume)
     _check_flags(flags)
     if flags.mode == "train":
-        _check_data({"": asked})
+        checks.check_data(asked)
     return asked, folder, overrides.left_out(settings, asked)
-
-
-def _check_data(settings):
-    """Refuses settings that do not fit their data; they are named by what a message begins with."""
-    from cnn_jax.data import checks  # NumPy, which other usage errors do without
-    from cnn_jax.data.datasets import source
-
-    found = [f"{start}{line}" for start, each in settings.items() for line in checks.problems(each)]
-    if not found:
-        unknown = {start: each for start, each in settings.items() if not each.data.kind.shape}
-        shape = lambda each: source.facts(each.data).shape
-        found = [f"{start}{line}" for start, each in unknown.items() for line in models.problems(each, shape(each))]
-    if found:
-        raise UsageError("\n".join(found))
-
-
-def _problems(settings):
-    """Returns what is wrong with settings: one by one, together, and in the layers that they make."""
-    found = problems(settings)
-    sound = not any(line.startswith(("data.", "model.")) for line in found)  # sizes make sense
-    return found + (models.problems(settings, settings.data.kind.shape) if sound else [])
-
-
-def _problems_of_arms(study):
-    """Returns what is wrong with the layers of the base or, where nothing is, of each arm."""
-    arms = {"": study.base} | {f"arm {arm.name!r}: ": study.settings(arm) for arm in study.arms}
-    found = {start: models.problems(each, each.data.kind.shape) for start, each in arms.items()}
-    return found[""] or [f"{start}{line}" for start, lines in found.items() for line in lines]
 
 
 def _specs(flags):
@@ -136,13 +135,12 @@ def _check_study(flags, study, folder):
     for flag, value in meant.items():
         if value:
             raise UsageError(f"{flag} does not go with a study, and {study.experiment} is one")
-    asked = studies.apply(study, _specs(flags), lambda asked: measurements.problems(asked) + _problems_of_arms(asked))
+    asked = checks.changed(study, _specs(flags))
     if flags.mode == "train":
         workdir.check_same_study(folder, asked, flags.resume)
     _check_flags(flags)
     if flags.mode == "train":
-        _check_data({"": asked.base})
-        _check_data({f"arm {arm.name!r}: ": asked.settings(arm) for arm in asked.chosen})
+        checks.check_data(asked)
     return asked, folder, overrides.left_out(study.base, asked.base)
 
 

@@ -1,4 +1,4 @@
-"""The one exception that launch.py turns into a message instead of a traceback."""
+"""The exceptions that the command line turns into a message instead of a traceback."""
 
 EXIT_USAGE = 2  # wrong flags or settings; nothing was started
 EXIT_FAILED = 1  # the run could not go on
@@ -18,6 +18,13 @@ class UserError(Exception):
     def __init__(self, message: str, exit_code: int = EXIT_FAILED):
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class Interrupted(UserError):
+    """The work was asked to stop, and is saved; the same command continues it."""
+
+    def __init__(self, message: str):
+        super().__init__(message, EXIT_INTERRUPTED)
 
 
 class UsageError(UserError):

@@ -1,9 +1,22 @@
-"""The values of the flags of launch.py."""
+"""The values of the flags, and the words that start the program."""
 
 import dataclasses
+import shlex
+import shutil
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-MODES = ["train", "eval", "predict", "summary", "report", "export", "prepare"]
+# What each mode does, for --help.
+MODES = {
+    "train": "train, or continue what the workdir holds; measure the test images; write the report",
+    "eval": "measure the trained run in the workdir, and change nothing",
+    "predict": "class probabilities of image files, by the trained run: --images=a.png,b.jpg",
+    "summary": "print the layers with their sizes and costs; of a study, its arms. Nothing is trained",
+    "report": "write report.html anew",
+    "export": "write the parameters of an alexnet_owt as torchvision names them: --out=FILE.safetensors",
+    "prepare": "get the dataset ready",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,3 +48,25 @@ class Flags:
     images: Sequence[str]
     rest: Sequence[str]
     started: float
+
+
+def program() -> list[str]:
+    """Returns the words that start this program in the way in which it was started.
+
+    In a notebook or a script, those of an installed package.
+    """
+    started = Path(sys.argv[0] if sys.argv else "")
+    if started.name == "launch.py":
+        return ["python", str(sys.argv[0])]
+    return ["python", "-m", "cnn_jax"] if started.name == "__main__.py" else ["cnn_jax"]
+
+
+def command(*words: str) -> str:
+    """Returns a command line of this program that works as it is printed, its words quoted where a shell needs it."""
+    first, *rest = program()
+    running = Path(sys.executable) if first == "python" else Path(sys.executable).parent / first
+    found = shutil.which(first)
+    if not found or Path(found) != running:  # its environment is not active
+        here = Path.cwd()
+        first = str(running.relative_to(here) if running.is_relative_to(here) else running)
+    return shlex.join([first, *rest, *words])

@@ -1,10 +1,12 @@
 """Progress that a person sees: a moving bar in a terminal, plain lines everywhere else, all on standard error."""
 
+import html
 import sys
 import time
 from typing import Any
 
 EVERY = 10.0  # seconds between plain lines
+CELL = 0.2  # seconds between updates in a notebook
 QUIET = 2.0  # seconds before the first one of a count: what is done sooner needs none
 
 
@@ -138,8 +140,43 @@ class Bar(Lines):
         self._bar.update(self._task, completed=step, work=_work(clock))
 
 
+class Cell(Lines):
+    """A progress bar below a cell of a notebook, with the figures and the last evaluation; other lines above it."""
+
+    def __init__(self, total: int, start: int):
+        super().__init__(total)
+        from IPython import display  # there in a notebook
+
+        self._html, self._measured, self._text = display.HTML, "", ""
+        self._shown_step, self._handle = start, display.DisplayHandle()
+
+    def __enter__(self):
+        self._handle.display(self._page())
+        return self
+
+    def __exit__(self, *_):
+        self._handle.update(self._page())
+
+    def measured(self, step: int, epoch: float, split: str, text: str) -> None:
+        self._measured = f"step {step:,}: {split} {text}"
+
+    def step(self, step: int, text: str, clock: Clock) -> None:
+        self._shown_step, self._text = step, f"{text}  {_pace(clock)}"
+        now = time.perf_counter()
+        if now - self._shown >= CELL:
+            self._shown = now
+            self._handle.update(self._page())
+
+    def _page(self):
+        lines = [f"step {self._shown_step:,} of {self._total:,}", self._text, self._measured]
+        bar = f"<progress value={self._shown_step} max={self._total}></progress> "
+        return self._html(bar + "<br>".join(html.escape(line) for line in lines if line))
+
+
 def make_progress(total: int, start: int) -> Lines:
-    """A bar if standard error is a terminal, else plain lines."""
+    """A bar if standard error is a terminal or this is a notebook, else plain lines."""
+    if "ipykernel" in sys.modules:
+        return Cell(total, start)
     return Bar(total, start) if sys.stderr.isatty() else Lines(total)
 
 

@@ -1,4 +1,4 @@
-"""One training run, from its settings to its final measurement."""
+"""The parts of a training run, from its first state to its final measurement."""
 
 import contextlib
 import dataclasses
@@ -12,9 +12,9 @@ from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.devices import processes
 from cnn_jax.errors import UsageError
 from cnn_jax.models import torchvision
-from cnn_jax.training import loop, metrics
+from cnn_jax.training import metrics
 from cnn_jax.training.checkpoints import Checkpoints
-from cnn_jax.training.learner import Learner, load
+from cnn_jax.training.learner import Learner
 from cnn_jax.training.metrics import Evaluation
 from cnn_jax.training.state import Variables
 
@@ -38,40 +38,21 @@ class Result:
     rule: str
 
 
-def train(settings: config.Config, folder: Path, started: float, init_from: str = "", profile: bool = False) -> Result:
-    """Trains, or continues, the run in a folder, and measures the result on the test split.
+def begin(learner: Learner, settings: config.Config, folder: Path, step: int) -> None:
+    """Notes a start in the workdir, and says what it is.
 
     Args:
-      settings: the config.
+      learner: of one network.
+      settings: as they were asked for.
       folder: the workdir, claimed by the caller.
-      started: `time.perf_counter()` when the process began.
-      init_from: where the initial parameters come from, see `taken_from`; "" for random ones.
-      profile: whether to trace some steps.
-
-    Raises:
-      UserError: see the message.
+      step: that it starts from.
     """
-    training = load(settings, "train")
-    watched = load(settings, "validation" if settings.data.validation else "test")
-    with contextlib.closing(Learner(settings, training=training)) as learner:
-        with contextlib.closing(learner.checkpoints(folder)) as checkpoints:  # a save under way is finished in any case
-            state = first_state(learner, checkpoints, init_from)
-            _begin(learner, settings, folder, int(state.step))
-            with loop.Interruption() as interruption:
-                trace = folder / "trace" if profile else None
-                loop.train(learner, state, checkpoints, [folder], watched, interruption, profile=trace, started=started)
-            return measure(learner, checkpoints, load(settings, "test"))
-
-
-def _begin(learner, settings, folder, step):
-    """Notes the start in the workdir, and says what it is."""
     if processes.is_first():
         workdir.store_config(folder, settings)
         workdir.record_start(folder, settings, **facts(learner), step=step)
     what = f"{learner.order.examples:,} training images, {learner.total:,} steps of {learner.order.batch_size}"
     processes.log(f"{settings.experiment}: {what}, in {folder}")
-    layout = learner.settings.model.layout
-    processes.log(f"parallel: {learner.parallel}; data: {learner.placement}; layout {layout}")
+    processes.log(f"parallel: {learner.parallel}; data: {learner.placement}; layout {learner.settings.model.layout}")
     if step == learner.total:
         processes.log(f"already at its last step, {step:,}: nothing left to train")
     elif step:

@@ -18,7 +18,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cnn_jax import config, files
+import cnn_jax
+from cnn_jax import config, files, flags
 from cnn_jax.config import study as studies
 from cnn_jax.config.study import Study
 from cnn_jax.errors import UsageError, UserError
@@ -129,10 +130,11 @@ def record_start(folder: Path, settings: config.Config, **facts) -> None:
     """Adds a line to starts.jsonl: what was started, with which code, versions and machine, and the given facts."""
     record = {
         "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join([*flags.program(), *sys.argv[1:]]),
         "config": config.to_dict(settings),
         "git": _git(),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": {"cnn_jax": cnn_jax.__version__, "python": platform.python_version()}
+        | {name: _version(name) for name in PACKAGES},
         "host": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
         **facts,
     }
@@ -152,7 +154,10 @@ def _version(name):
 
 
 def _git():
+    """The state of the checkout that the code runs from; None where it was installed, whatever repository is around."""
     root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists() or not (root / "launch.py").exists():
+        return None
 
     def ask(*words):
         return subprocess.run(

@@ -179,7 +179,7 @@ def test_missing_data_tells_what_to_do(env, tmp_path):
     words = ["--experiment=lenet_mnist", f"--workdir={tmp_path / 'run'}", *settings(data__data_dir=data)]
     done = launch(offline, *words, status=1)
     assert f"mnist is not prepared in {data}" in done.stderr
-    assert f"python launch.py --experiment=lenet_mnist --mode=prepare --set data.data_dir={data}" in done.stderr
+    assert f"launch.py --experiment=lenet_mnist --mode=prepare --set data.data_dir={data}" in done.stderr
     assert "data.manual_dir=FOLDER" in done.stderr
     for name in catalog.DATASETS["mnist"].files.sha256:
         assert name in done.stderr

@@ -7,8 +7,8 @@ import shlex
 import pytest
 from launching import REPOSITORY
 
-import launch as program
 from cnn_jax import cli
+from cnn_jax import launch as program
 from cnn_jax.config import experiments, overrides
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -127,7 +127,7 @@ def test_sigterm_saves_and_twice_ends_at_once(env, whole, tmp_path):
         _, said = process.communicate(timeout=60)
     second = max(complete(folder))
     assert process.returncode == 75
-    assert said.splitlines()[-1] == f"error: stopped by a signal at step {second}; the same command continues"
+    assert said.splitlines()[-1] == f"saved at step {second} of {STEPS:,}; the same command continues"
     assert first < second < STEPS
     launch(env, *WORDS, f"--workdir={folder}", "--noreport")
     assert_same_end(folder, whole)

@@ -8,12 +8,16 @@ import cnn_jax
 PACKAGE = pathlib.Path(cnn_jax.__file__).parent
 # From top to bottom; what stands on one line may not import each other.
 ROOMS = [
+    ["__main__"],
+    ["launch"],
     ["cli"],
     ["modes"],
+    ["api"],
     ["reports.study", "reports.run"],
     ["reports.page"],
     ["reports.figures"],
     ["reports.parts"],
+    ["checks"],
     ["studies"],
     ["run"],
     ["workdir"],

@@ -92,7 +92,7 @@ def test_a_study_that_was_killed_ends_as_one_that_was_not(env, whole, tmp_path):
     expected, folder = whole[0], tmp_path / "study"
     status, last = interrupted(env, folder, "max", signal.SIGTERM)
     assert status == 75
-    assert re.fullmatch("error: stopped by a signal .*; the same command continues", last)
+    assert re.fullmatch("saved .*; the same command continues", last)
     assert interrupted(env, folder, "average", signal.SIGKILL)[0] == -signal.SIGKILL
     assert (folder / "arms" / "max" / "arm.json").exists()
     assert not (folder / "arms" / "average" / "arm.json").exists()

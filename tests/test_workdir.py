@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import pytest
 
+import cnn_jax
 from cnn_jax import config, files, workdir
 from cnn_jax.errors import UsageError, UserError
 
@@ -80,6 +81,7 @@ def test_a_start_is_recorded(tmp_path, monkeypatch):
     assert first["command"] == "python launch.py '--experiment=a b'"
     assert config.from_dict(first["config"]) == settings and second["config"]["parallel"] == "jit"
     assert first["versions"]["jax"] == jax.__version__ and first["versions"]["flax"]
+    assert first["versions"]["cnn_jax"] == cnn_jax.__version__
     assert first["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert (first["step"], second["step"], first["devices"]) == (0, 5, ["cpu:0"])
     assert first["host"]["cores"] and first["time"] <= second["time"]
@@ -95,6 +97,7 @@ def test_the_record_names_the_code(tmp_path, monkeypatch):
     code, run = tmp_path / "code", tmp_path / "run"
     (code / "cnn_jax").mkdir(parents=True), run.mkdir()
     (code / "cnn_jax" / "workdir.py").write_text("a = 1\n")
+    (code / "launch.py").touch()
     monkeypatch.setattr(workdir, "__file__", str(code / "cnn_jax" / "workdir.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     workdir.record_start(run, config.Config())
@@ -102,8 +105,10 @@ def test_the_record_names_the_code(tmp_path, monkeypatch):
     workdir.record_start(run, config.Config())
     (code / "cnn_jax" / "workdir.py").write_text("a = 2\n")
     workdir.record_start(run, config.Config())
-    none, clean, dirty = [record["git"] for record in workdir.starts(run)]
-    assert none is None
+    (code / "launch.py").unlink()  # a package in an environment, and a repository around it
+    workdir.record_start(run, config.Config())
+    none, clean, dirty, installed = [record["git"] for record in workdir.starts(run)]
+    assert none is None and installed is None
     assert clean == {"commit": git(code, "rev-parse", "HEAD"), "dirty": False, "diff": ""}
     assert dirty["dirty"] and "+a = 2" in dirty["diff"]
 

@@ -14,7 +14,11 @@ from cnn_jax.config.run import Config
 from cnn_jax.config.study import Study
 from cnn_jax.errors import UsageError
 
-FOLDER = pathlib.Path(__file__).resolve().parents[2] / "experiments"
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+# Inside the package where that was installed, beside it in a checkout.
+FOLDER = _PACKAGE / "experiments"
+if not FOLDER.is_dir():
+    FOLDER = _PACKAGE.parent / "experiments"
 
 
 def names() -> list[str]:

@@ -6,6 +6,7 @@ decisions. With one process every function here is the plain call that its name 
 """
 
 import contextlib
+import contextvars
 import json
 import os
 import sys
@@ -31,10 +32,28 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+_silent = contextvars.ContextVar("silent", default=False)
+
+
+def speaks() -> bool:
+    """Tells whether this process has lines for the person at the terminal."""
+    return is_first() and not _silent.get()
+
+
 def log(text: str) -> None:
-    """A line for the person at the terminal, said once; standard output is kept for results."""
-    if is_first():
+    """Prints a line for the person at the terminal, once; standard output is kept for results."""
+    if speaks():
         print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def silenced():
+    """Keeps log lines and progress from being shown."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
 
 
 @contextlib.contextmanager

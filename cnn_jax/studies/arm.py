@@ -13,6 +13,7 @@ checkpoints/       all seeds together, while the arm is being trained
 import contextlib
 import dataclasses
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -27,7 +28,6 @@ from cnn_jax.studies.measurements.base import Context
 from cnn_jax.studies.measurements.strides import cumulative_strides
 from cnn_jax.training import loop, metrics
 from cnn_jax.training.learner import Learner, load
-from cnn_jax.training.loop import Interruption
 from cnn_jax.training.metric_files import read_timing
 from cnn_jax.training.selection import BestOfSeeds, NoBest
 from cnn_jax.training.state import TrainState
@@ -52,18 +52,19 @@ def is_finished(folder: Path) -> bool:
     return (folder / DONE).exists()
 
 
-def train(study: Study, arm: Arm, folder: Path, interruption: Interruption, profile: bool = False) -> None:
+def train(study: Study, arm: Arm, folder: Path, stop: Callable[[], bool], profile: bool = False) -> None:
     """Trains, measures and stores an arm; continues where a killed one stopped.
 
     Args:
       study: the study.
       arm: one of its arms.
       folder: of the arm.
-      interruption: tells whether a signal asked to stop.
+      stop: is asked, again and again, whether to save and end.
       profile: whether to trace some steps.
 
     Raises:
-      UserError: a signal asked to stop, with exit code 75; a save failed; or no seed is left.
+      Interrupted: `stop` asked for it.
+      UserError: a save failed, or no seed is left.
     """
     settings = study.settings(arm)
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +78,7 @@ def train(study: Study, arm: Arm, folder: Path, interruption: Interruption, prof
                 each.mkdir(exist_ok=True)
             group = _Group(study, learner, folders, folder / "checkpoints" / f"{seeds[0]}-{seeds[-1]}")
             trace = folder / "trace" if profile else None
-            parts.append(group.train(watched, test, interruption, trace))
+            parts.append(group.train(watched, test, stop, trace))
     _store(study, arm, folder, parts)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
@@ -89,7 +90,7 @@ class _Group:
         self.study, self.learner, self.folders, self.own = study, learner, folders, own
         self.selects = study.protocol.select == "best"
 
-    def train(self, watched, test, interruption, trace) -> dict:
+    def train(self, watched, test, stop, trace) -> dict:
         """Trains the group; returns its evaluations of the test images, its measurements, pictures and timing."""
         learner = self.learner
         best = BestOfSeeds(self.own / "best.npz") if self.selects else NoBest()
@@ -97,9 +98,7 @@ class _Group:
             state = run.first_state(learner, checkpoints)
             if np.any(state.step):
                 processes.log(f"continuing from step {int(np.asarray(state.step).max()):,}")
-            last = loop.train(
-                learner, state, checkpoints, self.folders, watched, interruption, best=best, profile=trace
-            )
+            last = loop.train(learner, state, checkpoints, self.folders, watched, stop=stop, best=best, profile=trace)
         step = np.atleast_1d(np.asarray(last.step))
         alive = step == learner.total
         chosen, scores = (last, [None] * len(alive)) if not self.selects else self._best(best, last, alive)

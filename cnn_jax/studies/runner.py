@@ -14,6 +14,7 @@ report.html
 import dataclasses
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -22,11 +23,10 @@ from cnn_jax import workdir
 from cnn_jax.config.study import Study
 from cnn_jax.devices import choice
 from cnn_jax.devices.mesh import Parallel
-from cnn_jax.errors import EXIT_INTERRUPTED, UsageError, UserError
+from cnn_jax.errors import Interrupted, UsageError, UserError
 from cnn_jax.studies import arm as arms
 from cnn_jax.studies import measurements
 from cnn_jax.training.learner import Cost, Learner
-from cnn_jax.training.loop import Interruption
 
 
 def _cost(study, arm):
@@ -84,17 +84,19 @@ def plan(study: Study) -> str:
     return "\n".join(lines)
 
 
-def run(study: Study, folder: Path, log, profile: bool = False) -> list[str]:
+def run(study: Study, folder: Path, log, stop: Callable[[], bool] = lambda: False, profile: bool = False) -> list[str]:
     """Trains and measures all arms that are not finished; the failures, a line each.
 
     Args:
       study: the study.
       folder: its workdir, claimed by the caller.
       log: prints a line.
+      stop: is asked, again and again, whether to save and end.
       profile: whether to trace some steps of each arm.
 
     Raises:
-      UserError: a signal asked to stop, with exit code 75; or see the message.
+      Interrupted: `stop` asked for it.
+      UserError: see the message.
     """
     checked(study)
     count = study.protocol.seeds
@@ -106,31 +108,30 @@ def run(study: Study, folder: Path, log, profile: bool = False) -> list[str]:
     )
     chosen, failures = study.chosen, []
     (folder / "arms").mkdir(exist_ok=True)
-    with Interruption() as interruption:
-        for place, arm in enumerate(chosen, 1):
-            title = f"arm {place}/{len(chosen)} {arm.name}"
-            if arms.is_finished(arms.folder_of(folder, arm)):
-                log(f"{title}: already done")
-                continue
-            if interruption.asked:
-                raise UserError(f"stopped by a signal before {title}; the same command continues", EXIT_INTERRUPTED)
-            log(f"{title}: {count} seeds{''.join(', ' + change for change in arm.changes)}")
-            began = time.perf_counter()
-            failed = _failure(study, arm, folder, interruption, profile)
-            if failed:
-                failures.append(f"arm {arm.name} failed: {failed}")
-            log(failures[-1] if failed else f"{title}: done in {time.perf_counter() - began:.0f} s")
+    for place, arm in enumerate(chosen, 1):
+        title = f"arm {place}/{len(chosen)} {arm.name}"
+        if arms.is_finished(arms.folder_of(folder, arm)):
+            log(f"{title}: already done")
+            continue
+        if stop():
+            raise Interrupted(f"saved before {title}; the same command continues")
+        log(f"{title}: {count} seeds{''.join(', ' + change for change in arm.changes)}")
+        began = time.perf_counter()
+        failed = _failure(study, arm, folder, stop, profile)
+        if failed:
+            failures.append(f"arm {arm.name} failed: {failed}")
+        log(failures[-1] if failed else f"{title}: done in {time.perf_counter() - began:.0f} s")
     return failures
 
 
-def _failure(study, arm, folder, interruption, profile):
+def _failure(study, arm, folder, stop, profile):
     """Runs an arm; "", or why it failed, which is written beside its folder as well."""
     path = arms.failure_of(folder, arm)
     try:
-        arms.train(study, arm, arms.folder_of(folder, arm), interruption, profile)
+        arms.train(study, arm, arms.folder_of(folder, arm), stop, profile)
+    except Interrupted:
+        raise
     except UserError as error:
-        if error.exit_code == EXIT_INTERRUPTED:
-            raise
         path.write_text(str(error), encoding="utf-8")
         return str(error)
     except Exception as error:  # whatever breaks one arm must not cost the others their hours

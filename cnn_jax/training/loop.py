@@ -8,7 +8,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -17,7 +17,7 @@ import numpy as np
 from cnn_jax.config.training import Plateau
 from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.devices import processes
-from cnn_jax.errors import EXIT_INTERRUPTED, UserError
+from cnn_jax.errors import Interrupted, UserError
 from cnn_jax.progress import Clock, Lines, Silence, make_progress
 from cnn_jax.training import metrics
 from cnn_jax.training.checkpoints import Checkpoints
@@ -33,15 +33,20 @@ DISPATCH_SECONDS = 0.5  # a signal waits this long, and the progress line moves 
 
 
 class Interruption:
-    """SIGTERM and Ctrl-C, noted: the first asks the loop to save and stop, the second ends the process at once."""
+    """SIGTERM and Ctrl-C, noted: the first asks the loop to save and stop, the second ends the process at once.
 
-    def __init__(self):
+    Args:
+      signals: whether to do so; if not, they keep their meaning and nobody asks.
+    """
+
+    def __init__(self, signals: bool = True):
         self.asked = False
+        self._signals = signals
 
     def __enter__(self):
         self._before = {}
-        # Handlers can only be set in the main thread; elsewhere (a test, a notebook) signals keep their meaning.
-        if threading.current_thread() is threading.main_thread():
+        # Handlers can only be set in the main thread.
+        if self._signals and threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
@@ -61,14 +66,16 @@ def train(
     checkpoints: Checkpoints,
     folders: Sequence[Path],
     watched: Dataset,
-    interruption: Interruption,
     *,
+    stop: Callable[[], bool] = lambda: False,
+    last: int | None = None,
     best=NoBest(),
+    listen: Callable[[dict], None] = lambda row: None,
     profile: Path | None = None,
     started: float | None = None,
     progress: Lines | None = None,
 ) -> TrainState:
-    """Trains from the state's step to the last one.
+    """Trains from the state's step to the last one, and saves that.
 
     A network whose loss or gradient is not a finite number ends the training if it is alone. One of several is marked
     by a `step` that stays where it was lost. Its weights are those it began with from then on, so that all that is
@@ -80,8 +87,10 @@ def train(
       checkpoints: where states go.
       folders: of each network, where its rows go.
       watched: the split measured while training; "validation" may select, "test" never does.
-      interruption: tells whether a signal asked to stop.
+      stop: is asked after each dispatch of steps whether to save and end.
+      last: the step to end at, before that of the settings; the schedules do not change.
       best: is told each network's validation accuracy, see `selection.py`.
+      listen: is given each row of metrics.jsonl, of any network, once it is written.
       profile: where a trace of some steps goes; None: there is none.
       started: `time.perf_counter()` when the process began, for the time to the first step.
       progress: what a person sees; default: a bar or lines.
@@ -90,19 +99,23 @@ def train(
       The last state.
 
     Raises:
-      UserError: no network is left; a save failed; or a signal asked to stop, with exit code 75.
+      Interrupted: `stop` asked for it.
+      UserError: no network is left, or a save failed.
     """
     settings, total, first = learner.settings, learner.total, processes.is_first()
     times = lambda every: Timetable(every, total, learner.order.examples, settings.train.batch_size)
     rows, evaluations, saves = (times(part.every) for part in (settings.log, settings.evaluation, settings.checkpoint))
     step = int(np.asarray(state.step).max())
+    end = total if last is None else min(last, total)
     with contextlib.ExitStack() as stack:
         tensorboard = settings.log.tensorboard
         files = [
-            stack.enter_context(contextlib.closing(MetricFiles(each, step, tensorboard) if first else NoFiles()))
+            stack.enter_context(
+                contextlib.closing(MetricFiles(each, step, tensorboard, listen) if first else NoFiles())
+            )
             for each in folders
         ]
-        progress = progress or (make_progress(total, step) if first else Silence(total))
+        progress = progress or (make_progress(total, step) if processes.speaks() else Silence(total))
         trace = Profile(profile if first else None, progress.log)
         stack.enter_context(contextlib.closing(trace))
         stack.enter_context(progress)
@@ -112,41 +125,41 @@ def train(
         pace = Pace(learner.feed.most_steps)
 
         def stretch(start, steps):
-            ends = [table.after(start) for table in (rows, evaluations, saves)]
-            stop = min([start + steps, *[end for end in ends if end is not None]])
-            return stop, learner.begin(start, stop)
+            dues = [table.after(start) for table in (rows, evaluations, saves)]
+            until = min([start + steps, end, *[due for due in dues if due is not None]])
+            return until, learner.begin(start, until)
 
-        coming = stretch(step, pace.steps) if step < total else None
+        coming = stretch(step, pace.steps) if step < end else None
         fresh = True  # nothing has been stepped yet, so nothing is due
         while True:
-            stopping, steps = processes.agree(interruption.asked, pace.steps)
+            stopping, steps = processes.agree(stop(), pace.steps)
             scores = None
             if not fresh and step in rows:
                 worker.write_training_rows(step)
             if not fresh and step in evaluations:
                 scores = worker.evaluate(step)
-            if not fresh and (step in saves or stopping):
+            if not fresh and (step in saves or stopping or step == end):
                 worker.save(step, scores)
             if stopping:
                 checkpoints.wait()
-                raise UserError(f"stopped by a signal at step {step:,}; the same command continues", EXIT_INTERRUPTED)
-            if step == total:
+                raise Interrupted(f"saved at step {step:,} of {total:,}; the same command continues")
+            if step >= end:
                 break
             asked = time.perf_counter()
-            stop, fetched = coming
+            until, fetched = coming
             data = fetched.result()
             waited = time.perf_counter() - asked
-            worker.advance(data, step, stop)
-            coming = stretch(stop, steps) if stop < total else None
-            worker.drop_lost(stop)
+            worker.advance(data, step, until)
+            coming = stretch(until, steps) if until < end else None
+            worker.drop_lost(until)
             seconds = time.perf_counter() - asked
             if fresh and started is not None:
                 progress.log(f"first step done {time.perf_counter() - started:.1f} s after the start")
-            clock.note(stop - step, seconds, waited)
-            pace.note(stop - step, seconds)
-            worker.show(stop, clock)
+            clock.note(until - step, seconds, waited)
+            pace.note(until - step, seconds)
+            worker.show(until, clock)
             trace.note()
-            step, fresh = stop, False
+            step, fresh = until, False
         checkpoints.wait()
         return worker.state
 

@@ -7,6 +7,7 @@ killed and resumed leaves the same bytes as one that was not. Times go to timing
 import csv
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from cnn_jax.files import json_line, read_lines, write_text
@@ -53,12 +54,13 @@ class MetricFiles:
       step: the step the run continues from; rows after it, written by a run that was killed, are dropped. Rows that
         were written before a metric existed are kept, empty where they have nothing.
       tensorboard: also write event files.
+      listen: is given each row once it is written.
 
     Attributes:
       seconds: of training before this start, those of a killed run included.
     """
 
-    def __init__(self, workdir: Path, step: int, tensorboard: bool):
+    def __init__(self, workdir: Path, step: int, tensorboard: bool, listen: Callable[[dict], None] = lambda row: None):
         kept = [{name: row.get(name) for name in COLUMNS} for row in read_rows(workdir) if row["step"] <= step]
         self._jsonl = _rewrite(workdir / "metrics.jsonl", "".join(map(json_line, kept)))
         self._csv = _rewrite(workdir / "metrics.csv", _csv_line(COLUMNS) + "".join(map(_csv_row, kept)))
@@ -66,6 +68,7 @@ class MetricFiles:
         self.seconds = times[-1]["seconds"] if times else 0.0
         self._timing = _rewrite(workdir / "timing.jsonl", "".join(map(json_line, times)))
         self._board = _board(workdir / "tensorboard", step) if tensorboard else None
+        self._listen = listen
 
     def write(self, row: dict) -> None:
         """Adds a row with the keys of `COLUMNS`; None where a column does not apply."""
@@ -75,6 +78,7 @@ class MetricFiles:
             for name in COLUMNS[3:]:
                 if row[name] is not None:
                     self._board.add_scalar(f"{row['split']}/{name}", row[name], row["step"])
+        self._listen(row)
 
     def write_timing(self, row: dict) -> None:
         """Adds a row to timing.jsonl."""

@@ -17,7 +17,7 @@ import pytest
 from tiny_training import PLAIN, RECIPE, STEPS, TinyRun, assert_same_bits, dataset
 
 from cnn_jax.config import overrides
-from cnn_jax.errors import EXIT_INTERRUPTED, UserError
+from cnn_jax.errors import EXIT_INTERRUPTED, Interrupted, UserError
 from cnn_jax.progress import Lines
 from cnn_jax.training import loop
 from cnn_jax.training import step as training_step
@@ -44,7 +44,7 @@ class Acting(Lines):
             self._act()
 
 
-def train(run, folder, progress=None, keep=10, spoil=lambda state: state):
+def train(run, folder, progress=None, keep=10, spoil=lambda state: state, **more):
     """Starts or continues the run in a folder, as `run.train` does; the last state."""
     checkpoints = Checkpoints(folder, keep)
     latest = checkpoints.latest()
@@ -53,8 +53,8 @@ def train(run, folder, progress=None, keep=10, spoil=lambda state: state):
     try:
         with loop.Interruption() as interruption:
             return loop.train(
-                run.learner, spoil(state), checkpoints, [folder], validation, interruption, started=started,
-                progress=progress or Acting(),
+                run.learner, spoil(state), checkpoints, [folder], validation, stop=lambda: interruption.asked,
+                started=started, progress=progress or Acting(), **more,
             )  # fmt: skip
     finally:
         checkpoints.close()
@@ -138,7 +138,7 @@ def test_a_signal_saves_at_the_very_step_and_continuing_leaves_no_trace(run, num
     monkeypatch.setattr(loop, "DISPATCH_SECONDS", 0.0)  # one step at a time
     before = signal.getsignal(number)
     stop = Acting(at, lambda: os.kill(os.getpid(), number))
-    with pytest.raises(UserError, match=f"stopped by a signal at step {at}; the same command continues") as caught:
+    with pytest.raises(Interrupted, match=f"saved at step {at} of {STEPS}; the same command continues") as caught:
         train(run, tmp_path, stop)
     assert caught.value.exit_code == EXIT_INTERRUPTED == 75
     assert signal.getsignal(number) is before
@@ -147,6 +147,15 @@ def test_a_signal_saves_at_the_very_step_and_continuing_leaves_no_trace(run, num
     monkeypatch.undo()
     assert_same_bits(train(run, tmp_path), whole[1])
     assert metrics(tmp_path) == metrics(whole[0])
+
+
+def test_training_in_parts_leaves_no_trace_and_tells_each_row(run, whole, tmp_path):
+    rows = []
+    for last in (1, 7, 13, STEPS + 5):
+        assert int(train(run, tmp_path, last=last, listen=rows.append).step) == min(last, STEPS)
+        assert (tmp_path / "checkpoints" / str(min(last, STEPS))).is_dir()
+    assert metrics(tmp_path) == metrics(whole[0])
+    assert rows == read_rows(tmp_path)
 
 
 @pytest.mark.parametrize("at", [2, 8, 17])
@@ -171,6 +180,13 @@ def test_a_finished_run_has_nothing_left_to_do(run, whole):
     before = metrics(whole[0])
     assert_same_bits(train(run, whole[0]), whole[1])
     assert metrics(whole[0]) == before
+
+
+def test_signals_keep_their_meaning_unless_asked():
+    mine = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with loop.Interruption(signals=False) as interruption:
+        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == mine
+    assert not interruption.asked
 
 
 def test_the_second_signal_means_what_it_meant_before():
@@ -214,11 +230,11 @@ def train_two(learner, folder, progress=None):
     folders = [folder / f"seed-{seed}" for seed in learner.seeds]
     for each in folders:
         each.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(Checkpoints(folder)) as checkpoints, loop.Interruption() as interruption:
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
         latest = checkpoints.latest()
         state = learner.initial() if latest is None else checkpoints.restore(latest, learner.state_like())
         validation = dataset("validation", 20)
-        last = loop.train(learner, state, checkpoints, folders, validation, interruption, progress=progress or Acting())
+        last = loop.train(learner, state, checkpoints, folders, validation, progress=progress or Acting())
     return learner.each(last)
 
 
@@ -233,8 +249,8 @@ def test_each_of_two_seeds_leaves_the_bytes_of_a_run_of_its_own(whole, tmp_path)
     assert metrics(tmp_path / "seed-11") != metrics(whole[0])
     alone = Learner(overrides.apply(RECIPE, ["seed=11"]), training=dataset())
     alone.feed.most_steps = STEPS
-    with contextlib.closing(Checkpoints(tmp_path / "alone")) as checkpoints, loop.Interruption() as interruption:
-        arguments = alone.initial(), checkpoints, [tmp_path / "alone"], dataset("validation", 20), interruption
+    with contextlib.closing(Checkpoints(tmp_path / "alone")) as checkpoints:
+        arguments = alone.initial(), checkpoints, [tmp_path / "alone"], dataset("validation", 20)
         assert_same_bits(loop.train(alone, *arguments, progress=Acting()), states[1])
     assert metrics(tmp_path / "seed-11") == metrics(tmp_path / "alone")
 

@@ -3,10 +3,9 @@
 
 import contextlib
 import os
-import shlex
 from pathlib import Path
 
-from cnn_jax import config
+from cnn_jax import config, flags
 from cnn_jax.config import experiments
 from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.facts import Facts
@@ -196,10 +195,10 @@ class Stored(Source):
 
     def command(self, experiment: str) -> str:
         """Returns the command that prepares it, up to where its files lie."""
-        command = f"python launch.py --experiment={experiment or 'NAME'} --mode=prepare"
+        words = [f"--experiment={experiment or 'NAME'}", "--mode=prepare"]
         if not experiment or _dataset_of(experiment) != self.data.name:
-            command += f" --set data.name={self.data.name}"
-        return command + (f" --set data.data_dir={shlex.quote(self.data.data_dir)}" if self.data.data_dir else "")
+            words += ["--set", f"data.name={self.data.name}"]
+        return flags.command(*words, *(["--set", f"data.data_dir={self.data.data_dir}"] * bool(self.data.data_dir)))
 
 
 def _dataset_of(experiment):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tiny_images import write_imagenet
 
-from cnn_jax import config, files
+from cnn_jax import config, files, flags
 from cnn_jax.data.datasets import imagenet, imagenet_writer, source
 from cnn_jax.data.images import records
 from cnn_jax.errors import UserError
@@ -221,8 +221,9 @@ def test_missing_archives_are_explained_once_and_fully(official, data, tmp_path,
     archives = ("ILSVRC2012_img_train.tar  (138 GB)", "ILSVRC2012_img_val.tar  (6.3 GB)")
     for part in (*archives, "image-net.org", data.data_dir):
         assert part in message
-    command = "python launch.py --experiment=alexnet_imagenet --mode=prepare --set data.data_dir="
-    assert f"\n  {command}{data.data_dir} --set data.manual_dir=FOLDER" in message
+    folder = f"data.data_dir={data.data_dir}"
+    command = flags.command("--experiment=alexnet_imagenet", "--mode=prepare", "--set", folder)
+    assert f"\n  {command} --set data.manual_dir=FOLDER" in message
     if given == "one archive" and attempt == "prepare":
         assert "lacks ILSVRC2012_img_train.tar. " in message
 

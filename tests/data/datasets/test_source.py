@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_data import TINY_MNIST, folder_of, pairs, publish, tiny_arrays
 
-from cnn_jax import config
+from cnn_jax import config, flags
 from cnn_jax.data.datasets import builders, catalog, source
 from cnn_jax.errors import UsageError, UserError
 
@@ -195,7 +195,8 @@ def test_unprepared_data_says_how_to_get_it(published, tmp_path, monkeypatch, at
         else:
             source.prepare(data, download=attempt == "no network", experiment="lenet_mnist")
     message = str(error.value)
-    command = f"python launch.py --experiment=lenet_mnist --mode=prepare --set data.data_dir='{tmp_path}/my data'"
+    folder = f"data.data_dir={tmp_path}/my data"
+    command = flags.command("--experiment=lenet_mnist", "--mode=prepare", "--set", folder)
     assert f"mnist is not prepared in {tmp_path}/my data" in message and url in message
     assert f"\n  {command} --set data.manual_dir=FOLDER" in message
     assert all(f"\n  {name}\n" in message for name in catalog.DATASETS["mnist"].files.sha256)

@@ -1,0 +1,526 @@
+"""The Python interface, for notebooks and scripts: everything here is also an attribute of `cnn_jax`.
+
+    import cnn_jax
+
+    settings = cnn_jax.settings("lenet_digits", "model.pool.kind=average")
+    network = cnn_jax.build(settings)       # untrained; network(images) returns logits and maps
+    run = cnn_jax.Run(settings, "runs/average")
+    run.train(steps=100)                    # or to the end, without `steps`
+    run.evaluate("test")["accuracy"]
+    run.metrics("train")["loss"]            # one array a column
+    run.predict(["a.png", "b.png"]).names
+
+The command line is written on it. What a user can put right is raised as a `UserError`, whose message
+gives the way out.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cnn_jax import checks, config, run
+from cnn_jax import workdir as folders
+from cnn_jax.config import experiments as cards
+from cnn_jax.config.run import Config
+from cnn_jax.config.study import Study
+from cnn_jax.data.datasets import source
+from cnn_jax.data.images.dataset import Dataset
+from cnn_jax.data.images.pictures import read_picture
+from cnn_jax.devices import choice, processes
+from cnn_jax.errors import UsageError, UserError  # noqa: F401
+from cnn_jax.models import outline, resolve_layout, torchvision
+from cnn_jax.models.summary import summarise, table
+from cnn_jax.training import loop, metrics
+from cnn_jax.training import state as states
+from cnn_jax.training.learner import Learner, load
+from cnn_jax.training.metric_files import read_rows
+from cnn_jax.training.state import Variables
+from cnn_jax.training.step import forward, prepare_images
+
+Columns = dict[str, np.ndarray]  # a table; pandas.DataFrame(columns) makes a frame of it
+
+
+def experiments() -> dict[str, str]:
+    """Lists the experiments: the first line of each one's recipe card, by name."""
+    return dict(cards.summaries())
+
+
+def settings(experiment: str, *changes: str) -> Any:
+    """Returns the settings of an experiment.
+
+    Args:
+      experiment: its name, see `experiments`, or the path of a file of your own.
+      changes: settings to replace, as with --set: "optimizer.learning_rate=0.002", "seed=3".
+
+    Returns:
+      A `Config` or, where the experiment is a study, a `Study`.
+
+    Raises:
+      UserError: there is no such experiment, or the changes cannot be read or do not go together.
+    """
+    return checks.settings(experiment, changes)
+
+
+def dataset(settings: Config, split: str = "test") -> Dataset:
+    """Returns one split of the data, which is fetched and prepared first where it has to be.
+
+    Args:
+      settings: from `settings`.
+      split: "train", "validation" or "test".
+
+    Returns:
+      images uint8 [N, height, width, channels], labels int32 [N], class_names, and more.
+
+    Raises:
+      UserError: the data are not there, and cannot be fetched.
+    """
+    return load(settings, split)
+
+
+class Network:
+    """A network with its weights: called with images, it returns logits and the maps of its layers.
+
+    Attributes:
+      settings: the config, its layout resolved.
+      image_shape: height, width, channels of what the first layer reads.
+      class_names: what each logit stands for.
+      variables: parameters and statistics, nested dicts of arrays by layer and name.
+      layers: of the images and each layer: name, kind, output shape, parameters, multiply_adds.
+    """
+
+    def __init__(self, settings: Config, variables: Variables | None = None):
+        """Builds it.
+
+        Args:
+          settings: from `settings`.
+          variables: its weights; None: random ones, drawn from the settings' seed.
+
+        Raises:
+          UserError: a layer does not fit its input.
+        """
+        _prepare(settings)
+        model: Any = settings.model
+        layout = resolve_layout(model.layout, jax.default_backend(), False)
+        facts = source.facts(settings.data)
+        self.settings = dataclasses.replace(settings, model=dataclasses.replace(model, layout=layout))
+        self.image_shape = config.image_shape(settings.data, facts.shape)
+        self.class_names = facts.class_names
+        self._shape, parts = facts.shape, (self.settings, self.image_shape, facts.classes)
+        self._network = states.make_network(*parts)
+        self.layers = summarise(outline(self.settings.model, self.image_shape, facts.classes))
+        self._initial = jax.jit(functools.partial(states.initial_variables, *parts))
+        self._given = variables
+
+    @functools.cached_property
+    def variables(self) -> Variables:
+        return self._initial(self.settings.seed) if self._given is None else self._given
+
+    def __str__(self) -> str:
+        """The table of layers."""
+        return table(self.layers)
+
+    def __call__(self, images) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Computes logits and maps; nothing is drawn at random.
+
+        Args:
+          images: uint8 [N, height, width, channels] as the dataset stores them, which are cut and normalised first; or
+            floats [N, *image_shape] as the first layer reads them.
+
+        Returns:
+          Logits float32 [N, classes]; and by layer its maps, after the activation that follows, float32
+          [N, height, width, channels].
+
+        Raises:
+          UserError: the images have another shape.
+        """
+        images = np.asarray(images)
+        expected = self._shape if images.dtype == np.uint8 else self.image_shape
+        if images.shape[1:] != expected:
+            kind = "uint8 images as stored" if images.dtype == np.uint8 else "floats as the first layer reads them"
+            raise UsageError(
+                f"images have the shape {images.shape}; {kind} must be [N, {', '.join(map(str, expected))}]"
+            )
+        logits, maps = self._forward(self.variables, images)
+        names = [row.name for row in self.layers if row.name in maps]  # in the network's order
+        return np.asarray(logits, np.float32), {name: np.asarray(maps[name], np.float32) for name in names}
+
+    @functools.cached_property
+    def _forward(self):
+        def compute(variables, images):
+            prepared = prepare_images(self.settings, images) if images.dtype == np.uint8 else images
+            return forward(self.settings, self._network, variables, prepared)[:2]
+
+        return jax.jit(compute)
+
+
+def build(settings: Config) -> Network:
+    """Builds the network of an experiment with random weights, which the settings' seed decides.
+
+    Raises:
+      UserError: a layer does not fit its input.
+    """
+    return Network(settings)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What a network says of some images.
+
+    Attributes:
+      probabilities: float32 [N, classes].
+      class_names: of the classes.
+      parameters: which ones of the run, in words.
+      changes: what was done to each image file before, in words; empty for arrays.
+    """
+
+    probabilities: np.ndarray
+    class_names: tuple[str, ...]
+    parameters: str
+    changes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The most probable class of each image."""
+        return [self.class_names[label] for label in self.probabilities.argmax(-1)]
+
+
+class Run:
+    """A training run, in a folder that it can be continued from.
+
+    What measures or shows a run raises a UserError where nothing is saved yet.
+
+    Attributes:
+      settings: the config.
+      folder: where it lives.
+    """
+
+    def __init__(
+        self, settings: Config | None = None, workdir: str | os.PathLike | None = None, *, started: float | None = None
+    ):
+        """Opens a run; nothing is written before `train`.
+
+        Args:
+          settings: from `settings`; None: those of the run that is in the folder.
+          workdir: its folder; None: runs/NAME, after the experiment.
+          started: `time.perf_counter()` when the process began, for the log.
+
+        Raises:
+          UserError: there is neither a run in the folder nor settings, or the folder cannot be read.
+        """
+        self.folder = _folder(settings, workdir)
+        self.settings: Config = _of_kind(Config, settings or folders.stored_config(self.folder), self.folder)
+        self._started = started
+        self._learner: Learner | None = None
+        self._is_claimed = False
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keeps other processes from training in the folder.
+
+        Raises:
+          UserError: one does so already, or the folder cannot be written.
+        """
+        if self._is_claimed:
+            yield
+            return
+        with processes.claimed(self.folder):
+            self._is_claimed = True
+            try:
+                yield
+            finally:
+                self._is_claimed = False
+
+    def train(
+        self,
+        steps: int | None = None,
+        *,
+        callback: Callable[[dict], None] | None = None,
+        progress: bool = True,
+        init_from: str = "",
+        signals: bool = False,
+        profile: bool = False,
+    ) -> int:
+        """Trains, or continues, and saves the last step.
+
+        Args:
+          steps: how many; None: to the end. The schedules are those of the whole run either way.
+          callback: is given each row of metrics.jsonl as soon as it is written.
+          progress: whether to show a progress bar and log lines.
+          init_from: where the initial parameters come from: a workdir, or a PyTorch state dict of torchvision's
+            AlexNet; "": random ones.
+          signals: whether SIGTERM and Ctrl-C save first, as on the command line. If not, Ctrl-C raises
+            KeyboardInterrupt, as everywhere, and what was saved last is there.
+          profile: whether to write a trace of some steps to the folder.
+
+        Returns:
+          The step it has come to.
+
+        Raises:
+          Interrupted: a signal came, and the run is saved.
+          UserError: the settings do not fit the data or the run in the folder; loss or gradient is not a finite number;
+            or see the message.
+        """
+        folders.check_same_run(self.folder, self.settings, resume=True)
+        checks.check_data(self.settings)
+        place = _prepare(self.settings)
+        with self.claimed(), contextlib.nullcontext() if progress else processes.silenced():
+            processes.log(f"compilation cache: {place}")
+            training = load(self.settings, "train")
+            watched = load(self.settings, "validation" if self.settings.data.validation else "test")
+            with contextlib.closing(Learner(self.settings, training=training)) as learner:
+                self._learner = learner
+                with contextlib.closing(learner.checkpoints(self.folder)) as checkpoints:
+                    state = run.first_state(learner, checkpoints, init_from)
+                    before = int(state.step)
+                    run.begin(learner, self.settings, self.folder, before)
+                    with loop.Interruption(signals) as interruption:
+                        state = loop.train(
+                            learner,
+                            state,
+                            checkpoints,
+                            [self.folder],
+                            watched,
+                            stop=lambda: interruption.asked,
+                            last=None if steps is None else before + steps,
+                            listen=callback or (lambda row: None),
+                            profile=self.folder / "trace" if profile else None,
+                            started=self._started,
+                        )
+                    return int(state.step)
+
+    @property
+    def learner(self) -> Learner:
+        """The network on its devices."""
+        if self._learner is None:
+            _prepare(self.settings)
+            self._learner = Learner(self.settings)
+        return self._learner
+
+    def chosen(self, init_from: str = "") -> tuple[Variables, str]:
+        """Returns the variables that stand for the run, and which those are, in words.
+
+        Args:
+          init_from: take these in their place, see `train`.
+        """
+        learner = self.learner
+        if init_from:
+            return run.taken_from(init_from, learner, learner.variables_like()), init_from
+        with contextlib.closing(learner.checkpoints(self.folder)) as checkpoints:
+            step, rule = learner.chosen(checkpoints)
+            return checkpoints.restore_variables(step, learner.variables_like()), f"{rule}, step {step:,}"
+
+    def measure(self, split: str = "test") -> run.Result:
+        """Measures the parameters that stand for the run on every example of a split; returns all there is to know."""
+        with contextlib.closing(self.learner.checkpoints(self.folder)) as checkpoints:
+            return run.measure(self.learner, checkpoints, load(self.settings, split))
+
+    def evaluate(self, split: str = "test", init_from: str = "") -> dict[str, Any]:
+        """Returns every metric of a split: loss, accuracy (0 to 1), ...; None where one says nothing.
+
+        Args:
+          split: "test", "validation" or "train".
+          init_from: measure these parameters in place of the run's, see `train`.
+        """
+        (found,) = self.learner.evaluate(self.chosen(init_from)[0], load(self.settings, split))
+        return metrics.values(found)
+
+    def predict(self, images: Sequence[str | os.PathLike] | np.ndarray) -> Predictions:
+        """Returns the class probabilities of images.
+
+        Args:
+          images: paths of image files, whose colour, size and polarity are handled; or uint8 [N, height, width,
+            channels] as the dataset stores them.
+
+        Raises:
+          UserError: nothing is saved yet, a file cannot be read, or an array has another shape.
+        """
+        facts = source.facts(self.settings.data)
+        changes: tuple[str, ...] = ()
+        if isinstance(images, np.ndarray):
+            pixels = images
+            if pixels.dtype != np.uint8 or pixels.shape[1:] != tuple(facts.shape):
+                expected = ", ".join(map(str, facts.shape))
+                raise UsageError(f"images must be uint8 [N, {expected}], and are {pixels.dtype} {list(pixels.shape)}")
+        else:
+            pictures = [read_picture(os.fspath(name), facts.shape) for name in images]
+            pixels = np.stack([picture.pixels for picture in pictures])
+            changes = tuple(picture.changes for picture in pictures)
+        variables, chosen = self.chosen()
+        (found,) = self.learner.predict(variables, pixels)
+        return Predictions(probabilities=found, class_names=facts.class_names, parameters=chosen, changes=changes)
+
+    def network(self) -> Network:
+        """Returns the network with the parameters that stand for the run."""
+        return Network(self.settings, processes.local_copy(self.chosen()[0]))
+
+    def metrics(self, split: str | None = None) -> Columns:
+        """Returns the rows of metrics.jsonl as columns: step, epoch, split, loss, ...; NaN where there is none.
+
+        Args:
+          split: only rows of "train", "validation" or "test"; None: all.
+        """
+        rows = [row for row in read_rows(self.folder) if split in (None, row["split"])]
+        return columns(rows)
+
+    def export(self, path: str | os.PathLike) -> str:
+        """Writes the parameters of an `alexnet_owt` as torchvision names them, to a .safetensors file.
+
+        Returns:
+          Which parameters those are, in words.
+
+        Raises:
+          UserError: the network is another one, or nothing is saved yet.
+        """
+        variables, chosen = self.chosen()
+        torchvision.save_torch(variables.params, os.fspath(path))
+        return chosen
+
+    def report(self, result: run.Result | None = None) -> Path:
+        """Writes report.html, and returns its path.
+
+        Args:
+          result: from `measure`; None: measure the test split now.
+        """
+        from cnn_jax.reports.run.collect import collect
+        from cnn_jax.reports.run.report import write_report  # draws with matplotlib, which takes half a second
+
+        path = self.folder / "report.html"
+        write_report(path, collect(self.settings, self.folder, result or self.measure()))
+        return path
+
+
+class StudyRun:
+    """A study, in a folder that it can be continued from: arms and seeds, and the tables they add up to.
+
+    Attributes:
+      study: the study.
+      folder: where it lives. `folder / "arms" / ARM / "seed-0"` is the workdir of a `Run`.
+    """
+
+    def __init__(self, settings: Study | None = None, workdir: str | os.PathLike | None = None):
+        """Opens a study; nothing is written before `train`.
+
+        Args:
+          settings: from `settings`; None: those of the study that is in the folder.
+          workdir: its folder; None: runs/NAME, after the experiment.
+
+        Raises:
+          UserError: there is neither a study in the folder nor settings, or the folder cannot be read.
+        """
+        self.folder = _folder(settings, workdir)
+        self.study: Study = _of_kind(Study, settings or folders.stored_study(self.folder), self.folder)
+
+    def plan(self) -> str:
+        """Returns a table of what the study would do: its arms, their size, and what differs. Trains nothing.
+
+        Raises:
+          UserError: an arm has another number of parameters than the baseline and does not say why.
+        """
+        from cnn_jax.studies import runner  # SciPy and more, which runs do without
+
+        return runner.plan(self.study)
+
+    def train(self, *, progress: bool = True, signals: bool = False, profile: bool = False) -> list[str]:
+        """Trains and measures the arms that are not finished, and writes the tables.
+
+        Args:
+          progress: whether to show progress bars and log lines.
+          signals: whether SIGTERM and Ctrl-C save first, see `Run.train`.
+          profile: whether to write a trace of some steps of each arm.
+
+        Returns:
+          Why arms failed, a line each; the others are there.
+
+        Raises:
+          Interrupted: a signal came, and the study is saved.
+          UserError: the settings do not fit the data or the study in the folder; or see the message.
+        """
+        from cnn_jax.studies import results, runner
+
+        folders.check_same_study(self.folder, self.study, resume=True)
+        checks.check_data(self.study)
+        choice.prepare(self.study.base, self.study.groups)
+        quiet = contextlib.nullcontext() if progress else processes.silenced()
+        with processes.claimed(self.folder), quiet, loop.Interruption(signals) as interruption:
+            processes.log(f"compilation cache: {choice.enable_compilation_cache()}")
+            failures = runner.run(self.study, self.folder, processes.log, lambda: interruption.asked, profile)
+            results.write(results.load(self.study, self.folder), self.folder)
+            return failures
+
+    def tables(self) -> dict[str, Columns]:
+        """Returns the tables of the arms that are finished, as columns.
+
+        "results": a row for each arm and seed. "summary": one for each arm, with its difference to the baseline.
+        "per_class": one for each arm, seed and class. "costs": time and memory of each arm.
+        """
+        from cnn_jax.studies import results
+
+        found = results.load(self.study, self.folder)
+        made = {
+            "results": results.seed_rows(found),
+            "summary": results.arm_rows(found),
+            "per_class": results.class_rows(found),
+            "costs": results.cost_rows(found),
+        }
+        return {name: columns(rows) for name, rows in made.items()}
+
+    def __str__(self) -> str:
+        """The arms and their differences to the baseline."""
+        from cnn_jax.studies import results
+
+        return results.text(results.load(self.study, self.folder))
+
+    def report(self) -> Path | None:
+        """Writes tables and report.html anew; returns the path of the latter, None where no arm is finished."""
+        from cnn_jax.reports.study.report import write_report  # draws with matplotlib, which takes half a second
+        from cnn_jax.studies import results
+
+        found = results.load(self.study, self.folder)
+        results.write(found, self.folder)
+        if not found.arms:
+            return None
+        path = self.folder / "report.html"
+        write_report(path, found, self.folder)
+        return path
+
+
+def columns(rows: Sequence[dict]) -> Columns:
+    """Returns rows as columns; a number that is missing is NaN."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: _column([row.get(name) for row in rows]) for name in names}
+
+
+def _column(values):
+    if all(isinstance(value, int | float | np.number) or value is None for value in values):
+        return np.array([np.nan if value is None else value for value in values])
+    return np.array(values, object if None in values else None)
+
+
+def _folder(settings, workdir) -> Path:
+    if settings is None and workdir is None:
+        raise UsageError("which one? Give its settings, or the workdir of one that was begun")
+    return folders.locate(os.fspath(workdir or f"runs/{cards.title(settings.experiment)}"))
+
+
+def _of_kind(kind, found, folder):
+    if isinstance(found, kind):
+        return found
+    what = "run" if kind is Config else "study"
+    if found is None:
+        raise UsageError(f"there is no {what} in {folder}: give the settings of a new one, or its workdir")
+    opener = "StudyRun" if kind is Config else "Run"
+    raise UsageError(f"these are the settings of {found.experiment}, which is no {what}: open it with {opener}")
+
+
+def _prepare(settings: Config) -> str:
+    """Makes JAX ready before it looks for devices; returns the place of the cache of compiled programs."""
+    if not jax.distributed.is_initialized():
+        choice.prepare(settings)
+    return choice.enable_compilation_cache()

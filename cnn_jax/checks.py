@@ -1,0 +1,77 @@
+"""The settings that an experiment and its changes add up to, refused with all that is wrong with them; without jax."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cnn_jax import models
+from cnn_jax.config import experiments, overrides
+from cnn_jax.config import study as studies
+from cnn_jax.config.rules import problems
+from cnn_jax.config.run import Config
+from cnn_jax.config.study import Study
+from cnn_jax.errors import UsageError
+from cnn_jax.studies import measurements
+
+
+def settings(experiment: str, changes: Sequence[str] = ()) -> Config | Study:
+    """Returns the settings of an experiment, some of them replaced.
+
+    Args:
+      experiment: its name, or the path of a file of your own.
+      changes: as for --set, such as "optimizer.learning_rate=0.002".
+
+    Raises:
+      UsageError: there is no such experiment, or the changes cannot be read or do not go together. One line for each
+        thing wrong.
+    """
+    return changed(experiments.load(experiment), changes)
+
+
+def changed(settings: Config | Study, changes: Sequence[str]) -> Any:
+    """Returns settings of the same kind, some of them replaced; see `settings`."""
+    if isinstance(settings, Study):
+        return studies.apply(settings, list(changes), _problems_of_study)
+    return overrides.apply(settings, list(changes), _problems)
+
+
+def check_data(settings: Config | Study) -> None:
+    """Refuses settings that do not fit their data. Files are listed, and none is opened.
+
+    Raises:
+      UsageError: they do not. One line for each thing wrong.
+      UserError: the data are not where the settings say.
+    """
+    if isinstance(settings, Study):
+        _check_data({"": settings.base})
+        _check_data({f"arm {arm.name!r}: ": settings.settings(arm) for arm in settings.chosen})
+    else:
+        _check_data({"": settings})
+
+
+def _check_data(settings: Mapping[str, Config]) -> None:
+    """Checks each of some settings, named by what a message begins with."""
+    from cnn_jax.data import checks  # NumPy, which other usage errors do without
+    from cnn_jax.data.datasets import source
+
+    found = [f"{start}{line}" for start, each in settings.items() for line in checks.problems(each)]
+    if not found:
+        unknown = {start: each for start, each in settings.items() if not each.data.kind.shape}
+        shape = lambda each: source.facts(each.data).shape
+        found = [f"{start}{line}" for start, each in unknown.items() for line in models.problems(each, shape(each))]
+    if found:
+        raise UsageError("\n".join(found))
+
+
+def _problems(settings):
+    """Returns what is wrong with settings: one by one, together, and in the layers that they make."""
+    found = problems(settings)
+    sound = not any(line.startswith(("data.", "model.")) for line in found)  # sizes make sense
+    return found + (models.problems(settings, settings.data.kind.shape) if sound else [])
+
+
+def _problems_of_study(study):
+    """Returns what is wrong with a study's measurements, and with the layers of its base or else of each arm."""
+    arms = {"": study.base} | {f"arm {arm.name!r}: ": study.settings(arm) for arm in study.arms}
+    found = {start: models.problems(each, each.data.kind.shape) for start, each in arms.items()}
+    layers = found[""] or [f"{start}{line}" for start, lines in found.items() for line in lines]
+    return measurements.problems(study) + layers

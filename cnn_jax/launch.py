@@ -1,0 +1,51 @@
+"""The command line: `cnn_jax`, `python -m cnn_jax` and, in a checkout, `python launch.py`. Absl flags, no logic."""
+
+import dataclasses
+import sys
+import time
+
+from absl import flags
+
+from cnn_jax import cli
+from cnn_jax.errors import EXIT_USAGE
+from cnn_jax.flags import MODES, Flags
+
+STARTED = time.perf_counter()
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("experiment", None, "name of the experiment, see --list")
+flags.DEFINE_bool("list", False, "print the experiments and leave")
+flags.DEFINE_enum("mode", "train", [*MODES], "what to do, see above")
+flags.DEFINE_multi_string("set", [], "replace a setting, such as optimizer.learning_rate=0.002; repeatable")
+flags.DEFINE_string("workdir", None, "folder of the run; default: runs/NAME")
+flags.DEFINE_integer("seed", None, "seed of every random choice; default: the experiment's", lower_bound=0)
+flags.DEFINE_enum(
+    "parallel", None, ["auto", "jit", "mesh", "pmap"], "one device, a device mesh, or pmap; default: auto"
+)
+flags.DEFINE_enum(
+    "distributed", "auto", ["auto", "on", "off"], "several processes; auto: on Cloud TPU, under SLURM and Open MPI"
+)
+flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where a launcher does not say it")
+flags.DEFINE_integer("process_count", None, "number of processes, likewise", lower_bound=1)
+flags.DEFINE_integer("process_index", None, "which of them this is, from 0, likewise", lower_bound=0)
+flags.DEFINE_integer("coordinator_timeout", 300, "seconds to wait for all processes", lower_bound=1)
+flags.DEFINE_bool("resume", True, "continue the run in the workdir; --noresume demands a workdir without one")
+flags.DEFINE_string("init_from", None, "what to start from, or measure: a run's workdir, or PyTorch weights")
+flags.DEFINE_bool("report", True, "write report.html after training")
+flags.DEFINE_bool("profile", False, "train: write a trace of some steps to the workdir")
+flags.DEFINE_string("out", None, "export: the .safetensors file to write")
+flags.DEFINE_list("images", [], "predict: image files, separated by commas")
+flags.DEFINE_bool("help", False, "print this help and leave", short_name="h")
+
+
+def main() -> int:
+    try:
+        rest = FLAGS(sys.argv)[1:]
+    except flags.Error as error:
+        print(f"error: {error}. See --help", file=sys.stderr)
+        return EXIT_USAGE
+    if FLAGS.help:
+        print(cli.help_text(FLAGS.module_help(sys.modules[__name__])))
+        return 0
+    names = {field.name for field in dataclasses.fields(Flags)} - {"rest", "started"}
+    return cli.main(Flags(rest=rest, started=STARTED, **{name: FLAGS[name].value for name in names}))

@@ -1,0 +1,35 @@
+"""The words that start the program, as messages and records give them."""
+
+import shlex
+import sys
+
+import pytest
+
+from cnn_jax import flags
+
+
+@pytest.mark.parametrize(
+    "started, words",
+    [
+        ("launch.py", ["python", "launch.py"]),
+        ("/home/me/my code/launch.py", ["python", "/home/me/my code/launch.py"]),
+        ("/env/bin/cnn_jax", ["cnn_jax"]),
+        ("/env/lib/cnn_jax/__main__.py", ["python", "-m", "cnn_jax"]),
+        ("", ["cnn_jax"]),  # an interactive Python
+    ],
+)
+def test_a_command_starts_as_this_process_did_and_is_quoted(monkeypatch, tmp_path, started, words):
+    monkeypatch.setattr(sys, "argv", [started, "--mode=train"])
+    assert flags.program() == words
+    program = tmp_path / ".venv" / "bin" / words[0]
+    monkeypatch.setattr(sys, "executable", str(program.with_name("python")))
+    program.parent.mkdir(parents=True)
+    program.touch(0o755)
+    said = lambda: shlex.split(flags.command("--workdir=my runs", "a'b"))
+    rest = [*words[1:], "--workdir=my runs", "a'b"]
+    monkeypatch.setenv("PATH", str(program.parent))  # the environment is active
+    assert said() == [words[0], *rest]
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert said() == [str(program), *rest]
+    monkeypatch.chdir(tmp_path)
+    assert said() == [f".venv/bin/{words[0]}", *rest]
