@@ -3,23 +3,27 @@
 # make test-all: run every test; under thirty minutes. Those that need an extra say which, and are skipped without it.
 # make test-versions: run what differs most between versions of Python and JAX: devices, checkpoints, studies, commands.
 # make check: ruff and mypy.
+# make GPU=cuda13 demo: the same on an NVIDIA GPU (cuda12: an older driver), GPU=tpu on a TPU; it goes before any of these.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+GPU ?=
+INSTALLED := $(VENV)/installed$(addprefix -,$(GPU))
+EXTRAS := cuda12 cuda13 tpu cloud
 
-.PHONY: demo test test-all test-versions check lock clean
+.PHONY: demo test test-all test-versions check lock docs clean
 
-demo: $(VENV)/installed
+demo: $(INSTALLED)
 	$(BIN)/python launch.py --experiment=lenet_digits
 
-test: $(VENV)/installed
+test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-all: $(VENV)/installed
+test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -rs --hypothesis-profile=many
 
-test-versions: $(VENV)/installed
+test-versions: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "versions and not slow"
 
 check: $(VENV)/installed
@@ -34,8 +38,19 @@ $(VENV)/installed: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
+$(VENV)/installed-%: requirements-%.txt $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r $<
+	touch $@
+
+# The locks of the extras hold what they add, in versions that go with requirements.txt.
+COMPILE := uv pip compile --universal --python-version 3.11 --no-header --no-emit-index-url pyproject.toml
 lock:
-	uv pip compile --universal --python-version 3.11 --extra test --no-header --no-emit-index-url pyproject.toml -o requirements.txt
+	$(COMPILE) --extra test -o requirements.txt
+	$(foreach extra,$(EXTRAS),$(COMPILE) --extra $(extra) --constraint requirements.txt -o requirements-$(extra).txt && ) true
+
+# What is made from the code: the page of settings.
+docs: $(INSTALLED)
+	$(BIN)/python -m cnn_jax.config.reference > docs/settings.md
 
 clean:
 	rm -rf $(VENV) runs

@@ -1,17 +1,19 @@
 """The command line: checks, without jax, what the flags ask for; cnn_jax.modes carries it out."""
 
+import shutil
 import sys
 from pathlib import Path
 
 from cnn_jax import checks, config, workdir
-from cnn_jax.config import experiments, overrides
+from cnn_jax.config import experiments, overrides, reference
 from cnn_jax.config import study as studies
-from cnn_jax.devices import launchers
+from cnn_jax.devices import accelerators, launchers
 from cnn_jax.errors import EXIT_FAILED, Interrupted, UsageError, UserError
 from cnn_jax.flags import MODES, Flags, program
 
 STORED = ("eval", "predict", "report", "export")  # modes that take the settings of the run in the workdir
-OF_STUDIES = ("train", "summary", "report", "prepare")  # modes that a study has
+OF_STUDIES = ("train", "summary", "report", "prepare", "devices")  # modes that a study has
+COMPUTING = ("train", "eval", "predict", "report", "devices")  # modes that use the devices
 
 
 def main(flags: Flags) -> int:
@@ -21,6 +23,16 @@ def main(flags: Flags) -> int:
             width = max(map(len, experiments.names()), default=0)
             for name, summary in experiments.summaries():
                 print(f"{name:<{width}}  {summary}")
+            return 0
+        if flags.mode == "settings":
+            print(listed_settings(flags))
+            return 0
+        if flags.mode in COMPUTING:
+            _tell_of_accelerators()
+        if flags.mode == "devices" and not flags.experiment:
+            from cnn_jax import modes
+
+            modes.devices(flags, None, None)
             return 0
         settings, folder, notes = check(flags)
         rendezvous = launchers.from_flags(flags, settings) if isinstance(settings, config.Config) else None
@@ -90,10 +102,10 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
     """
     if flags.rest:
         raise UsageError(f"{' '.join(flags.rest)!r} belongs to no flag; flags look like --name=value, see --help")
-    if not flags.experiment:
-        raise UsageError("which experiment? Use --experiment=NAME; --list shows the names")
-    settings = experiments.load(flags.experiment)
-    folder = workdir.locate(flags.workdir or f"runs/{experiments.title(flags.experiment)}")
+    settings = _base(flags)
+    folder = workdir.locate(flags.workdir or f"runs/{experiments.title(settings.experiment)}")
+    if flags.like and folder == workdir.locate(flags.like):
+        raise UsageError(f"--like={flags.like} starts that run once more: name another folder with --workdir")
     stored = flags.mode in STORED and not flags.init_from
     if isinstance(settings, studies.Study):
         # The folder of one of its seeds is the workdir of a run, which any mode works on.
@@ -117,6 +129,50 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
     if flags.mode == "train":
         checks.check_data(asked)
     return asked, folder, overrides.left_out(settings, asked)
+
+
+def _base(flags):
+    """Returns the settings that --set changes: of the experiment or, where none is named, of the run in a workdir."""
+    if flags.experiment and flags.like:
+        raise UsageError("--experiment and --like exclude each other: --like takes the settings of its workdir")
+    if flags.experiment:
+        return experiments.load(flags.experiment)
+    for name in ("like", "workdir", "init_from"):
+        value = getattr(flags, name)
+        folder = workdir.locate(value) if value else None
+        found = folder and (workdir.stored_config(folder) or workdir.stored_study(folder))
+        if found:
+            return found
+        if name == "like" and value:
+            raise UsageError(f"--like={value}: there is neither a run nor a study in {folder}")
+    raise UsageError("which experiment? Use --experiment=NAME; --list shows the names")
+
+
+def listed_settings(flags: Flags) -> str:
+    """Returns what --mode=settings prints.
+
+    Raises:
+      UsageError: there is no such experiment, or no setting begins with one of the words.
+    """
+    config = None
+    if flags.experiment or flags.workdir:
+        found = checks.changed(_base(flags), _specs(flags))
+        config = found.base if isinstance(found, studies.Study) else found
+    entries = reference.entries(config)
+    for word in flags.rest:
+        if not reference.matching(entries, [word]):
+            tops = dict.fromkeys(entry.path.rpartition(".")[0] or entry.path for entry in entries)
+            raise UsageError(f"no setting begins with {word!r}; there are {', '.join(tops)}")
+    width = min(shutil.get_terminal_size().columns, 120)
+    changed = reference.changes(config) if config else {}
+    return reference.text(reference.matching(entries, flags.rest), changed, width)
+
+
+def _tell_of_accelerators():
+    line = accelerators.missing()
+    if line:
+        print(line, file=sys.stderr)
+        accelerators.silence_jax()
 
 
 def _specs(flags):

@@ -16,6 +16,8 @@ MODES = {
     "report": "write report.html anew",
     "export": "write the parameters of an alexnet_owt as torchvision names them: --out=FILE.safetensors",
     "prepare": "get the dataset ready",
+    "settings": "list settings with default, values and meaning: --mode=settings model.pool optimizer",
+    "devices": "print what JAX sees here and, with --experiment, how the work would be shared",
 }
 
 
@@ -24,7 +26,7 @@ class Flags:
     """The values of the flags, under their names; None where a flag was not given.
 
     Attributes:
-      rest: words that belong to no flag.
+      rest: words that belong to no flag; for --mode=settings, what names begin with.
       started: `time.perf_counter()` when the process began.
     """
 
@@ -42,6 +44,7 @@ class Flags:
     coordinator_timeout: int
     resume: bool
     init_from: str | None
+    like: str | None
     report: bool
     profile: bool
     out: str | None

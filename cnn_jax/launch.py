@@ -13,7 +13,11 @@ from cnn_jax.flags import MODES, Flags
 STARTED = time.perf_counter()
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("experiment", None, "name of the experiment, see --list")
+flags.DEFINE_string(
+    "experiment",
+    None,
+    "name of the experiment, see --list, or a file of your own; may be left out where the workdir names it",
+)
 flags.DEFINE_bool("list", False, "print the experiments and leave")
 flags.DEFINE_enum("mode", "train", [*MODES], "what to do, see above")
 flags.DEFINE_multi_string("set", [], "replace a setting, such as optimizer.learning_rate=0.002; repeatable")
@@ -30,7 +34,12 @@ flags.DEFINE_integer("process_count", None, "number of processes, likewise", low
 flags.DEFINE_integer("process_index", None, "which of them this is, from 0, likewise", lower_bound=0)
 flags.DEFINE_integer("coordinator_timeout", 300, "seconds to wait for all processes", lower_bound=1)
 flags.DEFINE_bool("resume", True, "continue the run in the workdir; --noresume demands a workdir without one")
-flags.DEFINE_string("init_from", None, "what to start from, or measure: a run's workdir, or PyTorch weights")
+flags.DEFINE_string(
+    "init_from",
+    None,
+    "take the weights from a run's workdir or a PyTorch file: train starts from them, eval measures them",
+)
+flags.DEFINE_string("like", None, "start the run or study of this workdir once more, in another --workdir")
 flags.DEFINE_bool("report", True, "write report.html after training")
 flags.DEFINE_bool("profile", False, "train: write a trace of some steps to the workdir")
 flags.DEFINE_string("out", None, "export: the .safetensors file to write")

@@ -1,13 +1,19 @@
 """The modes of launch.py. Results go to standard output, everything else to standard error."""
 
+import platform
+
+import jax
 import numpy as np
 
-from cnn_jax import api, run
+from cnn_jax import api, config, run
 from cnn_jax.config.study import Study
 from cnn_jax.data.datasets import catalog, source
-from cnn_jax.devices import processes
+from cnn_jax.devices import choice, processes
+from cnn_jax.devices.mesh import Parallel
 from cnn_jax.errors import EXIT_FAILED, UsageError
+from cnn_jax.files import cores
 from cnn_jax.flags import Flags
+from cnn_jax.models import resolve_layout
 from cnn_jax.training import metrics
 
 MOST_CLASSES = 10  # of a prediction, printed
@@ -76,9 +82,44 @@ def export(flags: Flags, settings, folder) -> None:
 
 def prepare(flags: Flags, settings, folder) -> None:
     """Gets the experiment's dataset ready."""
-    del folder
+    del flags, folder
     processes.log(f"preparing {settings.data.name} in {catalog.data_root(settings.data)}")
-    print(source.prepare(settings.data, experiment=flags.experiment))
+    print(source.prepare(settings.data, experiment=settings.experiment))
+
+
+def devices(flags: Flags, settings: config.Config | None, folder) -> None:
+    """Prints what JAX sees here and, of an experiment, how the work would be shared."""
+    del flags, folder
+    if settings:
+        choice.prepare(settings)
+    print(f"JAX {jax.__version__} on {platform.machine()}, {cores()} cores; backend {jax.default_backend()}")
+    for device in jax.devices():
+        print(f"  {device}  {device.device_kind}{_memory(device)}")
+    if settings:
+        mode = choice.mode_for(settings)
+        parallel = Parallel(mode, settings.train.batch_size, accumulate=settings.optimizer.accumulate)
+        layout = resolve_layout(settings.model.layout, jax.default_backend(), parallel.mode == "mesh")
+        print(f"{settings.experiment} would run with --parallel={parallel.mode}: {parallel}, layout {layout}")
+    for name, value in choice.numerics().items():
+        print(f"{name}: {value or 'the default'}")
+
+
+def _memory(device):
+    """The memory of an accelerator, in words; a CPU's device does not say."""
+    stats = device.memory_stats() or {}
+    if "bytes_limit" not in stats:
+        return ""
+    return f"  {stats['bytes_limit'] / 2**30:.1f} GiB for JAX, {stats.get('bytes_in_use', 0) / 2**30:.1f} in use"
+
+
+def devices_of_study(flags: Flags, study: Study, folder) -> int:
+    """Prints what JAX sees here, and how the seeds of an arm would be shared."""
+    choice.prepare(study.base, study.groups)
+    devices(flags, None, folder)
+    for seeds in study.groups:
+        parallel = Parallel(choice.mode_for(study.base, len(seeds)), seeds=len(seeds))
+        print(f"{study.experiment} would train {len(seeds)} seeds of an arm at the same time: {parallel}")
+    return 0
 
 
 def train_study(flags: Flags, study: Study, folder) -> int:
@@ -110,8 +151,8 @@ def report_study(flags: Flags, study: Study, folder) -> int:
 
 def prepare_study(flags: Flags, study: Study, folder) -> int:
     """Gets the study's dataset ready."""
-    del folder
-    print(source.prepare(study.base.data, experiment=flags.experiment))
+    del flags, folder
+    print(source.prepare(study.base.data, experiment=study.experiment))
     return 0
 
 
@@ -131,5 +172,12 @@ OF_RUNS = {
     "report": report,
     "export": export,
     "prepare": prepare,
+    "devices": devices,
 }
-OF_STUDIES = {"train": train_study, "summary": plan_study, "report": report_study, "prepare": prepare_study}
+OF_STUDIES = {
+    "train": train_study,
+    "summary": plan_study,
+    "report": report_study,
+    "prepare": prepare_study,
+    "devices": devices_of_study,
+}

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnn_jax import config, files, workdir
 from cnn_jax.data.images.dataset import Dataset
-from cnn_jax.devices import processes
+from cnn_jax.devices import choice, processes
 from cnn_jax.errors import UsageError
 from cnn_jax.models import torchvision
 from cnn_jax.training import metrics
@@ -65,6 +65,7 @@ def facts(learner: Learner) -> dict:
         "devices": [str(device) for device in learner.parallel.devices],
         "parallel": str(learner.parallel),
         "placement": learner.placement,
+        **choice.numerics(),
     }
 
 

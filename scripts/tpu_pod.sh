@@ -11,7 +11,14 @@
 # Nothing on disk needs to be shared: the workdir is on worker 0, and each machine prepares the data for itself.
 set -euo pipefail
 
-: "${TPU:?name of the TPU}" "${ZONE:?its zone}"
+usage() { # MESSAGE
+    [ -z "$1" ] || echo "error: $1" >&2
+    sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0" >&2
+    exit 2
+}
+[ -n "${TPU:-}" ] || usage "the variable TPU is missing: the name of the TPU"
+[ -n "${ZONE:-}" ] || usage "the variable ZONE is missing: the zone of the TPU"
+command -v gcloud >/dev/null || usage "gcloud is not installed here, or not on the PATH"
 root=$(cd "$(dirname "$0")/.." && pwd)
 
 everywhere() { # WORKERS COMMAND
@@ -29,7 +36,7 @@ install)
     # uv brings a Python that is new enough, whatever the image has.
     everywhere all 'tar xzf cnn_jax.tar.gz && cd cnn_jax && python3 -m pip install --quiet --user uv &&
         python3 -m uv venv --quiet --allow-existing --python 3.12 .venv &&
-        python3 -m uv pip install --quiet --python .venv/bin/python -r requirements.txt "jax[tpu]"'
+        python3 -m uv pip install --quiet --python .venv/bin/python -r requirements.txt -r requirements-tpu.txt'
     ;;
 run)
     words=$(printf ' %q' "$@")
@@ -42,7 +49,6 @@ fetch)
     gcloud compute tpus tpu-vm scp --recurse "$TPU:cnn_jax/$1" "$2" --zone="$ZONE" --worker=0
     ;;
 *)
-    sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0" >&2
-    exit 2
+    usage "${action:+there is no action $action}"
     ;;
 esac

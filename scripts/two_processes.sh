@@ -9,6 +9,11 @@ set -uo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-$root/.venv/bin/python}
+if [ ! -x "$python" ]; then
+    echo "error: $python is not there: run make .venv/installed, or set PYTHON" >&2
+    sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0" >&2
+    exit 2
+fi
 if [ $# -eq 0 ]; then
     set -- --experiment=lenet_digits --workdir="$root/runs/two_processes"
 fi

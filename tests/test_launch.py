@@ -16,6 +16,7 @@ from PIL import Image
 from tiny_data import tiny_arrays, write_tiny
 
 from cnn_jax.config import experiments
+from cnn_jax.flags import MODES
 
 FILES = {
     "metrics.jsonl", "metrics.csv", "timing.jsonl", "tensorboard", "checkpoints", "config.json", "starts.jsonl",
@@ -198,6 +199,50 @@ def test_prepare_twice(env, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+def test_settings_are_listed(env, tmp_path):
+    shown = launch(env, "--mode=settings", "model.pool.b", "optimizer.t", cwd=tmp_path).stdout
+    assert re.findall(r"^\S+", shown, re.MULTILINE) == ["model.pool.beta", "optimizer.trust"]
+    assert "    read by model.pool.kind = log_sum_exp, soft" in shown
+    mine = launch(env, "--mode=settings", "--experiment=pooling_digits", "model.act", "--set", "seed=4", cwd=tmp_path)
+    assert "model.activation = relu" in mine.stdout and "the default is tanh" in mine.stdout
+    refused = launch(env, "--mode=settings", "pool", cwd=tmp_path, status=2).stderr
+    assert "no setting begins with 'pool'; there are seed, parallel, model, " in refused
+
+
+def test_devices_are_shown(env, tmp_path):
+    assert re.search(r"^  cpu:0  cpu$", launch(env, "--mode=devices", cwd=tmp_path).stdout, re.MULTILINE)
+    four = env | {"JAX_NUM_CPU_DEVICES": "2", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
+    shown = launch(four, "--mode=devices", "--experiment=lenet_mnist", cwd=tmp_path).stdout
+    assert "lenet_mnist would run with --parallel=pmap: pmap on 2 cpu devices, layout CHWN" in shown
+    assert "JAX_DEFAULT_MATMUL_PRECISION: highest" in shown
+    study = launch(four, "--mode=devices", "--experiment=pooling_digits", "--set=study.seeds=4", cwd=tmp_path).stdout
+    assert "would train 4 seeds of an arm at the same time: mesh on 2 cpu devices" in study
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_workdir_names_its_experiment_and_a_run_starts_again_elsewhere(env, tmp_path):
+    short = settings(train__duration="3 steps", schedule__warmup="0 steps", data__limit=64, data__validation=16)
+    run, again = tmp_path / "run", tmp_path / "again"
+    launch(env, "--experiment=lenet_digits", f"--workdir={run}", "--noreport", "--seed=7", *short)
+    assert "already at its last step" in launch(env, f"--workdir={run}", "--noreport").stderr
+    measured = launch(env, f"--workdir={run}", "--mode=eval").stdout
+    launch(env, f"--like={run}", f"--workdir={again}", "--noreport")
+    same = [(folder / "metrics.jsonl").read_bytes() for folder in (run, again)]
+    assert same[0] == same[1] and launch(env, f"--workdir={again}", "--mode=eval").stdout == measured
+    other = tmp_path / "other"
+    launch(env, f"--like={run}", f"--workdir={other}", "--noreport", "--seed=8")
+    assert json.loads((other / "config.json").read_text())["seed"] == 8
+    by_weights = launch(env, f"--init_from={run}", "--mode=eval", cwd=tmp_path).stdout
+    assert by_weights.partition("(")[0] == measured.partition("(")[0]
+    for words, message in [
+        ([f"--like={run}", f"--workdir={run}"], "name another folder with --workdir"),
+        ([f"--like={tmp_path}/no"], "there is neither a run nor a study"),
+        ([f"--like={run}", "--experiment=lenet_digits"], "exclude each other"),
+        ([f"--workdir={tmp_path}/no"], "which experiment?"),
+    ]:
+        assert message in launch(env, *words, status=2).stderr
+
+
 def test_list_and_help(env, tmp_path):
     listed = launch(env, "--list", cwd=tmp_path).stdout
     assert [line.split()[0] for line in listed.splitlines()] == experiments.names()
@@ -208,4 +253,7 @@ def test_list_and_help(env, tmp_path):
             assert re.search(rf"^ +--{name}:", shown, re.MULTILINE), shown
         for name in ("list", "resume", "report"):
             assert f"--[no]{name}" in shown
+        for mode, line in MODES.items():
+            assert re.search(rf"^  {mode} +{re.escape(line)}$", shown, re.MULTILINE)
+        assert "launch.py --experiment=lenet_digits" in shown and "Exit status: 0 done" in shown
     assert not list(tmp_path.iterdir())

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from launching import REPOSITORY, command, environment, settings
@@ -68,3 +70,28 @@ def test_a_run_records_the_version_and_writes_its_report(run, site, tmp_path):
     assert record["versions"]["cnn_jax"] == cnn_jax.__version__ and record["git"] is None
     assert record["command"].startswith("cnn_jax --experiment=lenet_digits")
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+
+
+EXTRAS = ("cuda12", "cuda13", "tpu", "cloud")
+
+
+def pins(path):
+    """The versions of a lock by package and marker."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = (re.fullmatch(r"([\w.-]+(?:\[[\w,-]+\])?)==(\S+)(?: ; (.*))?", line.strip()) for line in lines)
+    return {(match[1].partition("[")[0], match[3]): match[2] for match in found if match}
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_the_lock_of_an_extra_goes_with_the_lock_of_all(extra):
+    ours, theirs = (pins(REPOSITORY / name) for name in ("requirements.txt", f"requirements-{extra}.txt"))
+    shared = {key for key in ours if key in theirs}
+    assert {key: ours[key] for key in shared} == {key: theirs[key] for key in shared} and len(shared) > 20
+    wanted = {"cuda12": "jax-cuda12-plugin", "cuda13": "jax-cuda13-plugin", "tpu": "libtpu", "cloud": "gcsfs"}[extra]
+    assert wanted in {name for name, _ in theirs}
+
+
+def test_the_extras_are_those_with_locks():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(project["optional-dependencies"]) == {*EXTRAS, "test", "notebook"}
+    assert {path.stem for path in REPOSITORY.glob("requirements-*.txt")} == {f"requirements-{name}" for name in EXTRAS}

@@ -21,7 +21,7 @@ class Padding(Group):
 class Edge(Group):
     """The values that convolutions see beyond the edge, in a network that itself fixes the amount of padding."""
 
-    fill: str = setting("zero", choices=FILLS)  # as Padding.fill
+    fill: str = setting("zero", choices=FILLS)  # partial: nothing, and sums are scaled up to a whole window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +44,13 @@ class LeNet(Network):
     """Two convolutions, two poolings, three dense layers: the LeNet of the Keras notebook."""
 
     name = "lenet"
-    activation: str = setting("tanh", choices=("tanh", "scaled_tanh", "relu", "sigmoid"))
+    activation: str = setting("tanh", choices=("tanh", "scaled_tanh", "relu", "sigmoid"))  # of the hidden layers
     padding: Padding = Padding()
     pool: Pool = Pool()
     dropout: float = setting(0.0, low=0.0, high=0.95)  # fraction of hidden dense units dropped
-    init: str = setting("glorot_uniform", choices=("glorot_uniform", "lecun_1998"))
+    init: str = setting(
+        "glorot_uniform", choices=("glorot_uniform", "lecun_1998")
+    )  # initial weights; glorot_uniform: Keras's default, lecun_1998: appendix A of LeCun et al. 1998
     layout: str = setting(
         "auto", identity=False, choices=("auto", "NHWC", "CHWN")
     )  # order of axes inside; auto: CHWN on CPU

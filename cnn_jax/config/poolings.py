@@ -322,7 +322,9 @@ class Pool(Group):
     kind: Pooling = choice(POOLINGS, Max(), "kind")
     window: int = setting(2, low=0)  # side of the square window, pixels; 0: the whole map (global pooling)
     stride: int = setting(2, low=1)  # step between windows; smaller than the window: overlapping pooling
-    padding: str = setting("valid")  # as Padding.mode
+    padding: str = setting(
+        "valid"
+    )  # valid, same, full, or pixels: "2", "2,1" (rows, columns), "0,3,0,3" (top, bottom, left, right)
     last: Pooling | None = choice(
         LAST, None, "last", optional=True
     )  # the pooling before a dense layer: of this kind, over the whole map (global pooling); "": like the others

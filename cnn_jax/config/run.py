@@ -14,8 +14,11 @@ class Config(Group):
     """One training run."""
 
     experiment: str = setting("")  # the name it was started under
-    seed: int = setting(0, low=0, high=2**31 - 1)
+    seed: int = setting(0, low=0, high=2**31 - 1)  # of every random choice: weights, order, augmentation, dropout
     parallel: str = setting("auto", identity=False, choices=("auto", "jit", "mesh", "pmap"))
+    # jit: one device; mesh: all devices share each batch; pmap: the same with a copy of the network on each, which
+    # JAX keeps in maintenance mode; auto (recommended): one device alone, several as a mesh, and for small LeNets on a
+    # CPU a copy on every core that gets at least 16 images
     model: Network = choice(MODELS, LeNet(), "model.name", inside="model.")
     data: Data = Data()
     augment: Augment = Augment()

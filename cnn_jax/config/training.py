@@ -52,7 +52,7 @@ class SGD(_Momentum):
 class _Moments(OptimizerKind):
     beta1: float = setting(0.9, low=0.0, high=0.99999)  # decay of the mean of gradients
     beta2: float = setting(0.999, low=0.0, high=0.99999)  # decay of the mean of their squares
-    epsilon: float = setting(1e-7, low=1e-12)  # Keras's default, PyTorch's is 1e-8
+    epsilon: float = setting(1e-7, low=1e-12)  # added to the divisor; Keras's default, PyTorch's is 1e-8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ class Train(Group):
     """The length and precision of training."""
 
     batch_size: int = setting(32, low=1)  # examples per step, over all devices
-    duration: str = "10 epochs"
+    duration: str = "10 epochs"  # of the whole run: "10 epochs", "500 steps" or "64000 examples"
     label_smoothing: float = setting(0.0, low=0.0, high=0.9)  # share of the target spread evenly over all classes
     precision: str = setting("float32", choices=("float32", "bfloat16"))  # of the computation; parameters stay float32
 
@@ -184,7 +184,7 @@ class Train(Group):
 class Evaluation(Group):
     """The evaluation: when and how the network is measured."""
 
-    every: str = "1 epochs"
+    every: str = "1 epochs"  # between measurements of the validation images or, without any, of the test images
     batch_size: int = setting(50, identity=False, low=1)  # examples per step; moves at most the last digits of a loss
     crops: int = setting(1, identity=False, choices=(1, 10))  # 10: corners, centre, and their mirror images
     passes: int = setting(1, identity=False, low=1)  # random pooling: mean over so many draws; 1: without chance
@@ -194,7 +194,7 @@ class Evaluation(Group):
 class Checkpoint(Group):
     """The checkpoints: when the state is saved, and what is kept."""
 
-    every: str = setting("1 epochs", identity=False)
+    every: str = setting("1 epochs", identity=False)  # between saves
     keep: int = setting(2, identity=False, low=1)  # latest checkpoints kept, beside the best one
 
 
@@ -203,5 +203,5 @@ class Log(Group):
     """The log: what is written while training."""
 
     every: str = "100 steps"  # training rows of the metrics files: means over this interval
-    tensorboard: bool = setting(True, identity=False)
+    tensorboard: bool = setting(True, identity=False)  # also write event files
     peak: float = setting(0.0, identity=False, low=0.0)  # TFLOP/s of all devices: the log then shows the share used

@@ -54,13 +54,20 @@ def _make_cores_devices(fits):
             jax.config.update("jax_num_cpu_devices", max([1, *filter(fits, range(2, cores() + 1))]))
 
 
+def numerics() -> dict[str, str]:
+    """Returns what of JAX's environment can move results: the precision of matrix products, and XLA's flags."""
+    precision = jax.config.jax_default_matmul_precision
+    return {"JAX_DEFAULT_MATMUL_PRECISION": precision or "", "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}
+
+
 def enable_compilation_cache() -> str:
     """Keeps compiled programs in the user's cache folder, so that the next start need not compile; says where."""
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if folder is None:
         folder = str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnn_jax" / "xla")
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        if "://" not in folder:  # a bucket has no folders to make
+            Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         return f"off ({folder}: {error.strerror})"
     jax.config.update("jax_compilation_cache_dir", folder)

@@ -103,9 +103,9 @@ def run(study: Study, folder: Path, log, stop: Callable[[], bool] = lambda: Fals
     for seeds in study.groups:
         Parallel(choice.mode_for(study.base, len(seeds)), seeds=len(seeds))
     workdir.store_study(folder, study)
-    workdir.record_start(
-        folder, study.base, devices=[str(device) for device in jax.devices()], study=dataclasses.asdict(study.protocol)
-    )
+    devices = [str(device) for device in jax.devices()]
+    protocol = dataclasses.asdict(study.protocol)
+    workdir.record_start(folder, study.base, devices=devices, study=protocol, **choice.numerics())
     chosen, failures = study.chosen, []
     (folder / "arms").mkdir(exist_ok=True)
     for place, arm in enumerate(chosen, 1):
