@@ -55,6 +55,8 @@ def predict(flags: Flags, settings, folder) -> None:
     processes.log(f"checkpoint: {found.parameters}")
     for file, name, changes, row in zip(flags.images, found.names, found.changes, found.probabilities):
         print(f"{file}: {name} ({changes})")
+        if len(row) > MOST_CLASSES:
+            print(f"  the {MOST_CLASSES} most probable of {len(row):,} classes:")
         for label in np.argsort(-row, kind="stable")[:MOST_CLASSES]:
             print(f"  {found.class_names[label]:<12} {100 * row[label]:6.2f} %")
 

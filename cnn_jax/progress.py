@@ -88,7 +88,7 @@ class Lines:
 
     def measured(self, step: int, epoch: float, split: str, text: str) -> None:
         """An evaluation of a split, its metrics in words."""
-        self.log(f"step {step:,}/{self._total:,}  epoch {epoch:.2f}  {split} {text}")
+        self.log(f"step {step:,}/{self._total:,}  epoch {_epochs(epoch)}  {split} {text}")
 
     def step(self, step: int, text: str, clock: Clock) -> None:
         """The state after a dispatch: its last step, and metrics since the last training row, in words."""
@@ -178,6 +178,11 @@ def make_progress(total: int, start: int) -> Lines:
     if "ipykernel" in sys.modules:
         return Cell(total, start)
     return Bar(total, start) if sys.stderr.isatty() else Lines(total)
+
+
+def _epochs(epoch):
+    """Epochs to one digit after the point: batches seldom end where an epoch does, and 34.99 are 35."""
+    return f"{epoch:.2g}" if epoch < 1 else f"{epoch:.1f}".removesuffix(".0")
 
 
 def _pace(clock):

@@ -56,7 +56,7 @@ def test_without_a_terminal_plain_lines(monkeypatch, capsys):
     assert captured.err.splitlines() == [
         "step 10/2,000  loss 0.2500  accuracy 50.00 %  1,500 examples/s  waiting for data 25.0 %  0.42 GFLOP/s",
         "step 30/2,000  loss 0.2500  accuracy 50.00 %  1,500 examples/s  waiting for data 25.0 %  0.42 GFLOP/s",
-        "step 1,200/2,000  epoch 2.50  validation loss 0.5123  accuracy 87.65 %",
+        "step 1,200/2,000  epoch 2.5  validation loss 0.5123  accuracy 87.65 %",
         "first step done",
     ]
 
@@ -96,7 +96,7 @@ def test_on_a_terminal_a_bar_with_lines_above_it(monkeypatch):
     assert "0.42 GFLOP/s" in text
     assert "ETA" in text
     assert "[bold]kept as it is[/bold]" in text
-    assert "step 1,200/2,000  epoch 2.50  validation loss 0.5123  accuracy 87.65 %" in text
+    assert "step 1,200/2,000  epoch 2.5  validation loss 0.5123  accuracy 87.65 %" in text
 
 
 def test_the_bar_fits_a_narrow_terminal(monkeypatch):

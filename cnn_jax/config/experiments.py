@@ -10,6 +10,7 @@ import importlib.util
 import pathlib
 import traceback
 
+from cnn_jax.config import fields
 from cnn_jax.config.run import Config
 from cnn_jax.config.study import Study
 from cnn_jax.errors import UsageError
@@ -46,6 +47,32 @@ def recipe(name: str) -> str:
         return docstring(name)
     except UsageError:
         return ""
+
+
+def departures(settings: Config | Study) -> list[str]:
+    """Lists what a run or a study has in place of what its recipe says, a line each; empty where the recipe is gone."""
+    try:
+        card = load(settings.experiment)
+    except UsageError:
+        return []
+    if isinstance(settings, Study) and isinstance(card, Study):
+        found = _changed(settings.base, card.base)
+        found += [f"study.{line}" for line in _changed(settings.protocol, card.protocol)]
+        names = [arm.name for arm in settings.chosen]
+        left_out = [arm.name for arm in card.chosen if arm.name not in names]
+        return found + ([f"without the arms {', '.join(left_out)}"] if left_out else [])
+    base = card.base if isinstance(card, Study) else card
+    return _changed(settings, base) if isinstance(settings, Config) else []
+
+
+def _changed(ours, theirs):
+    """Settings of both that differ and move results; those that only one kind has follow from the kind."""
+    before = {leaf.path: leaf.value for leaf in fields.leaves(theirs)}
+    return [
+        f"{leaf.path}: {before[leaf.path]} → {leaf.value}"
+        for leaf in fields.leaves(ours)
+        if leaf.path in before and leaf.value != before[leaf.path] and leaf.rule.get("identity", True)
+    ]
 
 
 def title(name: str) -> str:

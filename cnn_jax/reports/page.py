@@ -13,6 +13,7 @@ from cnn_jax.reports import figures
 from cnn_jax.reports.parts import Stage, settings
 
 DIFF_LINES = 2000  # of uncommitted changes, printed per start
+APART = ("git", "time", "config")  # of a record: shown elsewhere; the settings stand in full in the recipe
 
 
 def write_page(path: str | os.PathLike, text: str) -> None:
@@ -107,6 +108,7 @@ def paragraphs(text: str) -> list[tuple[str, str]]:
 
     Returns:
       "pre" for a paragraph with an indented line (a command, a table), line for line; "p" for any other, on one line.
+      Where lines of a paragraph begin with a title and hold a command, each is a paragraph of its own.
     """
     found = []
     for block in "\n".join(line.rstrip() for line in text.strip("\n").splitlines()).split("\n\n"):
@@ -114,9 +116,16 @@ def paragraphs(text: str) -> list[tuple[str, str]]:
         if any(line[0].isspace() for line in lines):
             margin = min(len(line) - len(line.lstrip()) for line in lines)
             found.append(("pre", "\n".join(line[margin:] for line in lines)))
+        elif any("launch.py" in line for line in lines):
+            found += [("p", line) for line in lines]
         elif lines:
             found.append(("p", " ".join(lines)))
     return found
+
+
+def without_command(card: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """A recipe card's paragraphs but for the plain command, which a report shows as it was typed."""
+    return [(tag, text) for tag, text in card if not text.startswith("Command: ")]
 
 
 def setting_rows(config: dict) -> list[tuple[str, str, str]]:
@@ -178,7 +187,7 @@ def record_rows(record: dict) -> dict:
     """A line of starts.jsonl, in words."""
     git = record.get("git") or {}
     diff = (git.get("diff") or "").splitlines()
-    rows = [(key.replace("_", " "), _words(value)) for key, value in record.items() if key not in ("git", "time")]
+    rows = [(key.replace("_", " "), _words(value)) for key, value in record.items() if key not in APART]
     return {
         "time": str(record.get("time") or ""),
         "commit": str(git.get("commit") or ""),

@@ -114,13 +114,16 @@ class _Group:
 
     def _measure(self, chosen: TrainState, test, alive) -> dict:
         learner, variables = self.learner, chosen.evaluated
+        processes.log("measuring the test images")
         evaluations = learner.evaluate(variables, test)
         first = learner.seeds[0] == self.study.base.seed
         return {
             "seeds": np.array(learner.seeds),
             "finite": alive,
             "evaluations": evaluations,
-            "measurements": storing.measure(self.study.protocol.measurements, self._context(variables, test, alive)),
+            "measurements": storing.measure(
+                self.study.protocol.measurements, self._context(variables, test, alive), processes.log
+            ),
             "pictures": _pictures(learner, variables, test) if first else None,
             "timing": read_timing(self.folders[0])[-1],
         }

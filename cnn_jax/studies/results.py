@@ -199,7 +199,7 @@ def arm_rows(results: Results) -> list[dict]:
     """One row for each arm: mean, spread and interval of its accuracy, and its difference to the baseline, in %."""
     rows = []
     for each in results.arms:
-        summary = statistics.summarise(100 * each.accuracy)
+        summary = statistics.summarise_shares(each.accuracy)
         low, high = summary.interval or (None, None)
         row = {
             "arm": each.arm.name,

@@ -94,6 +94,19 @@ class Comparison:
     images: McNemar | None
 
 
+def summarise_shares(values: Sequence[float]) -> Summary:
+    """Summarises the shares of an arm, 0 to 1, in %; an interval ends where shares do, at 0 and 100.
+
+    Args:
+      values: [seeds]; NaN for a seed that failed, which is left out.
+    """
+    found = summarise(100 * np.asarray(values, np.float64))
+    if found.interval is None:
+        return found
+    low, high = found.interval
+    return dataclasses.replace(found, interval=(max(low, 0.0), min(high, 100.0)))
+
+
 def summarise(values: Sequence[float]) -> Summary:
     """One arm.
 

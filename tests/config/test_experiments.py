@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import pathlib
 import subprocess
@@ -5,7 +6,7 @@ import sys
 
 import pytest
 
-from cnn_jax.config import Config, experiments, study
+from cnn_jax.config import Config, experiments, overrides, study
 from cnn_jax.config.rules import problems
 from cnn_jax.errors import EXIT_USAGE, UsageError
 
@@ -129,3 +130,14 @@ def test_choosing_an_experiment_does_not_import_jax(tmp_path):
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+def test_departures_are_what_a_person_changed():
+    run = overrides.apply(experiments.load("lenet_digits"), ["model.pool.kind=average", "train.duration=1 epochs"])
+    assert experiments.departures(run) == ["model.pool.kind: max → average", "train.duration: 60 epochs → 1 epochs"]
+    assert experiments.departures(experiments.load("lenet_digits")) == []
+    cut = study.apply(experiments.load("pooling_digits"), ["study.seeds=2", "study.arms=average,min", "seed=3"])
+    assert experiments.departures(cut) == [
+        "seed: 0 → 3", "study.seeds: 5 → 2", "without the arms lp, soft, max_average, stochastic, max_blur",
+    ]  # fmt: skip
+    assert experiments.departures(dataclasses.replace(run, experiment="/gone/mine.py")) == []

@@ -4,6 +4,7 @@ import numpy as np
 
 from cnn_jax import config, workdir
 from cnn_jax.config import experiments
+from cnn_jax.data.augment.transforms import centre_crop, to_canvas
 from cnn_jax.layers.pooling.base import Pooling
 from cnn_jax.models.summary import summarise
 from cnn_jax.reports.parts import Stage
@@ -44,13 +45,19 @@ def collect(settings: config.Config, folder, result: Result) -> Contents:
         class_names=dataset.class_names,
         layers=summarise(model),
         filters=np.asarray(variables.params[first]["kernel"], np.float32),
-        example=dataset.images[chosen],
+        example=_as_seen(settings, dataset.images[chosen : chosen + 1]),
         example_label=int(dataset.labels[chosen]),
         stages=_stages(model, {name: value[0, 0] for name, value in maps.items()}),
         records=starts,
         seconds=times[-1]["seconds"] if times else None,
         measured=metrics.values(result.evaluation),
+        departures=experiments.departures(settings),
     )
+
+
+def _as_seen(settings, images):
+    """The first image as the network is given it: on its canvas, and cut; uint8."""
+    return np.asarray(centre_crop(to_canvas(images, settings.data.size), settings.data.crop))[0]
 
 
 def _stages(model, maps):

@@ -22,6 +22,7 @@ class Contents:
       title: the experiment's name.
       description: the experiment's docstring, plain text.
       command: the command line that made the run.
+      departures: where its settings are not those of the description, a line each.
       config: nested dict of all settings, as `config.to_dict` gives it.
       metrics: rows of metrics.jsonl: step, epoch, split ("train", "validation" or "test"), loss, accuracy (0 to 1),
         learning_rate (or None). Only step and split are needed; a missing or NaN value is not drawn.
@@ -65,6 +66,7 @@ class Contents:
     records: list[dict]
     seconds: float | None
     measured: dict = dataclasses.field(default_factory=dict)
+    departures: list[str] = dataclasses.field(default_factory=list)
 
     def __post_init__(self):
         count, classes = len(self.labels), len(self.class_names)

@@ -16,6 +16,7 @@ from cnn_jax.reports.page import (
     record_rows,
     setting_rows,
     stage_pictures,
+    without_command,
     write_page,
 )
 from cnn_jax.reports.parts import wilson
@@ -57,7 +58,7 @@ def render(contents: Contents) -> str:
         interval=wilson(count - contents.errors, count),
         trained=_trained(contents),
         duration=duration(contents.seconds),
-        recipe=paragraphs(contents.description),
+        recipe=without_command(paragraphs(contents.description)),
         settings=setting_rows(contents.config),
         curves=_curves(contents),
         samples=_samples(contents),

@@ -127,7 +127,11 @@ def strip(rows: Mapping[str, np.ndarray], baseline: str, title: str, digits: int
                 _words(axes, row, "failed", WRONG)
                 continue
             if summary.interval:
-                axes.plot(summary.interval, [row, row], color=LINE, linewidth=6, solid_capstyle="butt")
+                ends = np.clip(summary.interval, *axes.get_xlim())
+                axes.plot(ends, [row, row], color=LINE, linewidth=6, solid_capstyle="butt")
+                for end, true, marker in zip(ends, summary.interval, "<>"):
+                    if end != true:  # it goes on beyond the axis
+                        axes.plot([end], [row], color=MUTED, marker=marker, markersize=3.5, clip_on=False)
             for value in values:
                 _point(axes, row, value, colour, size=4, alpha=0.6)
             axes.plot([summary.mean] * 2, [row - 0.34, row + 0.34], color=INK, linewidth=1.6)

@@ -13,8 +13,10 @@ from cnn_jax.studies import statistics
 from cnn_jax.studies.measurements.figures import LayerTable
 from cnn_jax.studies.results import EPOCHS, ArmResult, Results, p_value
 
+EFFECT = "effect size"
 WIDE = 7  # columns of a table of measurements
 UNIT = ",\u00a0"  # between heading and unit, which is never on a line of its own
+REHEARSAL = 5  # seeds, below which a study compares nothing in earnest
 MANY = 4  # arms told apart, up to which each has its interval in the text
 
 
@@ -40,7 +42,7 @@ def digits(results: Results) -> int:
 
 def summary(each: ArmResult) -> statistics.Summary:
     """An arm's accuracy, in %."""
-    return statistics.summarise(100 * each.accuracy)
+    return statistics.summarise_shares(each.accuracy)
 
 
 def listed(words: Iterable[str]) -> str:
@@ -114,20 +116,17 @@ def _points(compared, places, interval):
 
 
 def _detectable(tested, places):
-    rest = {arm: each.detectable for arm, each in tested.items() if not verdict(each) and each.detectable is not None}
+    """Returns how large a difference would have been noticed, where some arms are not told apart from the baseline."""
+    rest = [each for each in tested.values() if not verdict(each) and each.detectable is not None]
     if not rest:
         return []
-    low, high = min(rest, key=rest.get), max(rest, key=rest.get)
-    sizes = f"a true difference of {rest[low]:.{places}f} points"
-    if low != high:
-        sizes = f"true differences from {rest[low]:.{places}f} ({low}) to {rest[high]:.{places}f} points ({high})"
-    whom = (
-        f"For {low}" if low == high else f"For the other {_arms(len(rest))}" if len(rest) < len(tested) else "For them"
-    )
-    return [
-        f"{whom} no difference is shown, which does not mean that there is none: a single test of this size finds, "
-        f"with probability 80%, {sizes}."
-    ]
+    seeds = max(each.n for each in rest)
+    low, high = (f"{size(each.detectable for each in rest):.{places}f}" for size in (min, max))
+    sizes = f"about {low} points" if low == high else f"about {low} to {high} points, depending on the arm,"
+    words = f"With {seeds} seeds, only differences of {sizes} or more would have been noticed"
+    if seeds < REHEARSAL:
+        return [f"{words}: take this as a rehearsal, and use at least {REHEARSAL} seeds to compare arms."]
+    return [f"{words}. Use more seeds to see smaller ones."]
 
 
 def _arms(count):
@@ -170,10 +169,11 @@ def compared_table(results: Results, places: int) -> Table:
             cells += ["the baseline" if each.arm.name == results.study.baseline else "–", *5 * [""]]
         rows.append((each.arm.name, _differs(each), cells))
     heads = ["arm", "n", f"accuracy{UNIT}%", "95% interval", "difference", "95% interval"]
-    heads += ["p (Holm)", "d_z", "images better / worse", "p of images (Holm)"]
+    heads += ["p (Holm)", EFFECT, "images better / worse", "p of images (Holm)"]
     return Table(
         "Accuracy on the test images, mean ± standard deviation over n seeds; difference to the baseline over the same "
-        f"seeds, in points. p: {_test(results)}; d_z: mean of the differences over their standard deviation (Cohen). "
+        f"seeds, in points. p: {_test(results)}, below 0.05: significant. Effect size: the mean difference over the "
+        "standard deviation of the differences (Cohen's d_z). "
         "Images that more (fewer) seeds get right with the arm than with the baseline, and p of McNemar's exact test "
         "of the two counts.",
         heads,
@@ -198,7 +198,7 @@ def pairs_table(results: Results, places: int) -> Table | None:
     if not results.pairs:
         return None
     rows = [(f"{one} − {other}", "", _compared(compared, places)) for (one, other), compared in results.pairs.items()]
-    heads = ["arms", "difference", "95% interval", "p", "d_z", "images better / worse", "p of images"]
+    heads = ["arms", "difference", "95% interval", "p", EFFECT, "images better / worse", "p of images"]
     return Table("Other comparisons of two arms, declared beforehand; their p-values are not corrected.", heads, rows)
 
 
@@ -327,8 +327,9 @@ def protocol(results: Results) -> list[str]:
         f"{counts}. {watched}. The accuracies compared "
         f"are of the {images:,} test images of {base.data.name}, at the end.{few or ''}",
         f"The p-values of differences are of the {_test(results)}, two-sided, over seeds, and corrected by Holm's "
-        "method over the arms; intervals are Student's. They speak of other seeds and these very images. McNemar's "
-        "test is of images that more, or fewer, seeds get right than with the baseline, and speaks of other images and "
-        "these very networks. The detectable difference is that of a two-sided paired t-test of size 0.05 and power "
-        "0.8, from the spread seen and the noncentral t distribution, without a correction.",
+        "method over the arms; intervals are Student's. The t-test asks: would new seeds give the same result on these "
+        "images? McNemar's test counts the images that more, or fewer, seeds get right than with the baseline, and "
+        "asks: would these networks give the same result on new images? A difference would have been noticed where a "
+        "two-sided paired t-test at the 5% level finds it with a probability of 80%, given the spread seen (from the "
+        "noncentral t distribution, without a correction).",
     ]

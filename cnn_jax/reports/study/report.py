@@ -4,7 +4,15 @@ from pathlib import Path
 
 from cnn_jax import config, workdir
 from cnn_jax.config import experiments
-from cnn_jax.reports.page import duration, page_template, paragraphs, record_rows, setting_rows, write_page
+from cnn_jax.reports.page import (
+    duration,
+    page_template,
+    paragraphs,
+    record_rows,
+    setting_rows,
+    without_command,
+    write_page,
+)
 from cnn_jax.reports.study import pictures, plots, prose, sections
 from cnn_jax.studies.results import Results, latex
 
@@ -34,7 +42,8 @@ def render(results: Results, starts: list[dict]) -> str:
     shown = [*sections.sections(results), *pictures.sections(results)]
     return page_template("report.html.jinja", Path(__file__).parent).render(
         title=experiments.title(study.experiment),
-        description=paragraphs(experiments.recipe(study.experiment)),
+        description=without_command(paragraphs(experiments.recipe(study.experiment))),
+        departures=experiments.departures(study),
         facts=_facts(results, places),
         reading=prose.reading(results, places),
         notes=prose.notes(results),
@@ -61,7 +70,11 @@ def _facts(results, places):
             f"{sum(map(bool, told))}",
             f"{told.count('better')} better, {told.count('worse')} worse",
         ),
-        ("Training", duration(sum(each.record["seconds"] for each in arms)), "of all arms and seeds"),
+        (
+            "Training",
+            duration(sum(each.record["seconds"] for each in arms)),
+            "all seeds; compiling and measuring not counted",
+        ),
     ]
     if baseline and baseline.mean is not None:
         note = f"of the baseline, {study.baseline}"

@@ -47,8 +47,9 @@ def _differences(results):
             (
                 "Seed by seed",
                 plots.strip(values, results.study.baseline, "accuracy, %", places, "strip"),
-                "Accuracy on the test images: a dot for each seed, the mean as a stroke, its 95% interval as a bar; "
-                "the dashed line is the baseline's mean. Mean ± standard deviation at the right.",
+                "Accuracy on the test images: a dot for each seed, the mean as a stroke, its 95% interval as a bar, "
+                "with an arrow where that goes on beyond the axis; the dashed line is the baseline's mean. Mean ± "
+                "standard deviation at the right.",
             ),
         ),
     )

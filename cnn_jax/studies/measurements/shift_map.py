@@ -21,8 +21,8 @@ class ShiftMap(Measurement):
     section = Section("shifts", "Shifts")
     columns = (
         Column("changed_by_a_pixel", "decisions changed by a pixel", lambda found: found.changed, "%"),
-        Column("jaggedness", "jaggedness", lambda found: found.jaggedness, digits=3),
-        Column("diagonal_sd", "sd along the diagonal", lambda found: found.diagonal_sd, digits=3),
+        Column("jaggedness", "change between shifts", lambda found: found.jaggedness, digits=3),
+        Column("diagonal_sd", "spread along the diagonal", lambda found: found.diagonal_sd, digits=3),
     )
     circular: bool = False
 

@@ -9,9 +9,13 @@ from cnn_jax.studies.measurements import find
 from cnn_jax.studies.measurements.base import Context, Result
 
 
-def measure(names: Sequence[str], context: Context) -> dict[str, Result]:
-    """The measurements of these names, of one group of seeds."""
-    return {name: find(name).measure(context) for name in names}
+def measure(names: Sequence[str], context: Context, log=lambda line: None) -> dict[str, Result]:
+    """The measurements of these names, of one group of seeds; each is announced by a line."""
+    found = {}
+    for name in names:
+        log(f"measuring {name}")
+        found[name] = find(name).measure(context)
+    return found
 
 
 def joined(groups: Sequence[dict[str, Result]]) -> dict[str, Result]:

@@ -172,8 +172,21 @@ def test_any_metrics_render(case):
     shown = {drawing["aria-label"].split(" over ")[0] for drawing in page.all("svg")} - {None}
     assert ("loss" in shown) == (case not in ("no metrics", "not finite"))
     assert ("logged no metrics" in page.text) == (case == "no metrics")
-    assert ("held-out value" in page.text) == (case in ("not finite", "no epochs", "step 0"))
+    assert ("Validation or test: measured" in page.text) == (case in ("not finite", "no epochs", "step 0"))
     assert ("dotted line marks" in page.text) == (case not in ("no metrics", "one row", "step 0"))
+
+
+def test_the_record_is_folded_and_the_settings_stand_once():
+    record = {"time": "t", "config": {"model": {"name": "lenet"}}, "command": "python launch.py"}
+    page = Page(render(make(records=[record])))
+    assert not any("open" in each for each in page.all("details"))
+    assert "model name lenet" not in page.words
+
+
+def test_what_differs_from_the_recipe_is_listed():
+    assert "differs from the recipe" not in Page(render(make())).words
+    page = Page(render(make(departures=["train.duration: 60 epochs → 1 epochs"])))
+    assert "train.duration: 60 epochs → 1 epochs" in page.words
 
 
 def test_a_constant_learning_rate_is_told_not_drawn():

@@ -236,7 +236,24 @@ def test_reading_names_what_differs():
     untold = dataclasses.replace(results.comparisons["min"], p_holm=0.2, detectable=1.25)
     words = Page(render(dataclasses.replace(results, comparisons={"min": untold}), [])).words
     assert "No arm is shown to differ from it" in words and "p = 0.200" in words
-    assert "with probability 80%, a true difference of 1.2 points." in words  # 1.25 is rounded to even
+    # 1.25 is rounded to even.
+    assert "With 6 seeds, only differences of about 1.2 points or more would have been noticed. Use more" in words
+    few = make(arms=2, seeds=2, images=400, measurements=False)
+    untold = dataclasses.replace(next(iter(few.comparisons.values())), p_holm=0.2, detectable=1.25, n=2)
+    words = Page(render(dataclasses.replace(few, comparisons={"min": untold}), [])).words
+    assert "take this as a rehearsal, and use at least 5 seeds" in words
+
+
+def test_a_study_that_was_cut_says_so():
+    results = make(arms=2, seeds=2, measurements=False)
+    words = Page(render(results, [])).words
+    assert "This differs from the recipe" in words and "study.seeds: 5 → 2" in words
+
+
+def test_intervals_of_accuracy_end_where_shares_do():
+    found = statistics.summarise_shares([0.93, 1.0])
+    assert found.interval == (pytest.approx(52.02, abs=0.01), 100.0) and found.mean == pytest.approx(96.5)
+    assert statistics.summarise_shares([0.5]).interval is None
 
 
 def test_what_was_not_measured_is_left_out():
