@@ -1,9 +1,11 @@
 """The words that start the program, as messages and records give them."""
 
 import shlex
+import subprocess
 import sys
 
 import pytest
+from launching import REPOSITORY
 
 from cnn_jax import flags
 
@@ -33,3 +35,9 @@ def test_a_command_starts_as_this_process_did_and_is_quoted(monkeypatch, tmp_pat
     assert said() == [str(program), *rest]
     monkeypatch.chdir(tmp_path)
     assert said() == [f".venv/bin/{words[0]}", *rest]
+
+
+def test_windows_is_told_the_way_out():
+    code = "import sys; sys.platform = 'win32'; sys.modules['fcntl'] = None; from cnn_jax.launch import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stderr.startswith("error: Windows itself is not supported: run this in WSL 2") and not done.stdout
