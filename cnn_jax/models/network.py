@@ -69,6 +69,22 @@ class Layers(nnx.Module):
                 maps[name] = windows.to_images(x, self.layout)
         return x, maps
 
+    def activations(self, images) -> dict[str, jax.Array]:
+        """What each activation puts out in evaluation, by its name.
+
+        Args:
+          images: [N, height, width, channels].
+
+        Returns:
+          Maps [N, height, width, channels], or vectors [N, units].
+        """
+        x, found = windows.from_images(images, self.layout), {}
+        for layer in self.parts():
+            x = layer(x)
+            if isinstance(layer, Activation):
+                found[layer.name] = windows.to_images(x, self.layout) if x.ndim == 4 else x
+        return found
+
 
 class Maker:
     """Makes the layers that a `Builder` lists. Each method returns a layer that reads maps or vectors of `shape`.

@@ -77,8 +77,9 @@ class Learner:
 
     def _prepare_training(self, dataset):
         settings, size = self.settings, self.settings.train.batch_size
-        orders = [BatchOrder(len(dataset.labels), size, seed) for seed in self.seeds]
+        self.orders = orders = [BatchOrder(len(dataset.labels), size, seed) for seed in self.seeds]
         self.order = orders[0]
+        self.training = dataset
         self.total = config.duration_steps(settings.train.duration, self.order.examples, size)
         if self.total < 1:
             raise UsageError(f"train.duration = {settings.train.duration!r} is less than one step of {size} examples")

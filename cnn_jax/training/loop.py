@@ -21,6 +21,7 @@ from cnn_jax.errors import Interrupted, UserError
 from cnn_jax.progress import Clock, Lines, Silence, make_progress
 from cnn_jax.training import metrics
 from cnn_jax.training.checkpoints import Checkpoints
+from cnn_jax.training.layer_metrics import LayerMetrics, NoLayerMetrics
 from cnn_jax.training.learner import Learner
 from cnn_jax.training.metric_files import MetricFiles, NoFiles, evaluation_row, training_row
 from cnn_jax.training.optimizer import plateau_update
@@ -175,6 +176,8 @@ class _Worker:
     def __init__(self, learner, state, files, progress, checkpoints, watched, best):
         self.learner, self.state, self.files, self.progress = learner, state, files, progress
         self.checkpoints, self.watched, self.best = checkpoints, watched, best
+        measured = learner.settings.log.layers and processes.is_first()
+        self.layers = LayerMetrics(learner, learner.training) if measured else NoLayerMetrics()
         steps = np.atleast_1d(np.asarray(state.step))
         self.alive = steps == steps.max()
 
@@ -234,6 +237,7 @@ class _Worker:
         for k, file in self._living(self.files):
             rate = float(learner.schedule(step - 1)) * float(factors[k])
             file.write(training_row(step, learner.order.epoch(step), totals[k], rate))
+            file.write_layers(self.layers.rows(k, self.state, step))
         zero = jax.device_get(zero_totals())
         self.state = self.state._replace(totals=learner.joined([zero] * len(self.files)))
 

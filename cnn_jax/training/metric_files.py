@@ -7,7 +7,7 @@ killed and resumed leaves the same bytes as one that was not. Times go to timing
 import csv
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cnn_jax.files import json_line, read_lines, write_text
@@ -69,6 +69,7 @@ class MetricFiles:
         self._timing = _rewrite(workdir / "timing.jsonl", "".join(map(json_line, times)))
         self._board = _board(workdir / "tensorboard", step) if tensorboard else None
         self._listen = listen
+        self._workdir, self._layers = workdir, None
 
     def write(self, row: dict) -> None:
         """Adds a row with the keys of `COLUMNS`; None where a column does not apply."""
@@ -84,16 +85,33 @@ class MetricFiles:
         """Adds a row to timing.jsonl."""
         self._timing.write(json_line(row))
 
+    def write_layers(self, rows: Sequence[dict]) -> None:
+        """Adds rows to layers.jsonl, see `layer_metrics.py`; the file is made with the first."""
+        if rows and self._layers is None:
+            step = rows[0]["step"]
+            kept = [row for row in read_lines(self._workdir / "layers.jsonl") if row["step"] < step]
+            self._layers = _rewrite(self._workdir / "layers.jsonl", "".join(map(json_line, kept)))
+        for row in rows:
+            self._layers.write(json_line(row))
+            if self._board:
+                for name in ("gradient_norm", "weight_norm", "dead"):
+                    if row[name] is not None:
+                        self._board.add_scalar(f"layers/{name}/{row['layer']}", row[name], row["step"])
+
     def flush(self) -> None:
         """Puts every row on the disk: a checkpoint must never be ahead of its metrics."""
-        for file in (self._jsonl, self._csv, self._timing):
+        for file in self._files:
             file.flush()
             os.fsync(file.fileno())
+
+    @property
+    def _files(self):
+        return [file for file in (self._jsonl, self._csv, self._timing, self._layers) if file]
 
     def close(self) -> None:
         """Flushes and closes."""
         self.flush()
-        for file in (self._jsonl, self._csv, self._timing):
+        for file in self._files:
             file.close()
         if self._board:
             self._board.close()
@@ -108,6 +126,9 @@ class NoFiles:
         pass
 
     def write_timing(self, row: dict) -> None:
+        pass
+
+    def write_layers(self, rows: Sequence[dict]) -> None:
         pass
 
     def flush(self) -> None:

@@ -89,6 +89,11 @@ class Network(NamedTuple):
         logits, maps = model(images, keys, training)
         return logits, maps, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
 
+    def activations(self, variables: Variables, images) -> dict[str, jax.Array]:
+        """What each activation puts out in evaluation; see `Layers.activations`."""
+        model = nnx.merge(self.graph, *map(nnx.State, variables), copy=True)
+        return model.activations(images)
+
 
 def make_network(settings: config.Config, image_shape, classes: int) -> Network:
     """The network of a config, with `model.layout` resolved.

@@ -90,7 +90,7 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
       schedule: step to learning rate.
       optimizer: optax transformation that takes `learning_rate` at each update.
     """
-    gradients = _make_gradients(settings, _make_loss(settings, network))
+    gradients = make_gradients(settings, network)
 
     def train_step(state: TrainState, batch, axis=None):
         (loss, (correct, batch_stats)), grads = gradients(state, batch)
@@ -159,8 +159,9 @@ def _make_loss(settings, network):
     return loss
 
 
-def _make_gradients(settings, loss_function):
-    """`gradients(state, batch)`: what the loss returns, and its gradient; in `optimizer.accumulate` parts."""
+def make_gradients(settings: config.Config, network: Network):
+    """Makes `gradients(state, batch)`: what the loss returns, and its gradient; in `optimizer.accumulate` parts."""
+    loss_function = _make_loss(settings, network)
     parts = settings.optimizer.accumulate
     # Part i holds the pairs i, i + parts, ...: each device then keeps its own share of every part, and neighbours,
     # which are mixed, stay together.
