@@ -171,7 +171,7 @@ def build(settings: Config) -> Network:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """What a network says of some images.
+    """The classes that a network gives some images.
 
     Attributes:
       probabilities: float32 [N, classes].

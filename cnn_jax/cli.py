@@ -4,7 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from cnn_jax import checks, config, workdir
+from cnn_jax import checks, config, files, workdir
 from cnn_jax.config import experiments, overrides, reference
 from cnn_jax.config import study as studies
 from cnn_jax.devices import accelerators, launchers
@@ -86,7 +86,7 @@ def help_text(flags_help: str) -> str:
 
 
 def _ended(message, status):
-    print(message, file=sys.stderr)
+    print(files.printable(message, lines=True), file=sys.stderr)
     if "jax" not in sys.modules:
         return status
     from cnn_jax.devices import processes

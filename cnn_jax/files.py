@@ -116,6 +116,17 @@ def locked(path: Path, what: str):
         yield
 
 
+def printable(text: str, lines: bool = False) -> str:
+    """Returns a text, such as a file's name, with whatever a terminal would not show or would obey written as escapes.
+
+    Args:
+      text: any.
+      lines: whether line feeds stay.
+    """
+    keep = lambda sign: sign.isprintable() or lines and sign == "\n"
+    return "".join(sign if keep(sign) else sign.encode("unicode_escape").decode("ascii") for sign in text)
+
+
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,7 +12,7 @@ MODES = {
     "train": "train, or continue what the workdir holds; measure the test images; write the report",
     "eval": "measure the trained run in the workdir, and change nothing",
     "predict": "class probabilities of image files, by the trained run: --images=a.png,b.jpg",
-    "summary": "print the layers with their sizes and costs; of a study, its arms. Nothing is trained",
+    "summary": "print the layers with their sizes and costs, and the memory of training; of a study, its arms",
     "report": "write report.html anew",
     "export": "write the parameters of an alexnet_owt as torchvision names them: --out=FILE.safetensors",
     "prepare": "get the dataset ready",

@@ -11,10 +11,11 @@ from cnn_jax.data.datasets import catalog, source
 from cnn_jax.devices import choice, processes
 from cnn_jax.devices.mesh import Parallel
 from cnn_jax.errors import EXIT_FAILED, UsageError
-from cnn_jax.files import cores
+from cnn_jax.files import cores, printable
 from cnn_jax.flags import Flags
 from cnn_jax.models import resolve_layout
 from cnn_jax.training import metrics
+from cnn_jax.training.memory import step_memory
 
 MOST_CLASSES = 10  # of a prediction, printed
 
@@ -54,7 +55,7 @@ def predict(flags: Flags, settings, folder) -> None:
     found = this.predict(flags.images)
     processes.log(f"checkpoint: {found.parameters}")
     for file, name, changes, row in zip(flags.images, found.names, found.changes, found.probabilities):
-        print(f"{file}: {name} ({changes})")
+        print(f"{printable(file)}: {name} ({changes})")
         if len(row) > MOST_CLASSES:
             print(f"  the {MOST_CLASSES} most probable of {len(row):,} classes:")
         for label in np.argsort(-row, kind="stable")[:MOST_CLASSES]:
@@ -62,12 +63,25 @@ def predict(flags: Flags, settings, folder) -> None:
 
 
 def summary(flags: Flags, settings, folder) -> None:
-    """The table of layers."""
+    """Prints the table of layers, and then the memory of training, which takes a compilation or two."""
     del flags, folder
     network = api.build(settings)
     shape = "x".join(map(str, network.image_shape))
     print(f"{settings.experiment}: input {shape}, {len(network.class_names)} classes\n")
-    print(network)
+    print(network, flush=True)
+    parts = settings.optimizer.accumulate
+    sizes = [settings.train.batch_size, 2 * settings.train.batch_size]
+    bytes_of = [step_memory(network.settings, size) for size in sizes]
+    kind = jax.devices()[0].device_kind
+    print(f"\ntraining on one {kind} device, in MiB beside the images kept there:")
+    for size, used in zip(sizes, bytes_of):
+        print(f"  batches of {size:,}{f' in {parts} parts' * (parts > 1)}: {_mebibytes(used)}")
+    print(f"  each further image: {_mebibytes((bytes_of[1] - bytes_of[0]) / (sizes[1] - sizes[0]))}")
+
+
+def _mebibytes(count):
+    size = count / 2**20
+    return f"{size:,.0f}" if size >= 100 else f"{size:.3g}"
 
 
 def report(flags: Flags, settings, folder) -> None:

@@ -147,7 +147,7 @@ def test_a_network(follow, env):
     folder = follow("A network")
     look, train = commands("A network")
     printed, _ = typed(folder, env, look)
-    assert f"{784 * 100 + 100 + 100 * 10 + 10:,}" in printed.splitlines()[-1]
+    assert f"{784 * 100 + 100 + 100 * 10 + 10:,}" in printed
     assert "perceptron_digits" in typed(folder, env, "python launch.py --list")[0]
     typed(folder, env, train, "--noreport", *SHORT)
     assert (folder / "runs/perceptron_digits/results.json").exists()

@@ -133,6 +133,8 @@ TOTALS = {"lenet_mnist": "44,426", "lenet5_mnist": "60,000", "lenet5_modern_mnis
 def test_summary(env, tmp_path, name, total):
     done = launch(env, f"--experiment={name}", "--mode=summary", cwd=tmp_path)
     assert re.search(rf"^total +{total} ", done.stdout, re.MULTILINE)
+    small, large = map(float, re.findall(r"^  batches of \d+: ([\d.]+)$", done.stdout, re.MULTILINE))
+    assert 0.5 < small < large < 100  # MiB
     assert not list(tmp_path.iterdir())
 
 

@@ -126,3 +126,8 @@ def test_starts_after_a_torn_line(tmp_path):
 def test_json_files(tmp_path):
     files.write_json(tmp_path / "a.json", {"b": [1, 2.5]})
     assert json.loads((tmp_path / "a.json").read_text()) == {"b": [1, 2.5]}
+
+
+def test_what_a_terminal_would_obey_is_escaped():
+    assert files.printable("a\x1b[31m\nb\t.png") == "a\\x1b[31m\\nb\\t.png"
+    assert files.printable("one\ntwo\x07 žluť 猫", lines=True) == "one\ntwo\\x07 žluť 猫"

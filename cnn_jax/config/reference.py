@@ -64,13 +64,13 @@ class Entry:
 
     @property
     def kinds(self) -> dict[str, str]:
-        """What each kind is, by its name, of a setting that chooses one."""
+        """The first line on each kind, by its name, of a setting that chooses one."""
         chosen: Choice | None = self.rule.get("choice")
         return {kind.name: (inspect.getdoc(kind) or "").partition("\n")[0] for kind in (chosen.kinds if chosen else ())}
 
     @property
     def read_by(self) -> str:
-        """Which kinds read it, in words; "" where all do."""
+        """The kinds that read it, in words; "" where all do."""
         return " and ".join(f"{label} = {', '.join(kinds)}" for label, kinds in self.readers.items())
 
 

@@ -43,7 +43,7 @@ def speaks() -> bool:
 def log(text: str) -> None:
     """Prints a line for the person at the terminal, once; standard output is kept for results."""
     if speaks():
-        print(text, file=sys.stderr, flush=True)
+        print(files.printable(text, lines=True), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ class Layers(nnx.Module):
         return x, maps
 
     def activations(self, images) -> dict[str, jax.Array]:
-        """What each activation puts out in evaluation, by its name.
+        """Returns the output of each activation in evaluation, by its name.
 
         Args:
           images: [N, height, width, channels].

@@ -90,7 +90,7 @@ class Network(NamedTuple):
         return logits, maps, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
 
     def activations(self, variables: Variables, images) -> dict[str, jax.Array]:
-        """What each activation puts out in evaluation; see `Layers.activations`."""
+        """Returns the output of each activation in evaluation; see `Layers.activations`."""
         model = nnx.merge(self.graph, *map(nnx.State, variables), copy=True)
         return model.activations(images)
 
