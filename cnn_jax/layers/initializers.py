@@ -69,4 +69,4 @@ def weights_and_bias(init: str | Normal, key, shape, fan_in, fan_out, units) -> 
             return lecun_1998(kernel_key, shape, fan_in), lecun_1998(bias_key, outputs, units)
         case "torch":
             return torch_uniform(kernel_key, shape, fan_in), torch_uniform(bias_key, outputs, units)
-    raise ValueError(f"init = {init!r} is no way to begin")
+    raise ValueError(f"init = {init!r} must be a scheme such as 'he_normal', or Normal(std)")

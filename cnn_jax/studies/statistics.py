@@ -130,7 +130,7 @@ def compare(
       values: for each arm, [seeds], seed by seed in the same order; NaN for a seed that failed. A seed that failed in
         either of two arms is left out of their comparison.
       baseline: the name of the arm that the others are compared with.
-      correct: for each arm, bool [seeds, images], whether a test image was classified rightly.
+      correct: for each arm, bool [seeds, images], whether a test image was classified correctly.
       test: "t", the paired t-test, or "wilcoxon", the signed-rank test; to be chosen before looking.
 
     Raises:
@@ -179,7 +179,7 @@ def mcnemar(arm: np.ndarray, baseline: np.ndarray) -> McNemar:
     """McNemar's exact tests, for each pair of seeds and for all of them.
 
     Args:
-      arm: bool [seeds, images], whether an image was classified rightly.
+      arm: bool [seeds, images], whether an image was classified correctly.
       baseline: likewise, the same seeds and images.
     """
     gained, lost = (arm & ~baseline).sum(1), (~arm & baseline).sum(1)

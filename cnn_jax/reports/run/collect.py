@@ -4,6 +4,7 @@ import numpy as np
 
 from cnn_jax import config, workdir
 from cnn_jax.config import experiments
+from cnn_jax.config.training import Plateau
 from cnn_jax.data.augment.transforms import centre_crop, to_canvas
 from cnn_jax.layers.pooling.base import Pooling
 from cnn_jax.models.summary import summarise
@@ -13,6 +14,9 @@ from cnn_jax.run import Result
 from cnn_jax.training import metrics
 from cnn_jax.training.learner import Learner
 from cnn_jax.training.metric_files import read_rows, read_timing
+from cnn_jax.training.optimizer import make_schedule
+
+POINTS = 200  # of the curve of the learning rate
 
 
 def collect(settings: config.Config, folder, result: Result) -> Contents:
@@ -52,12 +56,34 @@ def collect(settings: config.Config, folder, result: Result) -> Contents:
         seconds=times[-1]["seconds"] if times else None,
         measured=metrics.values(result.evaluation),
         departures=experiments.departures(settings),
+        rates=_rates(settings, read_rows(folder)),
     )
 
 
 def _as_seen(settings, images):
     """The first image as the network is given it: on its canvas, and cut; uint8."""
     return np.asarray(centre_crop(to_canvas(images, settings.data.size), settings.data.crop))[0]
+
+
+def _rates(settings, rows):
+    """The learning rate at some two hundred steps, up to the last one that was logged."""
+    last = max(rows, key=lambda row: row["step"], default=None)
+    if not last or not last.get("epoch") or isinstance(settings.schedule.kind, Plateau):
+        return []
+    size = settings.train.batch_size
+    examples = round(last["step"] * size / last["epoch"])
+    total = config.duration_steps(settings.train.duration, examples, size)
+    schedule = make_schedule(settings.schedule, settings.optimizer.learning_rate, total, examples, size)
+    steps = np.unique(np.linspace(0, last["step"] - 1, POINTS).astype(int))
+    return [
+        {
+            "split": "train",
+            "step": step + 1,
+            "epoch": (step + 1) * size / examples,
+            "learning_rate": float(schedule(step)),
+        }
+        for step in steps.tolist()
+    ]
 
 
 def _stages(model, maps):

@@ -40,6 +40,8 @@ class Contents:
       stages: the convolutions, input to output.
       records: one run record per start of the program, oldest first; every key may be missing.
       seconds: wall time of the training, None if unknown.
+      rates: the schedule as rows like those of `metrics`, close enough together to show a warm-up; empty where it
+        cannot be told, so that the rates of `metrics` are drawn.
       measured: every metric by name, as `metrics.values` gives them.
 
     Raises:
@@ -67,6 +69,7 @@ class Contents:
     seconds: float | None
     measured: dict = dataclasses.field(default_factory=dict)
     departures: list[str] = dataclasses.field(default_factory=list)
+    rates: list[dict] = dataclasses.field(default_factory=list)
 
     def __post_init__(self):
         count, classes = len(self.labels), len(self.class_names)

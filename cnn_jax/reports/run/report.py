@@ -88,7 +88,7 @@ def _curves(contents):
     constant = bool(rates) and max(rates) <= 1.0001 * min(rates)
     drawn = [("loss", "Loss"), ("accuracy", "Accuracy")] + [("learning_rate", "Learning rate")] * (not constant)
     drawn_figures = [
-        (title, Markup(figures.curves(contents.metrics, quantity, contents.checkpoint_step, quantity)))
+        (title, Markup(figures.curves(_rows(contents, quantity), quantity, contents.checkpoint_step, quantity)))
         for quantity, title in drawn
     ]
     return {
@@ -97,6 +97,10 @@ def _curves(contents):
         "marked": 0 < contents.checkpoint_step <= max((row["step"] for row in contents.metrics), default=0),
         "held_out": any(row.get("split") != "train" for row in contents.metrics),
     }
+
+
+def _rows(contents, quantity):
+    return contents.rates or contents.metrics if quantity == "learning_rate" else contents.metrics
 
 
 def _samples(contents):

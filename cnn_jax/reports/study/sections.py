@@ -65,7 +65,7 @@ def _learning(results):
             values = [[100 * (seed[step]["accuracy"] or 0) for step in steps] for seed in rows]
             curves[each.arm.name] = _curve(each, [rows[0][step]["epoch"] for step in steps], values)
     caption = (
-        f"Accuracy on the {prose.listed(sorted(splits)) if splits else ''} images in the course of training: "
+        f"Accuracy on the {prose.listed(sorted(splits)) if splits else ''} images while training: "
         "mean over the seeds, the band one standard deviation to either side. Blue: the arm; grey: the "
         "baseline. All have the same scale; low values early in training may lie below it."
     )

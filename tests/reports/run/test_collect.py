@@ -4,9 +4,10 @@ import json
 import numpy as np
 import pytest
 
+import cnn_jax
 from cnn_jax import run, workdir
 from cnn_jax.config import experiments
-from cnn_jax.reports.run.collect import collect
+from cnn_jax.reports.run.collect import _rates, collect
 from cnn_jax.training import state as states
 from cnn_jax.training.learner import Learner, load
 from cnn_jax.training.optimizer import make_optimizer
@@ -90,3 +91,15 @@ def test_stages_are_the_maps_of_the_example(gathered):
         below = maps.reshape(side // 2, 2, side // 2, 2, -1).max((1, 3))
         np.testing.assert_allclose(stage.pooled, below, atol=1e-5)
         assert "2x2, stride 2" in stage.pooling
+
+
+def test_the_schedule_is_drawn_with_its_warm_up(tmp_path):
+    settings = cnn_jax.settings("lenet_digits", "data.limit=64", "data.validation=16", "train.duration=10 epochs")
+    rows = [{"step": step, "epoch": step * 32 / 48, "split": "train", "learning_rate": 0.002} for step in (8, 15)]
+    found = _rates(settings, rows)
+    assert [row["step"] for row in found] == list(range(1, 16))
+    rates = [row["learning_rate"] for row in found]
+    assert rates[0] < rates[1] < max(rates) == pytest.approx(0.002, rel=1e-2) and rates[-1] < 1e-4
+    assert _rates(settings, []) == []
+    plateau = cnn_jax.settings("lenet_digits", "schedule.name=plateau")
+    assert _rates(plateau, rows) == []
