@@ -1,6 +1,7 @@
 """The scripts, where what they need is missing: what it is, and their usage."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -17,9 +18,11 @@ from launching import REPOSITORY
         ("two_processes.sh", {"PYTHON": "/nowhere/python"}, "/nowhere/python is not there"),
     ],
 )
-def test_usage_is_given_where_something_is_missing(script, variables, message):
+def test_usage_is_given_where_something_is_missing(script, variables, message, tmp_path):
+    for tool in ("bash", "sed", "dirname"):  # and no gcloud
+        (tmp_path / tool).symlink_to(shutil.which(tool))
     unset = ("TPU", "ZONE", "SLURM_JOB_ID")
-    env = {name: value for name, value in os.environ.items() if name not in unset} | {"PATH": "/usr/bin:/bin"}
+    env = {name: value for name, value in os.environ.items() if name not in unset} | {"PATH": str(tmp_path)}
     words = ["bash", REPOSITORY / "scripts" / script]
     done = subprocess.run(words, env=env | variables, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith(f"error: {message}")
