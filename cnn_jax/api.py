@@ -33,7 +33,7 @@ from cnn_jax.config.study import Study
 from cnn_jax.data.datasets import source
 from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.data.images.pictures import read_picture
-from cnn_jax.devices import choice, processes
+from cnn_jax.devices import accelerators, choice, processes
 from cnn_jax.errors import UsageError, UserError  # noqa: F401
 from cnn_jax.models import outline, resolve_layout, torchvision
 from cnn_jax.models.summary import summarise, table
@@ -521,6 +521,7 @@ def _of_kind(kind, found, folder):
 
 def _prepare(settings: Config) -> str:
     """Makes JAX ready before it looks for devices; returns the place of the cache of compiled programs."""
+    accelerators.tell_once()
     if not jax.distributed.is_initialized():
         choice.prepare(settings)
     return choice.enable_compilation_cache()

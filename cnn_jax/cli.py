@@ -28,7 +28,7 @@ def main(flags: Flags) -> int:
             print(listed_settings(flags))
             return 0
         if flags.mode in COMPUTING:
-            _tell_of_accelerators()
+            accelerators.tell_once()
         if flags.mode == "devices" and not flags.experiment:
             from cnn_jax import modes
 
@@ -166,13 +166,6 @@ def listed_settings(flags: Flags) -> str:
     width = min(shutil.get_terminal_size().columns, 120)
     changed = reference.changes(config) if config else {}
     return reference.text(reference.matching(entries, flags.rest), changed, width)
-
-
-def _tell_of_accelerators():
-    line = accelerators.missing()
-    if line:
-        print(line, file=sys.stderr)
-        accelerators.silence_jax()
 
 
 def _specs(flags):

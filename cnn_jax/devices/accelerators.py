@@ -1,5 +1,6 @@
 """Accelerators that are in this machine while JAX's plugin for them is not installed; looked up without jax."""
 
+import functools
 import importlib.metadata
 import importlib.util
 import logging
@@ -61,7 +62,16 @@ def _has_tpu(root):
     return False
 
 
+@functools.cache
+def tell_once() -> None:
+    """Says on standard error what is missing, if anything is, in place of JAX's own line, which has no command."""
+    line = missing()
+    if line:
+        print(line, file=sys.stderr)
+        silence_jax()
+
+
 def silence_jax() -> None:
-    """Keeps JAX from saying the same in its own words, without the command."""
+    """Keeps JAX from saying the same in its own words."""
     own = lambda record: "may be present on this machine" not in str(record.msg)
     logging.getLogger("jax._src.xla_bridge").addFilter(own)

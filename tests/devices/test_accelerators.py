@@ -70,3 +70,16 @@ def test_jax_does_not_say_it_again(caplog):
     finally:
         log.filters[:] = before
     assert [record.message for record in caplog.records] == ["something else"]
+
+
+def test_it_is_told_once_on_standard_error(monkeypatch, capsys):
+    monkeypatch.setattr(accelerators, "missing", lambda: "there is an NVIDIA GPU here")
+    log = logging.getLogger("jax._src.xla_bridge")
+    before = list(log.filters)
+    accelerators.tell_once.cache_clear()
+    try:
+        accelerators.tell_once(), accelerators.tell_once()
+    finally:
+        log.filters[:] = before
+        accelerators.tell_once.cache_clear()
+    assert capsys.readouterr().err == "there is an NVIDIA GPU here\n"
