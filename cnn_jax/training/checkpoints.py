@@ -22,6 +22,9 @@ from cnn_jax.devices import processes
 from cnn_jax.errors import UserError
 from cnn_jax.training.state import Variables, named_leaves
 
+# What a checkpoint has at least; one that lacks any was cut short while it was removed, or damaged.
+PARTS = ("_CHECKPOINT_METADATA", "config/metadata", "metrics/metrics", "state/_METADATA", "state/manifest.ocdbt")
+REMOVED = "removed"  # folder that old checkpoints are moved to before they are removed
 SCORE = "score"  # what "best" goes by: the higher the better; -inf where nothing was measured
 
 
@@ -57,7 +60,10 @@ class Checkpoints:
             best_mode="max",
             preservation_policy=policies.AnyPreservationPolicy(kept),
             enable_async_checkpointing=True,
+            # A checkpoint goes in one move, so that a kill leaves it whole or not at all.
+            todelete_subdir=REMOVED,
         )
+        _set_aside(self.folder)
         _check_scores(self.folder)
         with _said(self.folder, "open"):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -101,6 +107,8 @@ class Checkpoints:
             config=ocp.args.JsonSave(config.to_dict(settings)),
         )
         with _said(self.folder, "save"):
+            self._manager.wait_until_finished()  # as `save` would
+            self._remove()
             self._manager.save(step, args=items, metrics={SCORE: -math.inf if score is None else score}, force=True)
 
     def restore(self, step: int, like):
@@ -183,6 +191,11 @@ class Checkpoints:
     def _wait(self):
         with _said(self.folder, "save"):
             self._manager.wait_until_finished()
+            self._remove()
+
+    def _remove(self):
+        """Removes what was moved out of the way."""
+        shutil.rmtree(self.folder / REMOVED, ignore_errors=True)
 
     def close(self) -> None:
         """Waits and releases the folder.
@@ -209,6 +222,20 @@ def _check_space(folder, state):
             f"cannot save {folder}: the disk has {free / 2**20:.1f} MiB left, and a checkpoint may take "
             f"{needed / 2**20:.1f}; make room and start again: the checkpoints before it are whole"
         )
+
+
+def _set_aside(folder):
+    """Renames checkpoints that are not whole, so that the newest whole one is used."""
+    for path in sorted(folder.glob("*")):
+        if not (path.name.isdigit() and path.is_dir()):
+            continue
+        missing = [part for part in PARTS if not (path / part).exists()]
+        if missing:
+            aside = path.with_name(f"damaged-{path.name}")
+            with _said(path, "set aside"):
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+            processes.log(f"the checkpoint {path} is not whole, it lacks {', '.join(missing)}: set aside as {aside.name}")
 
 
 def _check_scores(folder):
@@ -246,6 +273,7 @@ def _said(folder, doing):
         reason = text if len(text) <= 400 else f"{text[:150]} ... {text[-200:]}"  # the cause often stands at the end
         hint = {
             "open": "check that the folder can be written",
+            "set aside": "it is not whole; check that the folder can be written, or delete it yourself",
             "save": "check the free space and the permissions; the checkpoints before it are whole",
             "read": "it may be damaged: delete this folder to go on from the checkpoint before it",
         }[doing]

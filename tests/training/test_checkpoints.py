@@ -62,7 +62,7 @@ def save(checkpoints, scores):
 
 
 def steps_in(folder):
-    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
 
 
 def test_a_state_comes_back_to_the_bit(saved):
@@ -183,14 +183,11 @@ def scramble(path):
 
 
 DAMAGE = {
-    "state gone": lambda folder: shutil.rmtree(folder / "state"),
-    "state empty": lambda folder: change(folder / "state", "*", Path.unlink),
     "all cut short": lambda folder: change(folder, "*", halve),
     "all emptied": lambda folder: change(folder, "*", lambda path: path.write_bytes(b"")),
     "data gone": lambda folder: change(folder / "state", "d/*", Path.unlink),
     "data cut short": lambda folder: change(folder / "state", "d/*", halve),
     "data changed": lambda folder: change(folder / "state", "d/*", scramble),
-    "names gone": lambda folder: (folder / "state" / "_METADATA").unlink(),
     "names cut short": lambda folder: halve(folder / "state" / "_METADATA"),
 }
 
@@ -213,9 +210,50 @@ def test_a_damaged_checkpoint_is_a_clear_message(saved, damage, part):
 
 
 def test_a_damaged_config_is_a_clear_message(saved):
-    shutil.rmtree(saved / "checkpoints" / "2" / "config")
+    (saved / "checkpoints" / "2" / "config" / "metadata").write_text("{")
     with pytest.raises(UserError, match="checkpoints/2.*\n.*delete this folder"):
         with_checkpoints(saved, lambda checkpoints: checkpoints.settings(2))
+
+
+# What a plain removal of the folder that was killed leaves, in whatever order it went; earlier versions removed so.
+CUT = {
+    "state gone": lambda folder: shutil.rmtree(folder / "state"),
+    "state empty": lambda folder: change(folder / "state", "*", Path.unlink),
+    "names gone": lambda folder: (folder / "state" / "_METADATA").unlink(),
+    "index gone": lambda folder: (folder / "state" / "manifest.ocdbt").unlink(),
+    "config gone": lambda folder: shutil.rmtree(folder / "config"),
+    "score gone": lambda folder: shutil.rmtree(folder / "metrics"),
+    "mark gone": lambda folder: (folder / "_CHECKPOINT_METADATA").unlink(),
+    "all gone": lambda folder: change(folder, "*", Path.unlink),
+}
+
+
+@pytest.mark.parametrize("best", [False, True])
+@pytest.mark.parametrize("cut", CUT.values(), ids=list(CUT))
+def test_a_half_removed_checkpoint_is_set_aside_and_the_one_before_it_used(saved, cut, best, capsys):
+    cut(saved / "checkpoints" / "2")
+    checkpoints = Checkpoints(saved, keep=2, best=best)
+    assert checkpoints.latest() == checkpoints.best() == 1
+    said = capsys.readouterr().err
+    assert f"the checkpoint {saved / 'checkpoints' / '2'} is not whole, it lacks " in said
+    assert "set aside as damaged-2" in said and (saved / "checkpoints" / "damaged-2").is_dir()
+    assert_same_bits(checkpoints.restore(1, make_state()), make_state(1))
+    save(checkpoints, {2: 0.5})
+    assert checkpoints.latest() == 2
+    checkpoints.close()
+    assert steps_in(saved) == [1, 2]
+
+
+def test_an_old_checkpoint_goes_in_one_move(tmp_path, monkeypatch):
+    """Killed before the rest: nothing that looks like a step is left, and the next save clears the rest away."""
+    monkeypatch.setattr(Checkpoints, "_remove", lambda self: None)
+    with_checkpoints(tmp_path, lambda checkpoints: save(checkpoints, {1: None, 2: None, 3: None}))
+    folder = tmp_path / "checkpoints"
+    assert steps_in(tmp_path) == [3]
+    assert {path.name for path in (folder / "removed").iterdir()} == {"1", "2"}
+    monkeypatch.undo()
+    with_checkpoints(tmp_path, lambda checkpoints: save(checkpoints, {4: None}))
+    assert [path.name for path in folder.iterdir()] == ["4"]
 
 
 def test_what_a_killed_save_leaves_is_ignored(saved):
