@@ -167,3 +167,37 @@ def test_mistakes_are_told(run, tmp_path):
         with pytest.raises(cnn_jax.UserError, match=re.escape(message)):
             call()
     assert list(tmp_path.glob("*.json*")) == []
+
+
+@pytest.mark.parametrize("parts", [(13, 18, 29), (7, 1, 1, 51), (20, 21, 19), (33, 27)])
+def test_a_run_in_parts_ends_with_the_checkpoints_of_a_whole_one(best_of_a_whole_run, tmp_path, parts):
+    """Evaluations fall between saves: the best is saved when it is found, and what a stop saved goes."""
+    settings, whole = best_of_a_whole_run
+    run = cnn_jax.Run(settings, tmp_path)
+    for steps in parts:
+        run.train(steps=steps, progress=False)
+    names = lambda run: sorted(path.name for path in (run.folder / "checkpoints").iterdir())
+    assert names(run) == names(whole)
+    assert run.chosen()[1] == whole.chosen()[1] and run.evaluate()["loss"] == whole.evaluate()["loss"]
+    for one, other in zip(jax.tree.leaves(run.chosen()[0]), jax.tree.leaves(whole.chosen()[0]), strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def best_of_a_whole_run(tmp_path_factory):
+    changes = ["train.duration=60 steps", "schedule.warmup=0 steps", "evaluation.every=7 steps", "parallel=jit"]
+    # A rate so high that the last evaluation is not the best one.
+    changes += [
+        "checkpoint.every=20 steps",
+        "optimizer.learning_rate=0.01",
+        "seed=1",
+        "optimizer.ema=0",
+        "schedule.name=constant",
+    ]
+    settings = cnn_jax.settings("lenet_digits", *changes)
+    run = cnn_jax.Run(settings, tmp_path_factory.mktemp("whole"))
+    run.train(progress=False)
+    rows = run.metrics("validation")
+    best = int(rows["step"][np.flatnonzero(rows["accuracy"] == rows["accuracy"].max())[0]])
+    assert run.chosen()[1] == f"best validation accuracy, step {best}" and best % 20 and best < 60
+    return settings, run

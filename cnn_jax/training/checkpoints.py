@@ -25,13 +25,34 @@ from cnn_jax.training.state import Variables, named_leaves
 # What a checkpoint has at least; one that lacks any was cut short while it was removed, or damaged.
 PARTS = ("_CHECKPOINT_METADATA", "config/metadata", "metrics/metrics", "state/_METADATA", "state/manifest.ocdbt")
 REMOVED = "removed"  # folder that old checkpoints are moved to before they are removed
+SCHEDULED = "scheduled"  # 1, or 0 where a signal or a part of a run asked for it; missing until November 2026
 SCORE = "score"  # what "best" goes by: the higher the better; -inf where nothing was measured
+
+
+class _Latest(policies.PreservationPolicy):
+    """Keeps the latest scheduled checkpoints and, until a later scheduled one is there, those that were not scheduled.
+
+    So a run ends with the same ones however often it was stopped.
+    """
+
+    def __init__(self, count: int):
+        self._count = count
+
+    def should_preserve(self, checkpoints, *, context):
+        del context
+        scheduled = [each.step for each in checkpoints if (each.metrics or {}).get(SCHEDULED, 1)]
+        last = max(scheduled, default=-1)
+        kept = {*sorted(scheduled)[-self._count :], *(each.step for each in checkpoints if each.step > last)}
+        return [each.step in kept for each in checkpoints]
 
 
 class Checkpoints:
     """The checkpoints of a run: the latest few and the best one.
 
     All processes of a run call its methods together, but for `close`, which each calls for itself.
+
+    Attributes:
+      keeps_best: whether the one with the highest score is kept.
 
     Args:
       workdir: the run's folder; checkpoints go to its subfolder `checkpoints`.
@@ -44,13 +65,13 @@ class Checkpoints:
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.folder = workdir / "checkpoints"
-        self._best = best
+        self.keeps_best = best
         processes.on_first(lambda: self._open(keep))
 
     def _open(self, keep):
-        kept = [policies.LatestN(keep)]
+        kept = [_Latest(keep)]
         score = lambda metrics: metrics[SCORE]
-        if self._best:
+        if self.keeps_best:
             kept.append(policies.BestN(get_metric_fn=score, n=1))
         alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
         options = ocp.CheckpointManagerOptions(
@@ -82,7 +103,7 @@ class Checkpoints:
         return processes.on_first(self._best_step)
 
     def _best_step(self):
-        scored = self._best and any(map(self._scored, self._manager.all_steps()))
+        scored = self.keeps_best and any(map(self._scored, self._manager.all_steps()))
         return self._manager.best_step() if scored else self._manager.latest_step()
 
     def scored(self, step: int) -> bool:
@@ -92,15 +113,28 @@ class Checkpoints:
     def _scored(self, step):
         return math.isfinite(self._manager.metrics(step)[SCORE])
 
-    def save(self, step: int, state, settings: config.Config, score: float | None) -> None:
+    def top_score(self) -> float:
+        """The highest score of all checkpoints; -inf where none has one."""
+        return processes.on_first(
+            lambda: max((self._manager.metrics(step)[SCORE] for step in self._manager.all_steps()), default=-math.inf)
+        )
+
+    def save(self, step: int, state, settings: config.Config, score: float | None, *, scheduled: bool = True) -> None:
         """Saves in the background; `wait` tells when it is on the disk.
+
+        Args:
+          step: of the state.
+          state: any pytree of arrays.
+          settings: the run's config.
+          score: what "best" goes by; None where nothing was measured.
+          scheduled: whether a run that nobody stops saves here too. One that is not goes with the next that is.
 
         Raises:
           UserError: the folder cannot be written, or the disk is full.
         """
-        processes.on_first(lambda: self._save(step, state, settings, score))
+        processes.on_first(lambda: self._save(step, state, settings, score, scheduled))
 
-    def _save(self, step, state, settings, score):
+    def _save(self, step, state, settings, score, scheduled):
         _check_space(self.folder, state)
         items = ocp.args.Composite(
             state=ocp.args.PyTreeSave(named_leaves(processes.local_copy(state))),
@@ -109,7 +143,8 @@ class Checkpoints:
         with _said(self.folder, "save"):
             self._manager.wait_until_finished()  # as `save` would
             self._remove()
-            self._manager.save(step, args=items, metrics={SCORE: -math.inf if score is None else score}, force=True)
+            metrics = {SCORE: -math.inf if score is None else score, SCHEDULED: int(scheduled)}
+            self._manager.save(step, args=items, metrics=metrics, force=True)
 
     def restore(self, step: int, like):
         """The state saved at a step.
@@ -235,7 +270,9 @@ def _set_aside(folder):
             with _said(path, "set aside"):
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
-            processes.log(f"the checkpoint {path} is not whole, it lacks {', '.join(missing)}: set aside as {aside.name}")
+            processes.log(
+                f"the checkpoint {path} is not whole, it lacks {', '.join(missing)}: set aside as {aside.name}"
+            )
 
 
 def _check_scores(folder):

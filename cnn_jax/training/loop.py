@@ -139,8 +139,9 @@ def train(
                 worker.write_training_rows(step)
             if not fresh and step in evaluations:
                 scores = worker.evaluate(step)
-            if not fresh and (step in saves or stopping or step == end):
-                worker.save(step, scores)
+            scheduled = step in saves or worker.is_best(scores)
+            if not fresh and (scheduled or stopping or step == end):
+                worker.save(step, scores if scheduled else None, scheduled)
             if stopping:
                 checkpoints.wait()
                 raise Interrupted(f"saved at step {step:,} of {total:,}; the same command continues")
@@ -180,6 +181,7 @@ class _Worker:
         self.layers = LayerMetrics(learner, learner.training) if measured else NoLayerMetrics()
         steps = np.atleast_1d(np.asarray(state.step))
         self.alive = steps == steps.max()
+        self.top = checkpoints.top_score()
 
     def _living(self, things):
         return [(k, thing) for k, thing in enumerate(things) if self.alive[k]]
@@ -268,14 +270,21 @@ class _Worker:
         self.best.note(self.state, scores)
         return scores
 
-    def save(self, step, scores):
+    def is_best(self, scores):
+        """Tells whether a single network has never had a better score: it is then saved, whenever saves are due."""
+        if scores is None or not self.checkpoints.keeps_best or scores[0] <= self.top:
+            return False
+        self.top = scores[0]
+        return True
+
+    def save(self, step, scores, scheduled):
         """A checkpoint of all networks, with the score of a single one."""
         states = self.learner.each(self.state)
         self._drop({k: _not_saved(name) for k, each in self._living(states) if (name := _first_bad_leaf(each))}, step)
         for file in self.files:
             file.flush()
         score = scores[0] if scores and len(self.files) == 1 else None
-        self.checkpoints.save(step, self.state, self.learner.settings, score)
+        self.checkpoints.save(step, self.state, self.learner.settings, score, scheduled=scheduled)
 
 
 class Pace:
