@@ -173,9 +173,15 @@ class Cell(Lines):
         return self._html(bar + "<br>".join(html.escape(line) for line in lines if line))
 
 
+def _in_notebook():
+    """Tells whether this process is the kernel of a notebook."""
+    module = sys.modules.get("IPython")
+    return module is not None and hasattr(module.get_ipython(), "kernel")
+
+
 def make_progress(total: int, start: int) -> Lines:
     """A bar if standard error is a terminal or this is a notebook, else plain lines."""
-    if "ipykernel" in sys.modules:
+    if _in_notebook():
         return Cell(total, start)
     return Bar(total, start) if sys.stderr.isatty() else Lines(total)
 
