@@ -65,6 +65,9 @@ def settings(experiment: str, *changes: str) -> Any:
     Raises:
       UserError: there is no such experiment, or the changes cannot be read or do not go together.
     """
+    for change in changes:
+        if not isinstance(change, str):
+            raise UsageError(f'changes are texts such as "seed=3", one after the other, not {change!r}')
     return checks.settings(experiment, changes)
 
 
@@ -81,6 +84,9 @@ def dataset(settings: Config, split: str = "test") -> Dataset:
     Raises:
       UserError: the data are not there, and cannot be fetched.
     """
+    _check_kind(settings, Config)
+    _prepare(settings)
+    _check_split(split)
     return load(settings, split)
 
 
@@ -105,6 +111,7 @@ class Network:
         Raises:
           UserError: a layer does not fit its input.
         """
+        _check_kind(settings, Config)
         _prepare(settings)
         model: Any = settings.model
         layout = resolve_layout(model.layout, jax.default_backend(), False)
@@ -230,6 +237,7 @@ class Run:
         if self._is_claimed:
             yield
             return
+        _prepare(self.settings)  # before JAX looks for devices, which the claim asks for
         with processes.claimed(self.folder):
             self._is_claimed = True
             try:
@@ -267,6 +275,10 @@ class Run:
           UserError: the settings do not fit the data or the run in the folder; loss or gradient is not a finite number;
             or see the message.
         """
+        if steps is not None and (not isinstance(steps, int) or steps < 1):
+            raise UsageError(f"steps = {steps!r} must be a whole number, 1 or more; None: to the end")
+        if callback is not None and not callable(callback):
+            raise UsageError(f"callback = {callback!r} must be a function of one row, a dict")
         folders.check_same_run(self.folder, self.settings, resume=True)
         checks.check_data(self.settings)
         place = _prepare(self.settings)
@@ -318,6 +330,7 @@ class Run:
 
     def measure(self, split: str = "test") -> run.Result:
         """Measures the parameters that stand for the run on every example of a split; returns all there is to know."""
+        _check_split(split)
         with contextlib.closing(self.learner.checkpoints(self.folder)) as checkpoints:
             return run.measure(self.learner, checkpoints, load(self.settings, split))
 
@@ -328,6 +341,7 @@ class Run:
           split: "test", "validation" or "train".
           init_from: measure these parameters in place of the run's, see `train`.
         """
+        _check_split(split)
         (found,) = self.learner.evaluate(self.chosen(init_from)[0], load(self.settings, split))
         return metrics.values(found)
 
@@ -343,6 +357,8 @@ class Run:
         """
         facts = source.facts(self.settings.data)
         changes: tuple[str, ...] = ()
+        if isinstance(images, str) or not hasattr(images, "__len__") or not len(images):
+            raise UsageError(f"images must be a list of paths or an array, with at least one image, not {images!r:.80}")
         if isinstance(images, np.ndarray):
             pixels = images
             if pixels.dtype != np.uint8 or pixels.shape[1:] != tuple(facts.shape):
@@ -366,6 +382,8 @@ class Run:
         Args:
           split: only rows of "train", "validation" or "test"; None: all.
         """
+        if split is not None:
+            _check_split(split)
         rows = [row for row in read_rows(self.folder) if split in (None, row["split"])]
         return columns(rows)
 
@@ -503,9 +521,23 @@ def _column(values):
     return np.array(values, object if None in values else None)
 
 
+def _check_kind(settings, *kinds):
+    if not isinstance(settings, kinds):
+        raise UsageError(f"settings must be what cnn_jax.settings(EXPERIMENT) returns, not {settings!r:.80}")
+
+
+def _check_split(split):
+    if split not in source.SPLITS:
+        raise UsageError(f"split = {split!r} must be one of {', '.join(source.SPLITS)}")
+
+
 def _folder(settings, workdir) -> Path:
     if settings is None and workdir is None:
         raise UsageError("which one? Give its settings, or the workdir of one that was begun")
+    if settings is not None:
+        _check_kind(settings, Config, Study)
+    if workdir is not None and not isinstance(workdir, str | os.PathLike):
+        raise UsageError(f"workdir = {workdir!r} must be the path of a folder")
     return folders.locate(os.fspath(workdir or f"runs/{cards.title(settings.experiment)}"))
 
 

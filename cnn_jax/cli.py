@@ -1,5 +1,6 @@
 """The command line: checks, without jax, what the flags ask for; cnn_jax.modes carries it out."""
 
+import difflib
 import shutil
 import sys
 from pathlib import Path
@@ -62,7 +63,7 @@ HELP = """\
 Train and study LeNet-5 and AlexNet.
 
   {program} --list                                       the experiments
-  {program} --experiment=lenet_digits                    train one; seconds, no network
+  {program} --experiment=lenet_digits                    train one; seconds, no download
   {program} --experiment=lenet_digits --mode=predict --images=a.png
   {program} --experiment=lenet_mnist --set optimizer.learning_rate=0.002 --seed=3 --workdir=runs/mine
   {program} --experiment=pooling_digits                  a study: arms x seeds, statistics, a report
@@ -70,7 +71,8 @@ Train and study LeNet-5 and AlexNet.
 --mode is one of
 {modes}
 
-Exit status: 0 done, 1 failed, 2 wrong flags or settings, 75 stopped by a signal and saved.
+Exit status: 0 done, 1 failed, 2 wrong flags or settings, 75 stopped by a signal and saved,
+130 stopped by Ctrl-C before there was anything to save.
 """
 
 
@@ -104,6 +106,8 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
         raise UsageError(f"{' '.join(flags.rest)!r} belongs to no flag; flags look like --name=value, see --help")
     settings = _base(flags)
     folder = workdir.locate(flags.workdir or f"runs/{experiments.title(settings.experiment)}")
+    if flags.like and not flags.workdir:
+        raise UsageError(f"--like={flags.like} starts that run once more: name another folder with --workdir")
     if flags.like and folder == workdir.locate(flags.like):
         raise UsageError(f"--like={flags.like} starts that run once more: name another folder with --workdir")
     stored = flags.mode in STORED and not flags.init_from
@@ -145,6 +149,10 @@ def _base(flags):
             return found
         if name == "like" and value:
             raise UsageError(f"--like={value}: there is neither a run nor a study in {folder}")
+    if flags.workdir:
+        raise UsageError(
+            f"--workdir={flags.workdir} holds no run that names its experiment: add --experiment=NAME, see --list"
+        )
     raise UsageError("which experiment? Use --experiment=NAME; --list shows the names")
 
 
@@ -162,7 +170,9 @@ def listed_settings(flags: Flags) -> str:
     for word in flags.rest:
         if not reference.matching(entries, [word]):
             tops = dict.fromkeys(entry.path.rpartition(".")[0] or entry.path for entry in entries)
-            raise UsageError(f"no setting begins with {word!r}; there are {', '.join(tops)}")
+            close = difflib.get_close_matches(word, [*tops, *(entry.path for entry in entries)], n=1)
+            hint = f"; did you mean {close[0]}?" if close else ";"
+            raise UsageError(f"no setting begins with {word!r}{hint} there are {', '.join(tops)}")
     width = min(shutil.get_terminal_size().columns, 120)
     changed = reference.changes(config) if config else {}
     return reference.text(reference.matching(entries, flags.rest), changed, width)
@@ -210,7 +220,7 @@ def _check_flags(flags):
             raise UsageError("--mode=predict needs --images=a.png,b.png")
         missing = [name for name in flags.images if not Path(name).expanduser().is_file()]
         if missing:
-            raise UsageError(f"--images: no such file: {', '.join(missing)}")
+            raise UsageError(f"--images: these are no files: {', '.join(missing)}")
     if flags.images and flags.mode != "predict":
         raise UsageError(f"--images goes with --mode=predict, not --mode={flags.mode}")
     if flags.mode == "export" and not (flags.out or "").endswith(".safetensors"):
@@ -224,6 +234,10 @@ def _check_flags(flags):
             raise UsageError(f"--init_from goes with --mode=train and --mode=eval, not --mode={flags.mode}")
         source = workdir.locate(flags.init_from)
         saved = source / "checkpoints"
+        if not source.exists():
+            raise UsageError(
+                f"--init_from={flags.init_from}: there is no such file or folder; name the workdir of a run, or a state dict of PyTorch"
+            )
         if not source.is_file() and not saved.is_dir():
             raise UsageError(
                 f"--init_from={flags.init_from}: there is no folder {saved}; "

@@ -29,8 +29,10 @@ flags.DEFINE_enum(
     "distributed", "auto", ["auto", "on", "off"], "several processes; auto: on Cloud TPU, under SLURM and Open MPI"
 )
 flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where a launcher does not say it")
-flags.DEFINE_integer("process_count", None, "number of processes, likewise", lower_bound=1)
-flags.DEFINE_integer("process_index", None, "which of them this is, from 0, likewise", lower_bound=0)
+flags.DEFINE_integer("process_count", None, "number of processes, where a launcher does not say it", lower_bound=1)
+flags.DEFINE_integer(
+    "process_index", None, "which of the processes this is, from 0, where a launcher does not say it", lower_bound=0
+)
 flags.DEFINE_integer("coordinator_timeout", 300, "seconds to wait for all processes", lower_bound=1)
 flags.DEFINE_bool("resume", True, "continue the run in the workdir; --noresume demands a workdir without one")
 flags.DEFINE_string(

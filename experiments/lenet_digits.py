@@ -1,4 +1,4 @@
-"""LeNet on scikit-learn's 1,797 real handwritten digits: seconds on a laptop, no network.
+"""LeNet on scikit-learn's 1,797 real handwritten digits: seconds on a laptop, no download.
 
 The notebook's LeNet (tanh, max pooling, three dense layers) on 8x8 digits enlarged to 28x28.
 

@@ -163,6 +163,20 @@ def test_mistakes_are_told(run, tmp_path):
         (lambda: cnn_jax.StudyRun(workdir=tmp_path), "there is no study in"),
         (lambda: cnn_jax.Run(this.settings, tmp_path).evaluate(), "train first"),
         (lambda: cnn_jax.Run(cnn_jax.settings("lenet_digits"), this.folder).train(), "other settings"),
+        (lambda: cnn_jax.settings("lenet_digits", ["seed=3"]), 'changes are texts such as "seed=3"'),
+        (lambda: cnn_jax.Run("lenet_digits"), "what cnn_jax.settings(EXPERIMENT) returns, not 'lenet_digits'"),
+        (lambda: cnn_jax.build("lenet_digits"), "what cnn_jax.settings(EXPERIMENT) returns"),
+        (lambda: cnn_jax.dataset({"model": 1}), "what cnn_jax.settings(EXPERIMENT) returns"),
+        (lambda: cnn_jax.Run(this.settings, 42), "workdir = 42 must be the path of a folder"),
+        (lambda: cnn_jax.dataset(this.settings, "tset"), "split = 'tset' must be one of train, validation, test"),
+        (lambda: this.evaluate("tset"), "split = 'tset' must be one of"),
+        (lambda: this.metrics("trian"), "split = 'trian' must be one of"),
+        (lambda: this.train(steps=-1), "steps = -1 must be a whole number, 1 or more"),
+        (lambda: this.train(steps=1.5), "steps = 1.5 must be a whole number"),
+        (lambda: this.train(callback=3), "callback = 3 must be a function"),
+        (lambda: this.predict("a.png"), "images must be a list of paths or an array"),
+        (lambda: this.predict([]), "with at least one image"),
+        (lambda: this.predict(None), "images must be a list of paths"),
     ]:
         with pytest.raises(cnn_jax.UserError, match=re.escape(message)):
             call()

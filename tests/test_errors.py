@@ -123,7 +123,7 @@ def test_a_stored_run_is_named_when_it_is_another(env, run, tmp_path):
     assert "train.batch_size: 8 -> 16" in message
     assert "--images=a.png,b.png" in refused_at_once(env, tmp_path, DIGITS, workdir, "--mode=predict")
     message = refused_at_once(env, tmp_path, DIGITS, workdir, "--mode=predict", f"--images={picture},b.png,c.png")
-    assert message == "error: --images: no such file: b.png, c.png"
+    assert message == "error: --images: these are no files: b.png, c.png"
     assert snapshot(run) == before
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from tiny_data import tiny_arrays, write_tiny
 
 from cnn_jax.config import experiments
+from cnn_jax.files import cores
 from cnn_jax.flags import MODES
 
 FILES = {
@@ -201,14 +202,24 @@ def test_prepare_twice(env, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+@pytest.mark.skipif(cores() < 2, reason="needs two cores")
+def test_a_small_network_uses_the_cores_as_devices_shows(env, tmp_path):
+    free = {name: value for name, value in env.items() if name != "JAX_NUM_CPU_DEVICES"}
+    words = ["--experiment=lenet_digits", f"--workdir={tmp_path / 'run'}"]
+    shown = launch(free, "--mode=devices", *words).stdout
+    planned = re.search(r"--parallel=pmap: (pmap on \d+ cpu devices)", shown)[1]
+    short = settings(train__duration="3 steps", schedule__warmup="0 steps")
+    assert f"parallel: {planned};" in launch(free, *words, "--noreport", *short).stderr
+
+
 def test_settings_are_listed(env, tmp_path):
     shown = launch(env, "--mode=settings", "model.pool.b", "optimizer.t", cwd=tmp_path).stdout
     assert re.findall(r"^\S+", shown, re.MULTILINE) == ["model.pool.beta", "optimizer.trust"]
     assert "    read by model.pool.kind = log_sum_exp, soft" in shown
     mine = launch(env, "--mode=settings", "--experiment=pooling_digits", "model.act", "--set", "seed=4", cwd=tmp_path)
     assert "model.activation = relu" in mine.stdout and "the default is tanh" in mine.stdout
-    refused = launch(env, "--mode=settings", "pool", cwd=tmp_path, status=2).stderr
-    assert "no setting begins with 'pool'; there are seed, parallel, model, " in refused
+    refused = launch(env, "--mode=settings", "model.pol", cwd=tmp_path, status=2).stderr
+    assert "no setting begins with 'model.pol'; did you mean model.pool? there are seed, parallel, model, " in refused
 
 
 def test_devices_are_shown(env, tmp_path):
@@ -240,7 +251,10 @@ def test_a_workdir_names_its_experiment_and_a_run_starts_again_elsewhere(env, tm
         ([f"--like={run}", f"--workdir={run}"], "name another folder with --workdir"),
         ([f"--like={tmp_path}/no"], "there is neither a run nor a study"),
         ([f"--like={run}", "--experiment=lenet_digits"], "exclude each other"),
-        ([f"--workdir={tmp_path}/no"], "which experiment?"),
+        ([f"--like={run}"], "name another folder with --workdir"),
+        ([f"--workdir={tmp_path}/no"], "holds no run that names its experiment: add --experiment=NAME"),
+        (["--mode=eval"], "which experiment?"),
+        (["--experiment=lenet_digits", "--init_from=no.pt"], "--init_from=no.pt: there is no such file or folder"),
     ]:
         assert message in launch(env, *words, status=2).stderr
 

@@ -98,7 +98,7 @@ def _apply_one(config, spec, failed):
 
 def _unread(config, path, text, failed):
     """Returns why a setting of a kind that is not chosen is refused; "" if it is no such setting."""
-    lines = []
+    lines: list[str] = []
     for prefix, choice, held in fields.choices(config):
         readers = choice.readers(path.removeprefix(f"{prefix}{choice.inside}")) if path.startswith(prefix) else []
         if readers and not choice.inside:
@@ -106,8 +106,13 @@ def _unread(config, path, text, failed):
             if label in failed:
                 raise ValueError  # the kind is unknown, which is told already
             name = repr(held.name if held else "")
-            lines.append(f"{path} = {text!r} does not apply to {label} = {name}; it is read by {', '.join(readers)}")
-    return lines[0] if lines else ""
+            if lines:
+                lines.append(f" and, as {label}, by {', '.join(readers)}")
+            else:
+                lines.append(
+                    f"{path} = {text!r} does not apply to {label} = {name}; it is read by {', '.join(readers)}"
+                )
+    return "".join(lines)
 
 
 def _known(config, leaves):
@@ -173,7 +178,7 @@ def _unknown(path, paths):
     ]
     hint = f"; did you mean {' or '.join(close)}?" if close else "."
     if siblings:
-        valid = (known.removeprefix(f"{group}.") for known in siblings)
+        valid = dict.fromkeys(known.removeprefix(f"{group}.") for known in siblings)
         return f"there is no setting {path}{hint} {group} has {', '.join(valid)}"
     tops = dict.fromkeys(known.partition(".")[0] + (".*" if "." in known else "") for known in paths)
     return f"there is no setting {path}{hint} The settings are {', '.join(tops)}"
