@@ -236,7 +236,8 @@ def _check_flags(flags):
         saved = source / "checkpoints"
         if not source.exists():
             raise UsageError(
-                f"--init_from={flags.init_from}: there is no such file or folder; name the workdir of a run, or a state dict of PyTorch"
+                f"--init_from={flags.init_from}: there is no such file or folder; name the workdir of a run, or a "
+                "state dict of PyTorch"
             )
         if not source.is_file() and not saved.is_dir():
             raise UsageError(
