@@ -12,6 +12,7 @@ from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.devices import choice, processes
 from cnn_jax.errors import UsageError
 from cnn_jax.models import torchvision
+from cnn_jax.models.summary import summarise
 from cnn_jax.training import metrics
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.learner import Learner
@@ -53,6 +54,11 @@ def begin(learner: Learner, settings: config.Config, folder: Path, step: int) ->
     what = f"{learner.order.examples:,} training images, {learner.total:,} steps of {learner.order.batch_size}"
     processes.log(f"{settings.experiment}: {what}, in {folder}")
     processes.log(f"parallel: {learner.parallel}; data: {learner.placement}; layout {learner.settings.model.layout}")
+    parts = settings.optimizer.accumulate
+    if parts > 1 and any(row.statistics for row in summarise(learner.model)):
+        processes.log(
+            f"optimizer.accumulate = {parts}: batch normalisation goes by the statistics of each part of a batch"
+        )
     if step == learner.total:
         processes.log(f"already at its last step, {step:,}: nothing left to train")
     elif step:

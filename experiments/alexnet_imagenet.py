@@ -9,7 +9,13 @@ Source: Krizhevsky, Sutskever and Hinton, 2012, and the configuration of run 145
 Weights of conv3 to conv5 begin with a standard deviation of 0.03, as in that configuration; with the 0.01 that the
 paper gives for all layers, what tells one image from another is a fifteenth as large in the first logits, and the
 loss stays where it is (--set model.middle_std=0.01).
-Departures: the mean colour is subtracted, not the mean image; weights decay and biases do not, as in the code.
+Departures from both: the mean colour is subtracted, not the mean image; every image has a crop of its own (the code
+cuts 32 at the same place). From the code, where it differs from the paper: the first LRN comes after its ReLU
+(--set model.norm_first=true), alpha is not divided by the window (--set model.alpha_divided=true), there is no second
+normalisation within each map after conv2, biases learn at the rate of the weights, not at twice that; the colour noise
+goes by the eigenvalues of the colours, as in the paper's formula (the code: by their square roots, and the image is
+divided by 1.1), and stays on to the end (the code: off from epoch 67, when conv1's rate falls as well; conv1 rests from
+epoch 72). Weights decay and biases do not, as in the code.
 
 Command: python launch.py --experiment=alexnet_imagenet --set evaluation.crops=10
 

@@ -5,6 +5,10 @@ Random resized crops and mirror images, SGD with momentum, the rate divided by t
 Source: PyTorch's reference script for image classification and its published weights: 56.52 % top-1 and 79.07 % top-5
 accuracy with one centre crop. The network follows Krizhevsky, 2014. Not trained here in full.
 
+Departures: crops are cut from the stored square of 256x256 pixels, the middle of the photograph (torchvision: from the
+whole of it). Their area is uniform and the shape one that fits; torchvision draws both anew until they fit, which makes
+large areas rarer.
+
 Command: python launch.py --experiment=alexnet_owt_imagenet
 Their weights: python launch.py --experiment=alexnet_owt_imagenet --mode=eval --init_from=alexnet.safetensors
 

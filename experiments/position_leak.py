@@ -5,7 +5,8 @@ reads the order is as good when the rows are swapped; one that reads the place i
 no padding 100 / 0.2 %, zeros 99.8 / 8.4 %, circular 73.7 / 73.7 %, full 89.7 / 89.7 %.
 
 Source: arXiv 2003.07064 and its code: four convolutions without bias, global max pooling. Departures: Adam in place of
-Adadelta; test images of their own (in the authors' code the test draws the first of the training images again).
+Adadelta, batches of 32 (there: 200), a fixed number of epochs (there: early stopping), no weight decay (there: 5e-5);
+test images of their own (in the authors' code the test draws the first of the training images again).
 
 Command: python launch.py --experiment=position_leak
 

@@ -215,3 +215,12 @@ def best_of_a_whole_run(tmp_path_factory):
     best = int(rows["step"][np.flatnonzero(rows["accuracy"] == rows["accuracy"].max())[0]])
     assert run.chosen()[1] == f"best validation accuracy, step {best}" and best % 20 and best < 60
     return settings, run
+
+
+@pytest.mark.slow
+def test_batch_normalisation_of_parts_of_a_batch_is_said(tmp_path, capsys):
+    small = ["data.name=fake", "data.side=32", "data.examples=40", "model.width=8", "optimizer.accumulate=2"]
+    small += ["train.batch_size=16", "train.duration=2 steps", "schedule.warmup=0 steps"]
+    cnn_jax.Run(cnn_jax.settings("alexnet_cifar10", *small), tmp_path).train(steps=1)
+    line = "optimizer.accumulate = 2: batch normalisation goes by the statistics of each part of a batch"
+    assert line in capsys.readouterr().err

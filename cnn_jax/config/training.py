@@ -91,7 +91,8 @@ class Optimizer(Group):
     clip_norm: float = setting(0.0, low=0.0)  # rescale gradients to at most this global norm; 0: off
     accumulate: int = setting(
         1, low=1
-    )  # split each batch into this many parts, one after the other; same result, less memory
+    )  # split each batch into this many parts, one after the other, in less memory; the same result, but that batch
+    # normalisation then goes by the statistics of the parts
     ema: float = setting(0.0, low=0.0, high=0.99999)  # decay of the averaged parameters that evaluation uses; 0: off
 
     @property

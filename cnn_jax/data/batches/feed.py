@@ -107,7 +107,8 @@ class HostFeed(Feed):
         super().__init__(dataset, orders, parallel)
         kind = _Ahead if isinstance(dataset.images, LazyImages) else _Array
         self._readers = [kind(dataset.images) for _ in orders]
-        size = orders[0].batch_size
+        own = parallel.part(orders[0].batch_size)
+        size = own.stop - own.start  # of the batch's images, those that this process feeds
         batch_bytes = size * int(np.prod(dataset.images.shape[1:]))
         self.most_steps = max(1, min(MOST_STEPS, STRETCH_BYTES // batch_bytes))
         self._ahead = max(1, AHEAD_EXAMPLES // size)  # steps

@@ -66,3 +66,12 @@ def test_the_set_is_not_changed_by_the_feed():
     data = dataclasses.replace(dataset(), images=dataset().images.copy())
     make("device", data)[0].stretch(0, 5), make("host", data)[0].stretch(0, 5)
     np.testing.assert_array_equal(data.images, dataset().images)
+
+
+def test_what_is_read_ahead_goes_by_the_share_of_the_process():
+    """Of 16 processes that share a batch each reads as many images ahead as one alone does."""
+    alone = Parallel("jit", PLAN.batch_size)
+    shared = Parallel("jit", PLAN.batch_size)
+    shared.part = lambda size: slice(3 * size // 16, 4 * size // 16)
+    ahead = [feeds.HostFeed(dataset(), [PLAN], parallel)._ahead for parallel in (alone, shared)]
+    assert ahead == [feeds.AHEAD_EXAMPLES // 16, feeds.AHEAD_EXAMPLES]
