@@ -233,6 +233,7 @@ def test_devices_are_shown(env, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_workdir_names_its_experiment_and_a_run_starts_again_elsewhere(env, tmp_path):
     short = settings(train__duration="3 steps", schedule__warmup="0 steps", data__limit=64, data__validation=16)
     run, again = tmp_path / "run", tmp_path / "again"
@@ -247,6 +248,10 @@ def test_a_workdir_names_its_experiment_and_a_run_starts_again_elsewhere(env, tm
     assert json.loads((other / "config.json").read_text())["seed"] == 8
     by_weights = launch(env, f"--init_from={run}", "--mode=eval", cwd=tmp_path).stdout
     assert by_weights.partition("(")[0] == measured.partition("(")[0]
+
+
+def test_a_run_that_is_not_named_is_told(env, trained, tmp_path):
+    run, _ = trained("lenet_digits")
     for words, message in [
         ([f"--like={run}", f"--workdir={run}"], "name another folder with --workdir"),
         ([f"--like={tmp_path}/no"], "there is neither a run nor a study"),
