@@ -106,9 +106,7 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
         raise UsageError(f"{' '.join(flags.rest)!r} belongs to no flag; flags look like --name=value, see --help")
     settings = _base(flags)
     folder = workdir.locate(flags.workdir or f"runs/{experiments.title(settings.experiment)}")
-    if flags.like and not flags.workdir:
-        raise UsageError(f"--like={flags.like} starts that run once more: name another folder with --workdir")
-    if flags.like and folder == workdir.locate(flags.like):
+    if flags.like and (not flags.workdir or folder == workdir.locate(flags.like)):
         raise UsageError(f"--like={flags.like} starts that run once more: name another folder with --workdir")
     stored = flags.mode in STORED and not flags.init_from
     if isinstance(settings, studies.Study):

@@ -32,14 +32,14 @@ def collect(settings: config.Config, folder, result: Result) -> Contents:
     model = learner.model
     chosen = int(np.flatnonzero(result.evaluation.probabilities.argmax(-1) == dataset.labels)[:1].sum())
     maps = learner.maps(variables, dataset.images[chosen : chosen + 1])
-    starts, times = workdir.starts(folder), read_timing(folder)
+    starts, times, rows = workdir.starts(folder), read_timing(folder), read_rows(folder)
     first = model.parts()[0].name
     return Contents(
         title=experiments.title(settings.experiment),
         description=experiments.recipe(settings.experiment),
         command=starts[0]["command"] if starts else "",
         config=config.to_dict(settings),
-        metrics=read_rows(folder),
+        metrics=rows,
         checkpoint_step=result.step,
         checkpoint_rule=result.rule,
         evaluated=dataset.split,
@@ -56,7 +56,7 @@ def collect(settings: config.Config, folder, result: Result) -> Contents:
         seconds=times[-1]["seconds"] if times else None,
         measured=metrics.values(result.evaluation),
         departures=experiments.departures(settings),
-        rates=_rates(settings, read_rows(folder)),
+        rates=_rates(settings, rows),
     )
 
 

@@ -85,11 +85,7 @@ def forest(comparisons: Mapping[str, Comparison], digits: int, name: str) -> str
             if each.interval:
                 words += " [{}, {}]".format(*(signed(end, digits) for end in each.interval))
             if each.interval and low <= each.difference <= high:
-                ends = np.clip(each.interval, low, high)
-                axes.plot(ends, [row, row], color=colour, linewidth=1.5)
-                for end, true, marker in zip(ends, each.interval, "<>"):
-                    if end != true:  # it goes on beyond the axis
-                        axes.plot([end], [row], color=colour, marker=marker, markersize=3.5, clip_on=False)
+                _span(axes, row, each.interval, colour, linewidth=1.5)
             _point(axes, row, each.difference, colour)
             _words(axes, row, words, colour if verdict(each) else MUTED)
         axes.xaxis.set_major_formatter(lambda value, _: signed(value, None))
@@ -127,11 +123,7 @@ def strip(rows: Mapping[str, np.ndarray], baseline: str, title: str, digits: int
                 _words(axes, row, "failed", WRONG)
                 continue
             if summary.interval:
-                ends = np.clip(summary.interval, *axes.get_xlim())
-                axes.plot(ends, [row, row], color=LINE, linewidth=6, solid_capstyle="butt")
-                for end, true, marker in zip(ends, summary.interval, "<>"):
-                    if end != true:  # it goes on beyond the axis
-                        axes.plot([end], [row], color=MUTED, marker=marker, markersize=3.5, clip_on=False)
+                _span(axes, row, summary.interval, MUTED, color=LINE, linewidth=6, solid_capstyle="butt")
             for value in values:
                 _point(axes, row, value, colour, size=4, alpha=0.6)
             axes.plot([summary.mean] * 2, [row - 0.34, row + 0.34], color=INK, linewidth=1.6)
@@ -157,6 +149,15 @@ def _rows(names, right):
     axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
     axes.xaxis.set_major_formatter(lambda value, _: minus(f"{value:.6g}"))
     return figure, axes
+
+
+def _span(axes, row, interval, colour, **line):
+    """An interval as a line, of the colour unless `line` says another; an arrow where it goes on beyond the axis."""
+    ends = np.clip(interval, *axes.get_xlim())
+    axes.plot(ends, [row, row], **{"color": colour} | line)
+    for end, true, marker in zip(ends, interval, "<>"):
+        if end != true:
+            axes.plot([end], [row], color=colour, marker=marker, markersize=3.5, clip_on=False)
 
 
 def _point(axes, row, value, colour, size=5.5, alpha=None):
