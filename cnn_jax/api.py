@@ -325,8 +325,8 @@ class Run:
         if init_from:
             return run.taken_from(init_from, learner, learner.variables_like()), init_from
         with contextlib.closing(learner.checkpoints(self.folder)) as checkpoints:
-            step, rule = learner.chosen(checkpoints)
-            return checkpoints.restore_variables(step, learner.variables_like()), f"{rule}, step {step:,}"
+            variables, step, rule = learner.chosen(checkpoints)
+            return variables, f"{rule}, step {step:,}"
 
     def measure(self, split: str = "test") -> run.Result:
         """Measures the parameters that stand for the run on every example of a split; returns all there is to know."""

@@ -77,9 +77,10 @@ def facts(learner: Learner) -> dict:
 
 def first_state(learner: Learner, checkpoints: Checkpoints, init_from: str = ""):
     """The state to start from: the last checkpoint, or fresh, with the parameters of another run if asked."""
-    latest = checkpoints.latest()
-    if latest is not None:
-        return checkpoints.restore(latest, learner.state_like())
+    processes.on_first(lambda: checkpoints.check_settings(learner.settings))
+    saved = checkpoints.restore_latest(learner.state_like())
+    if saved is not None:
+        return saved
     state = learner.initial()
     if not init_from:
         return state
@@ -90,8 +91,7 @@ def first_state(learner: Learner, checkpoints: Checkpoints, init_from: str = "")
 
 def measure(learner: Learner, checkpoints: Checkpoints, dataset: Dataset) -> Result:
     """The chosen parameters of a run on a split."""
-    step, rule = learner.chosen(checkpoints)
-    variables = checkpoints.restore_variables(step, learner.variables_like())
+    variables, step, rule = learner.chosen(checkpoints)
     (evaluation,) = learner.evaluate(variables, dataset)
     return Result(evaluation, dataset, processes.local_copy(variables), step, rule)
 
@@ -123,8 +123,9 @@ def taken_from(origin: str, learner: Learner, like: Variables) -> Variables:
         processes.log(f"parameters from {path}")
         return Variables(learner.parallel.replicate(torchvision.load_torch(path, like.params)), like.batch_stats)
     with contextlib.closing(Checkpoints(path, best=True)) as others:
-        step = others.best()
-        if step is None:
+        found = others.restore_chosen(like)
+        if found is None:
             raise UsageError(f"--init_from={origin}: there is no checkpoint in {others.folder}")
+        variables, step, _ = found
         processes.log(f"parameters from {others.folder / str(step)}")
-        return others.restore_variables(step, like)
+        return variables

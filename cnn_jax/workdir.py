@@ -24,6 +24,7 @@ from cnn_jax import config, files, flags
 from cnn_jax.config import study as studies
 from cnn_jax.config.study import Study
 from cnn_jax.errors import UsageError, UserError
+from cnn_jax.training.saved import Saved, survey
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 DIFF_LIMIT = 200_000  # characters of the uncommitted changes that a record holds
@@ -41,18 +42,61 @@ def locate(text: str) -> Path:
 
 
 def stored_config(folder: Path) -> config.Config | None:
-    """The settings of the run in the folder; None where there is no run.
+    """The settings of the run in the folder: where config.json is lost, those saved with the newest checkpoint.
+
+    Returns:
+      None where there is no run.
 
     Raises:
-      UserError: config.json is damaged or of another version.
+      UserError: config.json is damaged or of another version, and there is no checkpoint; or a checkpoint is of a run
+        with other settings.
     """
     path = folder / "config.json"
-    if not path.exists():
-        return None
+    saved_ones = survey(folder / "checkpoints")[0]
     try:
-        return config.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read: {error}; start in another --workdir, or restore that file") from error
+        found = config.from_dict(_read(path)) if path.exists() else None
+    except DAMAGED as error:
+        if not saved_ones:
+            raise UserError(
+                f"{path} cannot be read: {_reason(error)}; start in another --workdir, or restore that file"
+            ) from error
+        found = None
+    found = found or (saved_settings(folder, saved_ones[-1]) if saved_ones else None)
+    for each in saved_ones:
+        changed = config.differences(saved_settings(folder, each), found)
+        if changed:
+            raise UserError(
+                f"{folder / 'checkpoints' / str(each.step)} was saved by a run with other settings than those of "
+                f"{folder} (here -> there):\n  " + "\n  ".join(changed) + "\nmove it elsewhere, or restore config.json"
+            )
+    return found
+
+
+def saved_settings(folder: Path, saved: Saved) -> config.Config:
+    """The settings of a checkpoint of the run in a folder.
+
+    Raises:
+      UserError: they are of another version.
+    """
+    try:
+        return config.from_dict(saved.settings)
+    except DAMAGED as error:
+        raise UserError(
+            f"the settings in {folder / 'checkpoints' / str(saved.step)} cannot be read: {_reason(error)}; "
+            "start in another --workdir"
+        ) from error
+
+
+# What JSON that is not ours can raise: not UTF-8, no JSON, far too deep, of other types.
+DAMAGED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
+
+def _read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _reason(error):
+    return " ".join(str(error).split())[:400] or type(error).__name__
 
 
 def check_same_run(folder: Path, settings: config.Config, resume: bool) -> None:
@@ -90,9 +134,11 @@ def stored_study(folder: Path) -> Study | None:
     if not path.exists():
         return None
     try:
-        return studies.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read: {error}; start in another --workdir, or restore that file") from error
+        return studies.from_dict(_read(path))
+    except DAMAGED as error:
+        raise UserError(
+            f"{path} cannot be read: {_reason(error)}; start in another --workdir, or restore that file"
+        ) from error
 
 
 def check_same_study(folder: Path, study: Study, resume: bool) -> None:
@@ -103,7 +149,7 @@ def check_same_study(folder: Path, study: Study, resume: bool) -> None:
     """
     stored = stored_study(folder)
     if stored is None:
-        if (folder / "config.json").exists():
+        if (folder / "config.json").exists() or (folder / "checkpoints").exists():
             raise UsageError(f"{folder} holds a run, not a study; choose another --workdir")
         return
     if not resume:

@@ -12,6 +12,7 @@ import pytest
 import cnn_jax
 from cnn_jax import config, files, workdir
 from cnn_jax.errors import UsageError, UserError
+from cnn_jax.training import saved
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -62,13 +63,50 @@ def test_the_config_comes_back(tmp_path, model):
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
-DAMAGED = ["", "{", "[]", "null", '{"colour": 1}', '{"model": {"name": "resnet"}}', '{"seed": {"a": 1}}']
+DAMAGED = [
+    "", "{", "[]", "null", '{"colour": 1}', '{"model": {"name": "resnet"}}', '{"seed": {"a": 1}}', '{"seed": "1"}',
+    '{"seed": true}', '{"data": 5}', '{"model": 7}', '{"data": {"mean": ["a"]}}', '{"train": {"batch_size": 1.5}}',
+    '{"format": "x"}', '{"optimizer": {"name": ["sgd"]}}', "[" * 100_000, "\ud800",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", DAMAGED)
+@pytest.mark.parametrize("text", DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_config_is_a_clear_message(tmp_path, text):
-    (tmp_path / "config.json").write_text(text)
+    (tmp_path / "config.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(UserError, match="config.json cannot be read: .*another --workdir"):
+        workdir.stored_config(tmp_path)
+
+
+def save_step(folder, step, settings):
+    """A checkpoint whose arrays nobody reads."""
+    for part in saved.PARTS:
+        path = folder / "checkpoints" / str(step) / part
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    files.write_json(path.parent.parent / "config/metadata", config.to_dict(settings))
+    files.write_json(path.parent.parent / "metrics/metrics", {"score": None, "scheduled": 1})
+
+
+def test_where_the_config_is_lost_the_checkpoint_tells(tmp_path):
+    settings = config.Config(experiment="x", seed=7)
+    save_step(tmp_path, 20, settings)
+    assert workdir.stored_config(tmp_path) == settings
+    for text in DAMAGED[:6]:
+        (tmp_path / "config.json").write_text(text)
+        assert workdir.stored_config(tmp_path) == settings
+    with pytest.raises(UsageError, match="holds a run with other settings.*\n  seed: 7 -> 8"):
+        workdir.check_same_run(tmp_path, dataclasses.replace(settings, seed=8), resume=True)
+
+
+def test_a_step_of_another_run_is_refused(tmp_path):
+    settings = config.Config(experiment="x", seed=7)
+    save_step(tmp_path, 20, settings)
+    save_step(tmp_path, 40, dataclasses.replace(settings, seed=8))
+    workdir.store_config(tmp_path, settings)
+    with pytest.raises(UserError, match=r"checkpoints/40 was saved by a run with other settings.*\n  seed: 7 -> 8"):
+        workdir.stored_config(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(UserError, match=r"checkpoints/20 was saved by a run with other settings.*\n  seed: 8 -> 7"):
         workdir.stored_config(tmp_path)
 
 

@@ -128,6 +128,25 @@ def leaves(group, prefix: str = "") -> Iterator[Leaf]:
             yield Leaf(f"{prefix}{item.name}", value, item.metadata, kinds[item.name])
 
 
+def mistyped(group, prefix: str = "") -> list[str]:
+    """The settings of a group whose value is not of the setting's type, one line each."""
+    wrong = [leaf for leaf in leaves(group, prefix) if not _is(leaf.value, leaf.type)]
+    return [f"{leaf.path} = {leaf.value!r:.80} must be {_words(leaf.type)}" for leaf in wrong]
+
+
+def _is(value, kind) -> bool:
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is(each, typing.get_args(kind)[0]) for each in value)
+    return type(value) in {int: (int,), float: (int, float)}.get(kind, (kind,))  # True and False are no numbers
+
+
+def _words(kind):
+    named = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    if typing.get_origin(kind) is tuple:
+        return f"a list, each {named[typing.get_args(kind)[0]]}"
+    return named.get(kind, "a group of settings")
+
+
 def choices(group, prefix: str = "") -> Iterator[tuple[str, Choice, Kind | None]]:
     """Everywhere in a group where a kind is chosen: the path of the group, the choice, and what is chosen."""
     for item in dataclasses.fields(group):
@@ -222,9 +241,13 @@ def build(kind: type, values: Mapping, prefix: str = "", lenient: bool = False):
             foreign |= {name for one in chosen.kinds for name in names(one)} if not chosen.inside else set()
         elif item.name in values:
             value = left.pop(item.name)
-            nested = isinstance(value, Mapping)
+            is_group = dataclasses.is_dataclass(item.default)
+            if is_group != isinstance(value, Mapping):
+                raise ValueError(
+                    f"{prefix}{item.name} = {value!r:.80} must {'' if is_group else 'not '}be a group of settings"
+                )
             made[item.name] = (
-                build(type(item.default), value, f"{prefix}{item.name}.", lenient) if nested else _frozen(value)
+                build(type(item.default), value, f"{prefix}{item.name}.", lenient) if is_group else _frozen(value)
             )
     unknown = sorted(name for name in left if not (lenient and name in foreign))
     if unknown:
@@ -239,14 +262,14 @@ def _build_chosen(item, chosen, left, values, prefix, lenient):
         if own is None:
             return item.default
         if not isinstance(own, Mapping):
-            return own
+            raise ValueError(f"{prefix}{item.name} = {own!r:.80} must be a group of settings")
         label = chosen.label.rpartition(".")[2]
         rest = {name: value for name, value in own.items() if name != label}
         found = _named(chosen, own.get(label), f"{prefix}{chosen.label}")
         return build(type(found), rest, f"{prefix}{chosen.inside}", lenient)
     text = left.pop(chosen.label, None)
     if text is not None and not isinstance(text, str):
-        return text
+        raise ValueError(f"{prefix}{chosen.label} = {text!r:.80} must be a name")
     found = item.default if text is None else _named(chosen, text, f"{prefix}{chosen.label}")
     if found is None:
         return None

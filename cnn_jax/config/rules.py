@@ -2,7 +2,7 @@
 
 import math
 
-from cnn_jax.config.fields import leaves
+from cnn_jax.config.fields import leaves, mistyped
 from cnn_jax.config.networks import pools
 from cnn_jax.config.sizes import FILLS
 from cnn_jax.config.training import Plateau, Step, duration_steps
@@ -12,7 +12,9 @@ COLOURS = ("pca", "brightness", "contrast", "saturation", "hue")  # augmentation
 
 def broken_rules(group, prefix: str = "") -> list[str]:
     """The fields of a group of settings that break their own rule, one line each."""
-    return [line for leaf in leaves(group, prefix) for line in _check(leaf.path, leaf.value, leaf.rule)]
+    return mistyped(group, prefix) or [
+        line for leaf in leaves(group, prefix) for line in _check(leaf.path, leaf.value, leaf.rule)
+    ]
 
 
 def problems(config) -> list[str]:

@@ -48,10 +48,19 @@ def from_dict(values: dict) -> Config:
     Of format 1, which held the settings of all kinds, those of kinds that are not chosen are passed over.
 
     Raises:
-      ValueError: it names a setting or kind that this version does not have, or is of a later format.
+      ValueError: it is no such dict, names a setting or kind that this version does not have, has a value of another
+        type, or is of a later format.
     """
+    if not isinstance(values, dict):
+        raise ValueError("it holds no table of names and values")
     written = values.get("format", 1)
+    if not isinstance(written, int):
+        raise ValueError(f"its format is {written!r:.80}")
     if written not in range(1, FORMAT + 1):
         raise ValueError(f"format {written} was written by a later version of cnn_jax; this one reads up to {FORMAT}")
     rest = {name: value for name, value in values.items() if name != "format"}
-    return fields.build(Config, rest, lenient=written < FORMAT)
+    found = fields.build(Config, rest, lenient=written < FORMAT)
+    wrong = fields.mistyped(found)
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return found

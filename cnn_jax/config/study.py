@@ -141,7 +141,9 @@ def from_dict(values: dict) -> Study:
     Raises:
       ValueError, TypeError, KeyError, AttributeError: it is damaged or of another version.
     """
-    return Study(
+    if not isinstance(values, dict):
+        raise ValueError("it holds no table of names and values")
+    found = Study(
         experiment=values["experiment"],
         base=run.from_dict(values["base"]),
         arms=tuple(Arm(**_tuples(arm)) for arm in values["arms"]),
@@ -149,6 +151,14 @@ def from_dict(values: dict) -> Study:
         pairs=tuple(map(tuple, values["pairs"])),
         protocol=Protocol(**_tuples(values["study"])),
     )
+    texts = [found.experiment, found.baseline, *(name for pair in found.pairs for name in pair)]
+    texts += [text for arm in found.arms for text in (arm.name, arm.parameters, *arm.changes)]
+    wrong = fields.mistyped(found.protocol, PREFIX)
+    wrong += [f"{text!r:.80} must be a text" for text in texts if type(text) is not str]
+    wrong = wrong or problems(found)
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return found
 
 
 def _tuples(group: dict) -> dict[str, Any]:

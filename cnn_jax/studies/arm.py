@@ -93,6 +93,7 @@ class _Group:
     def train(self, watched, test, stop, trace) -> dict:
         """Trains the group; returns its evaluations of the test images, its measurements, pictures and timing."""
         learner = self.learner
+        self.own.mkdir(parents=True, exist_ok=True)
         best = BestOfSeeds(self.own / "best.npz") if self.selects else NoBest()
         with contextlib.closing(learner.checkpoints(self.own, keep=1)) as checkpoints:
             state = run.first_state(learner, checkpoints)

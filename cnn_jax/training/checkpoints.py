@@ -3,30 +3,41 @@
 A checkpoint holds a flat dict from dotted paths ("params.conv1.kernel") to arrays; what is missing, unexpected or of
 another shape is then a list of names. Of several processes the first one alone reads and writes: every process holds
 the whole state, so a checkpoint does not depend on how many there were, and needs no shared disk.
+
+Each array is read back against the checksum it was saved with; see `saved.py` for the folder of a step. A step that
+is not sound is passed over, and renamed by the next save. Reading changes nothing.
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
 import math
 import re
 import shutil
+import tempfile
+import zlib
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
+from orbax.checkpoint import future
 
 from cnn_jax import config
 from cnn_jax.devices import processes
 from cnn_jax.errors import UserError
+from cnn_jax.training.saved import CHECKSUMS, SCHEDULED, SCORE, Saved, survey, text_checksum
 from cnn_jax.training.state import Variables, named_leaves
 
-# What a checkpoint has at least; one that lacks any was cut short while it was removed, or damaged.
-PARTS = ("_CHECKPOINT_METADATA", "config/metadata", "metrics/metrics", "state/_METADATA", "state/manifest.ocdbt")
 REMOVED = "removed"  # folder that old checkpoints are moved to before they are removed
-SCHEDULED = "scheduled"  # 1, or 0 where a signal or a part of a run asked for it; missing until November 2026
-SCORE = "score"  # what "best" goes by: the higher the better; -inf where nothing was measured
+STRETCH = 4096  # bytes
+PATTERN = set("*?[]\\")  # signs of a path that Orbax takes for a pattern
+
+
+class Damaged(UserError):
+    """A checkpoint that cannot be read, or holds something else than was saved."""
 
 
 class _Latest(policies.PreservationPolicy):
@@ -66,17 +77,30 @@ class Checkpoints:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.folder = workdir / "checkpoints"
         self.keeps_best = best
-        processes.on_first(lambda: self._open(keep))
+        self._keep = keep
+        self._alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+        self._reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler(multiprocessing_options=self._alone))
+        self._manager: ocp.CheckpointManager | None = None  # made by the first save
+        self._unsound: dict[Path, str] = {}  # what was found wrong with steps
+        self._link: tempfile.TemporaryDirectory | None = None
 
-    def _open(self, keep):
-        kept = [_Latest(keep)]
-        score = lambda metrics: metrics[SCORE]
-        if self.keeps_best:
-            kept.append(policies.BestN(get_metric_fn=score, n=1))
-        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+    def _open(self):
+        """Makes the folder ready for saves; only the process that has claimed the workdir saves."""
+        with _said(self.folder, "open"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._sound()
+        for path in [path for path in self._unsound if path.exists()]:
+            aside = path.with_name(f"damaged-{path.name}")
+            with _said(path, "set aside"):
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+            processes.log(f"{path} is now {aside.name}")
+        self._unsound = {}
+        score = lambda metrics: -math.inf if metrics[SCORE] is None else metrics[SCORE]
+        kept = [_Latest(self._keep), *([policies.BestN(get_metric_fn=score, n=1)] * self.keeps_best)]
         options = ocp.CheckpointManagerOptions(
             create=False,
-            multiprocessing_options=alone,
+            multiprocessing_options=self._alone,
             best_fn=score,
             best_mode="max",
             preservation_policy=policies.AnyPreservationPolicy(kept),
@@ -84,40 +108,67 @@ class Checkpoints:
             # A checkpoint goes in one move, so that a kill leaves it whole or not at all.
             todelete_subdir=REMOVED,
         )
-        _set_aside(self.folder)
-        _check_scores(self.folder)
+        handlers = {
+            "state": ocp.PyTreeCheckpointHandler(multiprocessing_options=self._alone),
+            "config": ocp.JsonCheckpointHandler(multiprocessing_options=self._alone),
+            CHECKSUMS: _ChecksumHandler(),
+        }
         with _said(self.folder, "open"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handlers = {
-                "state": ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
-                "config": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
-            }
-            self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options, item_handlers=handlers)
+            self._manager = ocp.CheckpointManager(self._place(), options=options, item_handlers=handlers)
+
+    def _place(self):
+        """The folder under a name that Orbax can look for files in."""
+        folder = self.folder.absolute()
+        if not PATTERN & set(str(folder)):
+            return folder
+        if self._link is None:
+            self._link = tempfile.TemporaryDirectory(prefix="cnn_jax-")
+            (Path(self._link.name) / "checkpoints").symlink_to(folder, target_is_directory=True)
+        return Path(self._link.name) / "checkpoints"
+
+    def _sound(self) -> list[Saved]:
+        """The steps that may be used, oldest first; what is wrong with others is said once."""
+        if self._manager:
+            with _said(self.folder, "save"):
+                self._manager.wait_until_finished()
+        sound, unsound = survey(self.folder)
+        for path, reason in unsound.items():
+            self._pass_over(path, reason)
+        return [each for each in sound if self._path(each.step) not in self._unsound]
+
+    def _pass_over(self, path, reason):
+        if path not in self._unsound:
+            processes.log(f"the checkpoint {path} {reason}: passed over")
+        self._unsound[path] = reason
+
+    def _path(self, step):
+        return self.folder / str(step)
 
     def latest(self) -> int | None:
         """The last step saved, or None."""
-        return processes.on_first(lambda: self._manager.latest_step())
+        return processes.on_first(lambda: max((each.step for each in self._sound()), default=None))
 
-    def best(self) -> int | None:
-        """The step with the highest score if the run keeps one, else the last step; None where nothing is saved."""
-        return processes.on_first(self._best_step)
-
-    def _best_step(self):
-        scored = self.keeps_best and any(map(self._scored, self._manager.all_steps()))
-        return self._manager.best_step() if scored else self._manager.latest_step()
-
-    def scored(self, step: int) -> bool:
-        """Tells whether a step was saved with a score."""
-        return processes.on_first(lambda: self._scored(step))
-
-    def _scored(self, step):
-        return math.isfinite(self._manager.metrics(step)[SCORE])
+    def _rank(self, each):
+        return (each.score if self.keeps_best else -math.inf, each.step)
 
     def top_score(self) -> float:
         """The highest score of all checkpoints; -inf where none has one."""
-        return processes.on_first(
-            lambda: max((self._manager.metrics(step)[SCORE] for step in self._manager.all_steps()), default=-math.inf)
-        )
+        return processes.on_first(lambda: max((each.score for each in self._sound()), default=-math.inf))
+
+    def check_settings(self, settings: config.Config) -> None:
+        """Refuses to go on from checkpoints of a run with other settings.
+
+        Raises:
+          UserError: there is one.
+        """
+        for each in self._sound():
+            changed = config.differences(settings, config.from_dict(each.settings))
+            if changed:
+                raise UserError(
+                    f"{self._path(each.step)} was saved by a run with other settings (there -> here):\n  "
+                    + "\n  ".join(changed)
+                    + "\nuse those settings to continue it, or move that folder elsewhere"
+                )
 
     def save(self, step: int, state, settings: config.Config, score: float | None, *, scheduled: bool = True) -> None:
         """Saves in the background; `wait` tells when it is on the disk.
@@ -135,16 +186,75 @@ class Checkpoints:
         processes.on_first(lambda: self._save(step, state, settings, score, scheduled))
 
     def _save(self, step, state, settings, score, scheduled):
+        if self._manager is None:
+            self._open()
         _check_space(self.folder, state)
+        arrays, settings = named_leaves(processes.local_copy(state)), config.to_dict(settings)
+        metrics = {SCORE: score, SCHEDULED: int(scheduled)}
         items = ocp.args.Composite(
-            state=ocp.args.PyTreeSave(named_leaves(processes.local_copy(state))),
-            config=ocp.args.JsonSave(config.to_dict(settings)),
+            state=ocp.args.PyTreeSave(arrays),
+            config=ocp.args.JsonSave(settings),
+            # Views where the state is in the memory of the processor: JAX leaves what has a view alone.
+            checksums=_ChecksumSave({name: np.asarray(leaf) for name, leaf in arrays.items()}, settings, metrics),
         )
         with _said(self.folder, "save"):
             self._manager.wait_until_finished()  # as `save` would
             self._remove()
-            metrics = {SCORE: -math.inf if score is None else score, SCHEDULED: int(scheduled)}
             self._manager.save(step, args=items, metrics=metrics, force=True)
+
+    def restore_latest(self, like):
+        """The newest state that is sound; None where there is none. Arguments as `restore`.
+
+        Raises:
+          UserError: it holds other arrays.
+        """
+        found = self._newest(lambda each: each.step, like, self._read_all)
+        return found and found[1]
+
+    def restore_chosen(self, like: Variables) -> tuple[Variables, int, bool] | None:
+        """Restores what evaluation uses of the best state, or of the newest where no score counts, that is sound.
+
+        Args:
+          like: variables of the same structure.
+
+        Returns:
+          The variables, their step, and whether its score chose it; None where nothing is saved.
+
+        Raises:
+          UserError: it holds other variables.
+        """
+        found = self._newest(self._rank, like, self._read_variables)
+        if found is None:
+            return None
+        step, variables = found
+        return variables, step, self.keeps_best and processes.on_first(lambda: self._find(step).scored)
+
+    def _newest(self, rank, like, read):
+        """The first step by rank that can be read, and what was read; None where there is none."""
+        held: list = []
+
+        def choose():
+            while sound := self._sound():
+                each = max(sound, key=rank)
+                try:
+                    held.extend(read(each, named_leaves(like)))
+                    return each.step
+                except Damaged as error:
+                    if self._path(each.step).exists():  # else it was removed meanwhile, as old ones are
+                        self._pass_over(self._path(each.step), f"is damaged ({str(error).splitlines()[0]})")
+            return None
+
+        step = processes.on_first(choose)
+        if step is None:
+            return None
+        leaves = processes.arrays_from_first(lambda: held, named_leaves(like).values())
+        return step, jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+    def _find(self, step):
+        found = [each for each in self._sound() if each.step == step]
+        if not found:
+            raise Damaged(f"there is no sound checkpoint {self._path(step)}; in the same folder there may be others")
+        return found[0]
 
     def restore(self, step: int, like):
         """The state saved at a step.
@@ -157,63 +267,55 @@ class Checkpoints:
           UserError: the checkpoint is damaged, or holds other arrays.
         """
         wanted = named_leaves(like)
+        leaves = processes.arrays_from_first(lambda: self._read_all(self._find(step), wanted), wanted.values())
+        return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
-        def read():
-            _check_names(self.folder / str(step), self._stored(step), wanted)
-            return self._read(step, wanted)
+    def _read_all(self, saved, wanted):
+        names = self._names(saved)
+        _check_names(self._path(saved.step), names, wanted)
+        return self._read(saved, names, wanted)
 
-        return jax.tree.unflatten(jax.tree.structure(like), processes.arrays_from_first(read, wanted.values()))
+    def _read_variables(self, saved, leaves):
+        names = self._names(saved)
+        part = "ema" if any(name.startswith("ema.") for name in names) else "params"
+        wanted = {name.replace("params", part, 1): leaf for name, leaf in leaves.items()}
+        only = {name: each for name, each in names.items() if name.startswith((f"{part}.", "batch_stats."))}
+        _check_names(self._path(saved.step), only, wanted)
+        return self._read(saved, names, wanted)
 
-    def restore_variables(self, step: int, like: Variables) -> Variables:
-        """Restores what evaluation uses of the state saved at a step: the averaged parameters where there are any.
-
-        Args:
-          step: one of the steps saved.
-          like: variables of the same structure.
-
-        Raises:
-          UserError: the checkpoint is damaged, or holds other variables.
-        """
-        leaves = named_leaves(like)
-
-        def read():
-            stored = self._stored(step)
-            part = "ema" if any(name.startswith("ema.") for name in stored) else "params"
-            wanted = {name.replace("params", part, 1): leaf for name, leaf in leaves.items()}
-            only = {name: shape for name, shape in stored.items() if name.startswith((f"{part}.", "batch_stats."))}
-            _check_names(self.folder / str(step), only, wanted)
-            return self._read(step, wanted)
-
-        return jax.tree.unflatten(jax.tree.structure(like), processes.arrays_from_first(read, leaves.values()))
-
-    def _stored(self, step):
-        return {_name_now(name): leaf for name, leaf in self._tree(step).items()}
-
-    def _tree(self, step):
-        with _said(self.folder / str(step), "read"):
-            metadata = self._manager.item_metadata(step)["state"]
+    def _names(self, saved):
+        """The names that the arrays of a step have now: the names they were saved under, and their shapes."""
+        path = self._path(saved.step)
+        with _said(path, "read"):
+            metadata = self._reader.metadata(self._place() / str(saved.step) / "state").item_metadata
             if metadata is None:
                 raise FileNotFoundError("the list of its arrays is missing")
-            return metadata.tree
+            names = {_name_now(name): (name, tuple(leaf.shape)) for name, leaf in metadata.tree.items()}
+            if saved.checksums is not None:
+                expected = {name: tuple(shape) for name, (_, shape) in saved.checksums.items()}
+                if dict(names.values()) != expected:
+                    raise ValueError("the list of its arrays is not that of its saving")
+            return names
 
-    def _read(self, step, wanted):
-        here = processes.local_placement
-        saved = {_name_now(name): name for name in self._tree(step)}
-        abstract = {saved[name]: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here(x)) for name, x in wanted.items()}
-        with _said(self.folder / str(step), "read"):
-            arrays = ocp.checkpoint_utils.construct_restore_args(abstract)
-            restore = ocp.args.PyTreeRestore(abstract, restore_args=arrays, partial_restore=True)
-            loaded = self._manager.restore(step, args=ocp.args.Composite(state=restore))["state"]
-        return [loaded[saved[name]] for name in wanted]
+    def _read(self, saved, names, wanted):
+        path, here = self._path(saved.step), processes.local_placement
+        place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here(leaf))
+        abstract = {names[name][0]: place(leaf) for name, leaf in wanted.items()}
+        with _said(path, "read"):
+            restore = ocp.args.PyTreeRestore(
+                abstract,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+                partial_restore=True,
+            )
+            loaded = self._reader.restore(self._place() / str(saved.step) / "state", args=restore)
+            for name, array in loaded.items():
+                if saved.checksums is not None and saved.checksums[name][0] != checksum(np.asarray(array)):
+                    raise ValueError(f"the checksum of {name} is not that of its saving")
+        return [loaded[names[name][0]] for name in wanted]
 
     def settings(self, step: int) -> dict:
         """The config saved with a step, as a dict."""
-
-        def read():
-            with _said(self.folder / str(step), "read"):
-                return self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
-
-        return processes.on_first(read)
+        return processes.on_first(lambda: self._find(step).settings)
 
     def wait(self) -> None:
         """Returns when every save is on the disk.
@@ -224,6 +326,8 @@ class Checkpoints:
         processes.on_first(self._wait)
 
     def _wait(self):
+        if self._manager is None:
+            return
         with _said(self.folder, "save"):
             self._manager.wait_until_finished()
             self._remove()
@@ -239,8 +343,60 @@ class Checkpoints:
           UserError: a save failed.
         """
         if processes.is_first():
-            self._wait()
-            self._manager.close()
+            try:
+                self._wait()
+            finally:
+                self._reader.close()
+                if self._manager:
+                    self._manager.close()
+                if self._link:
+                    self._link.cleanup()
+
+
+@dataclasses.dataclass
+class _ChecksumSave(ocp.args.CheckpointArgs):
+    """What checksums are written of: arrays by name, the settings, the metrics."""
+
+    arrays: dict[str, np.ndarray]
+    settings: dict
+    metrics: dict
+
+
+class _ChecksumHandler(ocp.AsyncCheckpointHandler):
+    """Writes checksums to a step's folder while Orbax writes the rest."""
+
+    async def async_save(self, directory, args: _ChecksumSave):
+        # In a thread of its own, once the folder is there.
+        return [future.CommitFutureAwaitingContractedSignals(self._write(directory, args), name=CHECKSUMS)]
+
+    async def _write(self, directory, args):
+        self.save(directory, args)
+
+    def save(self, directory, args: _ChecksumSave):
+        found = {
+            "arrays": {name: (checksum(array), array.shape) for name, array in args.arrays.items()},
+            "config": text_checksum(args.settings),
+            "metrics": text_checksum(args.metrics),
+        }
+        (Path(directory) / CHECKSUMS).write_text(json.dumps(found), encoding="utf-8")
+
+    def restore(self, directory, args=None):
+        raise NotImplementedError("checksums are read by saved.py")
+
+
+ocp.args.register_with_handler(_ChecksumHandler, for_save=True, for_restore=True)(_ChecksumSave)
+
+
+def checksum(array: np.ndarray) -> int:
+    """Returns a checksum of an array's bytes: the CRC-32 of the sums of its stretches of 4 KiB, and of what is left.
+
+    It finds every change of a single number, and of several in a stretch all that leave another sum: of 2**64
+    changes made at random one does not. A CRC of all bytes would take a fifth of the time of a save.
+    """
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    whole = data.size // STRETCH * STRETCH
+    sums = data[:whole].view(np.uint64).reshape(-1, STRETCH // 8).sum(1)  # modulo 2**64
+    return zlib.crc32(data[whole:], zlib.crc32(sums))
 
 
 def _name_now(name):
@@ -259,36 +415,13 @@ def _check_space(folder, state):
         )
 
 
-def _set_aside(folder):
-    """Renames checkpoints that are not whole, so that the newest whole one is used."""
-    for path in sorted(folder.glob("*")):
-        if not (path.name.isdigit() and path.is_dir()):
-            continue
-        missing = [part for part in PARTS if not (path / part).exists()]
-        if missing:
-            aside = path.with_name(f"damaged-{path.name}")
-            with _said(path, "set aside"):
-                shutil.rmtree(aside, ignore_errors=True)
-                path.rename(aside)
-            processes.log(
-                f"the checkpoint {path} is not whole, it lacks {', '.join(missing)}: set aside as {aside.name}"
-            )
-
-
-def _check_scores(folder):
-    """Opening the folder reads the score of every checkpoint; a damaged one is named here."""
-    for path in sorted(folder.glob("*/metrics/metrics")):
-        with _said(path.parent.parent, "read"):
-            json.loads(path.read_text(encoding="utf-8"))
-
-
 def _check_names(folder, stored, wanted):
     missing = sorted(wanted.keys() - stored.keys())
     unexpected = sorted(stored.keys() - wanted.keys())
     shapes = [
-        f"{name}: saved {tuple(stored[name].shape)}, here {tuple(wanted[name].shape)}"
+        f"{name}: saved {stored[name][1]}, here {tuple(wanted[name].shape)}"
         for name in sorted(wanted.keys() & stored.keys())
-        if tuple(stored[name].shape) != tuple(wanted[name].shape)
+        if stored[name][1] != tuple(wanted[name].shape)
     ]
     found = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
     lines = [f"  {what} ({len(names)}): {_some(names)}" for what, names in found if names]
@@ -310,8 +443,9 @@ def _said(folder, doing):
         reason = text if len(text) <= 400 else f"{text[:150]} ... {text[-200:]}"  # the cause often stands at the end
         hint = {
             "open": "check that the folder can be written",
-            "set aside": "it is not whole; check that the folder can be written, or delete it yourself",
+            "set aside": "it is not sound; check that the folder can be written, or delete it yourself",
             "save": "check the free space and the permissions; the checkpoints before it are whole",
             "read": "it may be damaged: delete this folder to go on from the checkpoint before it",
         }[doing]
-        raise UserError(f"cannot {doing} {folder}: {reason}\n{hint}") from error
+        kind = Damaged if doing == "read" else UserError
+        raise kind(f"cannot {doing} {folder}: {reason}\n{hint}") from error

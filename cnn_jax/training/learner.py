@@ -197,16 +197,17 @@ class Learner:
         best = self.settings.data.validation > 0 and len(self.seeds) == 1
         return Checkpoints(folder, keep or self.settings.checkpoint.keep, best=best)
 
-    def chosen(self, checkpoints: Checkpoints) -> tuple[int, str]:
-        """The step whose parameters stand for the run, and the rule that chose it.
+    def chosen(self, checkpoints: Checkpoints) -> tuple[Variables, int, str]:
+        """The variables that stand for the run, their step, and the rule that chose it.
 
         Raises:
-          UserError: nothing is saved yet.
+          UserError: nothing is saved yet, or nothing sound.
         """
-        step = checkpoints.best()
-        if step is None:
+        found = checkpoints.restore_chosen(self.variables_like())
+        if found is None:
             raise UserError(f"there is no checkpoint in {checkpoints.folder}: train first, with --mode=train")
-        return step, "best validation accuracy" if checkpoints.scored(step) else "last step"
+        variables, step, scored = found
+        return variables, step, "best validation accuracy" if scored else "last step"
 
     def close(self) -> None:
         """Stops what is done in the background."""

@@ -41,7 +41,7 @@ def test_norms_and_dead_units_are_those_of_the_last_batch(runs):
     assert [row["layer"] for row in rows[:5]] == ["conv1", "conv2", "dense1", "dense2", "output"]
     learner = run.learner
     with contextlib.closing(learner.checkpoints(run.folder)) as checkpoints:
-        params = checkpoints.restore_variables(30, learner.variables_like()).params
+        params = checkpoints.restore(30, learner.state_like()).evaluated.params
     data = cnn_jax.dataset(run.settings, "train")
     index = learner.orders[0].batch(29)
     network = cnn_jax.Network(run.settings)
