@@ -2,7 +2,7 @@
 
 import sys
 
-from cnn_jax.launch import main
+from cnn_jax.start import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,8 +16,8 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cnn_jax import checks  # noqa: E402
-from cnn_jax.training.checkpoints import Checkpoints, checksum  # noqa: E402
+from cnn_jax import checks, files  # noqa: E402
+from cnn_jax.training.checkpoints import Checkpoints  # noqa: E402
 from cnn_jax.training.learner import Learner  # noqa: E402
 from cnn_jax.training.state import named_leaves  # noqa: E402
 
@@ -48,7 +48,7 @@ def main():
             note("save", lambda: (checkpoints.save(step, state, settings, None), checkpoints.wait()))
             note("restore", lambda: jax.block_until_ready(checkpoints.restore_latest(learner.state_like())))
             checkpoints.close()
-        note("checksums", lambda: [checksum(array) for array in arrays])
+        note("checksums", lambda: [files.checksum(array) for array in arrays])
     print(f"{asked.experiment}: {sum(array.nbytes for array in arrays) / 1e6:,.1f} MB, medians of {asked.turns} turns")
     save = statistics.median(times["save"])
     for name, seconds in times.items():

@@ -37,6 +37,7 @@ from cnn_jax.devices import accelerators, choice, processes
 from cnn_jax.errors import UsageError, UserError  # noqa: F401
 from cnn_jax.models import outline, resolve_layout, torchvision
 from cnn_jax.models.summary import summarise, table
+from cnn_jax.signals import heard
 from cnn_jax.training import loop, metrics
 from cnn_jax.training import state as states
 from cnn_jax.training.learner import Learner, load
@@ -263,7 +264,7 @@ class Run:
           progress: whether to show a progress bar and log lines.
           init_from: where the initial parameters come from: a workdir, or a PyTorch state dict of torchvision's
             AlexNet; "": random ones.
-          signals: whether SIGTERM and Ctrl-C save first, as on the command line. If not, Ctrl-C raises
+          signals: whether SIGTERM, SIGHUP and Ctrl-C save first, as on the command line. If not, Ctrl-C raises
             KeyboardInterrupt, as everywhere, and what was saved last is there.
           profile: whether to write a trace of some steps to the folder.
 
@@ -292,14 +293,13 @@ class Run:
                     state = run.first_state(learner, checkpoints, init_from)
                     before = int(state.step)
                     run.begin(learner, self.settings, self.folder, before)
-                    with loop.Interruption(signals) as interruption:
+                    with heard(signals):
                         state = loop.train(
                             learner,
                             state,
                             checkpoints,
                             [self.folder],
                             watched,
-                            stop=lambda: interruption.asked,
                             last=None if steps is None else before + steps,
                             listen=callback or (lambda row: None),
                             profile=self.folder / "trace" if profile else None,
@@ -450,7 +450,7 @@ class StudyRun:
 
         Args:
           progress: whether to show progress bars and log lines.
-          signals: whether SIGTERM and Ctrl-C save first, see `Run.train`.
+          signals: whether signals save first, see `Run.train`.
           profile: whether to write a trace of some steps of each arm.
 
         Returns:
@@ -466,9 +466,9 @@ class StudyRun:
         checks.check_data(self.study)
         choice.prepare(self.study.base, self.study.groups)
         quiet = contextlib.nullcontext() if progress else processes.silenced()
-        with processes.claimed(self.folder), quiet, loop.Interruption(signals) as interruption:
+        with processes.claimed(self.folder), quiet, heard(signals):
             processes.log(f"compilation cache: {choice.enable_compilation_cache()}")
-            failures = runner.run(self.study, self.folder, processes.log, lambda: interruption.asked, profile)
+            failures = runner.run(self.study, self.folder, processes.log, profile)
             results.write(results.load(self.study, self.folder), self.folder)
             return failures
 

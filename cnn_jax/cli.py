@@ -5,7 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from cnn_jax import checks, config, files, workdir
+from cnn_jax import checks, config, files, signals, workdir
 from cnn_jax.config import experiments, overrides, reference
 from cnn_jax.config import study as studies
 from cnn_jax.devices import accelerators, launchers
@@ -55,8 +55,8 @@ def main(flags: Flags) -> int:
         # A full disk or a folder that vanished can surface anywhere; the state on disk is whole at all times.
         where = f"{error.filename}: " if error.filename else ""
         return _ended(f"error: {where}{error.strerror or error}", EXIT_FAILED)
-    except KeyboardInterrupt:
-        return _ended("interrupted", 130)
+    except signals.Stopped as stopped:
+        return _ended(str(stopped), stopped.status)
 
 
 HELP = """\
@@ -71,8 +71,8 @@ Train and study LeNet-5 and AlexNet.
 --mode is one of
 {modes}
 
-Exit status: 0 done, 1 failed, 2 wrong flags or settings, 75 stopped by a signal and saved,
-130 stopped by Ctrl-C before there was anything to save.
+Exit status: 0 done; 1 failed; 2 wrong flags or settings; 75 stopped by a signal while training or
+preparing: the same command goes on; 128 + the signal's number: stopped while doing something else.
 """
 
 

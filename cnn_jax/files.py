@@ -6,7 +6,11 @@ import json
 import os
 import shutil
 import sys
+import tokenize
 import uuid
+import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from cnn_jax.errors import UserError
@@ -52,17 +56,97 @@ def json_line(record: dict) -> str:
     return json.dumps(record) + "\n"
 
 
-def read_lines(path: Path) -> list[dict]:
-    """The records of a JSONL file; none where there is no file. A line cut short by a crash is left out."""
+# What JSON that is not ours can raise: not UTF-8, not JSON, nested too deep.
+DAMAGED_JSON = (ValueError, RecursionError)
+# And arrays, besides: of a file that is cut short, no archive, or has another header.
+DAMAGED_ARRAYS = (
+    ValueError, KeyError, TypeError, EOFError, SyntaxError, OverflowError, MemoryError, NotImplementedError,
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+)  # fmt: skip
+
+
+def read_json(path: Path) -> dict:
+    """Reads a JSON file that holds an object; NaN and infinities, which JSON does not know, are None.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: None)
+    except DAMAGED_JSON as error:
+        raise ValueError(f"{path} is damaged: {_reason(error)}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it holds no table of names and values")
+    return found
+
+
+def read_arrays(path: Path) -> dict:
+    """Reads all arrays of an .npz file, by name.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is no such file, or damaged.
+    """
+    import numpy as np  # here: usage errors do without
+
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (*DAMAGED_ARRAYS, AttributeError) as error:  # a single array is no archive
+        raise ValueError(f"{path} is damaged: {_reason(error)}") from error
+
+
+def _reason(error):
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def read_lines(path: Path, sound: Callable[[dict], bool] = lambda record: True) -> list[dict]:
+    """Reads the records of a JSONL file; none where there is no file. NaN and infinities are None.
+
+    A line that is no record is named on standard error and left out; not so the last one, where a kill cut it short.
+
+    Args:
+      path: the file.
+      sound: whether a record has what is needed.
+
+    Raises:
+      OSError: it cannot be read.
+    """
     if not path.exists():
         return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    records, wrong = [], []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines, 1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue  # only the last line of a killed process can be torn
+            record = json.loads(line, parse_constant=lambda name: None)
+        except DAMAGED_JSON:
+            record = None
+        if isinstance(record, dict) and sound(record):
+            records.append(record)
+        elif number < len(lines):
+            wrong.append(number)
+    if wrong:
+        some = ", ".join(map(str, wrong[:5])) + ", ..." * (len(wrong) > 5)
+        what = f"line {some} is damaged" if len(wrong) == 1 else f"lines {some} are damaged"
+        print(f"{printable(str(path))}: {what} and left out", file=sys.stderr, flush=True)
     return records
+
+
+STRETCH = 4096  # bytes
+
+
+def checksum(array) -> int:
+    """Returns a checksum of an array's bytes: the CRC-32 of the sums of its stretches of 4 KiB, and of what is left.
+
+    It finds every change of a single number, and of several in a stretch all that leave another sum: of 2**64
+    changes made at random one does not. A CRC of all bytes would take a fifth of the time in which a checkpoint is
+    saved.
+    """
+    data = array.reshape(-1).view("u1")
+    whole = data.size // STRETCH * STRETCH
+    sums = data[:whole].view("u8").reshape(-1, STRETCH // 8).sum(1)  # modulo 2**64
+    return zlib.crc32(data[whole:], zlib.crc32(sums))
 
 
 @contextlib.contextmanager

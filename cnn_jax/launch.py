@@ -1,4 +1,4 @@
-"""The command line: `cnn_jax`, `python -m cnn_jax` and, in a checkout, `python launch.py`. Absl flags, no logic."""
+"""The flags of the command line, read by absl; no logic."""
 
 import dataclasses
 import sys
@@ -6,7 +6,8 @@ import time
 
 from absl import flags
 
-from cnn_jax.errors import EXIT_FAILED, EXIT_USAGE
+from cnn_jax import cli
+from cnn_jax.errors import EXIT_USAGE
 from cnn_jax.flags import MODES, Flags
 
 STARTED = time.perf_counter()
@@ -48,15 +49,8 @@ flags.DEFINE_list("images", [], "predict: image files, separated by commas")
 flags.DEFINE_bool("help", False, "print this help and leave", short_name="h")
 
 
-WINDOWS = "error: Windows itself is not supported: run this in WSL 2 (wsl --install), where everything is as on Linux"
-
-
 def main() -> int:
-    if sys.platform == "win32":
-        print(WINDOWS, file=sys.stderr)
-        return EXIT_FAILED
-    from cnn_jax import cli  # what it imports is not there on Windows
-
+    """Parses the flags and does what they ask for; the exit status."""
     try:
         rest = FLAGS(sys.argv)[1:]
     except flags.Error as error:

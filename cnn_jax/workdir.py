@@ -11,7 +11,6 @@ report.html
 
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 import shlex
@@ -54,7 +53,7 @@ def stored_config(folder: Path) -> config.Config | None:
     path = folder / "config.json"
     saved_ones = survey(folder / "checkpoints")[0]
     try:
-        found = config.from_dict(_read(path)) if path.exists() else None
+        found = config.from_dict(files.read_json(path)) if path.exists() else None
     except DAMAGED as error:
         if not saved_ones:
             raise UserError(
@@ -87,12 +86,7 @@ def saved_settings(folder: Path, saved: Saved) -> config.Config:
         ) from error
 
 
-# What JSON that is not ours can raise: not UTF-8, no JSON, far too deep, of other types.
-DAMAGED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
-
-
-def _read(path):
-    return json.loads(path.read_text(encoding="utf-8"))
+DAMAGED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)  # what settings of other shapes raise
 
 
 def _reason(error):
@@ -134,7 +128,7 @@ def stored_study(folder: Path) -> Study | None:
     if not path.exists():
         return None
     try:
-        return studies.from_dict(_read(path))
+        return studies.from_dict(files.read_json(path))
     except DAMAGED as error:
         raise UserError(
             f"{path} cannot be read: {_reason(error)}; start in another --workdir, or restore that file"
@@ -151,6 +145,8 @@ def check_same_study(folder: Path, study: Study, resume: bool) -> None:
     if stored is None:
         if (folder / "config.json").exists() or (folder / "checkpoints").exists():
             raise UsageError(f"{folder} holds a run, not a study; choose another --workdir")
+    _check_arms(folder, study)
+    if stored is None:
         return
     if not resume:
         raise UsageError(f"--noresume: {folder} already holds a study; choose another --workdir, or delete that folder")
@@ -166,6 +162,23 @@ def check_same_study(folder: Path, study: Study, resume: bool) -> None:
             + "\n  ".join(changed)
             + "\nuse those settings to continue it, or another --workdir to start anew"
         )
+
+
+def _check_arms(folder, study):
+    """Refuses finished arms that were trained with other settings; those that cannot be read are trained again."""
+    for arm in study.chosen:
+        path = folder / "arms" / arm.name / "arm.json"
+        try:
+            trained = config.from_dict(files.read_json(path)["config"])
+        except (OSError, *DAMAGED):
+            continue
+        changed = config.differences(study.settings(arm), trained)
+        if changed:
+            raise UsageError(
+                f"{path.parent} was trained with other settings (there -> here):\n  "
+                + "\n  ".join(changed)
+                + "\nuse those settings, move that folder elsewhere, or choose another --workdir"
+            )
 
 
 def store_study(folder: Path, study: Study) -> None:
@@ -189,8 +202,14 @@ def record_start(folder: Path, settings: config.Config, **facts) -> None:
 
 
 def starts(folder: Path) -> list[dict]:
-    """All records of starts, oldest first."""
-    return files.read_lines(folder / "starts.jsonl")
+    """All records of starts, oldest first; lines that are damaged are named and left out."""
+    return files.read_lines(folder / "starts.jsonl", _is_start)
+
+
+def _is_start(record):
+    tables = ("config", "versions", "host")
+    texts = isinstance(record.get("time"), str) and isinstance(record.get("command"), str)
+    return texts and all(isinstance(record.get(name) or {}, dict) for name in (*tables, "git"))
 
 
 def _version(name):

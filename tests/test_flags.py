@@ -38,6 +38,6 @@ def test_a_command_starts_as_this_process_did_and_is_quoted(monkeypatch, tmp_pat
 
 
 def test_windows_is_told_the_way_out():
-    code = "import sys; sys.platform = 'win32'; sys.modules['fcntl'] = None; from cnn_jax.launch import main; main()"
+    code = "import sys; sys.platform = 'win32'; sys.modules['fcntl'] = None; from cnn_jax.start import main; main()"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.stderr.startswith("error: Windows itself is not supported: run this in WSL 2") and not done.stdout

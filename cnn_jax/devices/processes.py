@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from jax.experimental import multihost_utils
 from cnn_jax import files
 from cnn_jax.devices.launchers import Rendezvous
 from cnn_jax.errors import EXIT_FAILED, UserError
+from cnn_jax.streams import Enduring
 
 ROOM = 16_384  # bytes of a message from process 0
 LONGEST = 2_000  # characters of an error in it
@@ -69,7 +71,7 @@ def joined(rendezvous: Rendezvous | None):
     _join(rendezvous)
     sys.excepthook = _told_then_left
     try:
-        with _results_alone():
+        with _results_alone(), contextlib.nullcontext() if is_first() else _without_dumps():
             yield
     except (ValueError, jax.errors.JaxRuntimeError) as error:
         if "Gloo" not in str(error):
@@ -120,8 +122,40 @@ def _results_alone():
     os.dup2(nowhere, sys.stdout.fileno())
     used, unused = (kept, nowhere) if is_first() else (nowhere, kept)
     os.close(unused)
-    with os.fdopen(used, "w", encoding="utf-8") as results, contextlib.redirect_stdout(results):
+    with os.fdopen(used, "w", encoding="utf-8") as results, contextlib.redirect_stdout(Enduring(results)):
         yield
+
+
+# JAX ends a process that has lost process 0 in the middle of whatever it does, with a stack trace; it has no hook.
+LOST = "process 0 of the run has gone, or cannot be reached; its own messages say why. What was saved is whole"
+SIFT = f"""
+import sys
+lost = False
+for line in sys.stdin.buffer:
+    if b"JAX distributed service detected fatal errors" in line:
+        lost = True
+        print("error: {LOST}", file=sys.stderr, flush=True)
+    elif not lost and b"coordination_service" not in line:
+        sys.stderr.buffer.write(line)
+        sys.stderr.flush()
+"""
+
+
+@contextlib.contextmanager
+def _without_dumps():
+    """Passes standard error through a process that puts one line in the place of that trace."""
+    sift = subprocess.Popen([sys.executable, "-c", SIFT], stdin=subprocess.PIPE, start_new_session=True)
+    kept = os.dup(2)
+    os.dup2(sift.stdin.fileno(), 2)
+    sift.stdin.close()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            sift.wait(LAST_SECONDS)
 
 
 def _told_then_left(kind, error, trace):

@@ -13,7 +13,6 @@ checkpoints/       all seeds together, while the arm is being trained
 import contextlib
 import dataclasses
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -28,7 +27,7 @@ from cnn_jax.studies.measurements.base import Context
 from cnn_jax.studies.measurements.strides import cumulative_strides
 from cnn_jax.training import loop, metrics
 from cnn_jax.training.learner import Learner, load
-from cnn_jax.training.metric_files import read_timing
+from cnn_jax.training.metric_files import TIMES, read_timing
 from cnn_jax.training.selection import BestOfSeeds, NoBest
 from cnn_jax.training.state import TrainState
 
@@ -52,18 +51,39 @@ def is_finished(folder: Path) -> bool:
     return (folder / DONE).exists()
 
 
-def train(study: Study, arm: Arm, folder: Path, stop: Callable[[], bool], profile: bool = False) -> None:
+NUMBERS = ("parameters", "multiply_adds", "seconds", "images_per_second", "memory", "together")
+
+
+def read_record(folder: Path) -> dict:
+    """Reads what was run in the folder of a finished arm, and what it cost.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is damaged.
+    """
+    path = folder / DONE
+    record = files.read_json(path)
+    wrong = [name for name in NUMBERS if type(record.get(name)) not in (int, float)]
+    wrong += [name for name in ("config", "study") if not isinstance(record.get(name), dict)]
+    if not wrong:
+        wrong = [f"study.{name}" for name in ("seeds", "target") if type(record["study"].get(name)) not in (int, float)]
+    wrong += ["devices"] * (not isinstance(record.get("devices"), list))
+    if wrong:
+        raise ValueError(f"{path} is damaged: it lacks {', '.join(wrong)}, or has another kind of value there")
+    return record
+
+
+def train(study: Study, arm: Arm, folder: Path, profile: bool = False) -> None:
     """Trains, measures and stores an arm; continues where a killed one stopped.
 
     Args:
       study: the study.
       arm: one of its arms.
       folder: of the arm.
-      stop: is asked, again and again, whether to save and end.
       profile: whether to trace some steps.
 
     Raises:
-      Interrupted: `stop` asked for it.
+      Interrupted: a signal came, and the arm is saved.
       UserError: a save failed, or no seed is left.
     """
     settings = study.settings(arm)
@@ -78,7 +98,7 @@ def train(study: Study, arm: Arm, folder: Path, stop: Callable[[], bool], profil
                 each.mkdir(exist_ok=True)
             group = _Group(study, learner, folders, folder / "checkpoints" / f"{seeds[0]}-{seeds[-1]}")
             trace = folder / "trace" if profile else None
-            parts.append(group.train(watched, test, stop, trace))
+            parts.append(group.train(watched, test, trace))
     _store(study, arm, folder, parts)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
@@ -90,22 +110,32 @@ class _Group:
         self.study, self.learner, self.folders, self.own = study, learner, folders, own
         self.selects = study.protocol.select == "best"
 
-    def train(self, watched, test, stop, trace) -> dict:
+    def train(self, watched, test, trace) -> dict:
         """Trains the group; returns its evaluations of the test images, its measurements, pictures and timing."""
         learner = self.learner
         self.own.mkdir(parents=True, exist_ok=True)
-        best = BestOfSeeds(self.own / "best.npz") if self.selects else NoBest()
+        best = self._kept_best() if self.selects else NoBest()
         with contextlib.closing(learner.checkpoints(self.own, keep=1)) as checkpoints:
             state = run.first_state(learner, checkpoints)
             if np.any(state.step):
                 processes.log(f"continuing from step {int(np.asarray(state.step).max()):,}")
-            last = loop.train(learner, state, checkpoints, self.folders, watched, stop=stop, best=best, profile=trace)
+            last = loop.train(learner, state, checkpoints, self.folders, watched, best=best, profile=trace)
         step = np.atleast_1d(np.asarray(last.step))
         alive = step == learner.total
         chosen, scores = (last, [None] * len(alive)) if not self.selects else self._best(best, last, alive)
         found = self._measure(chosen, test, alive)
         self._complete_folders(chosen, scores, last, found["evaluations"], test)
         return found
+
+    def _kept_best(self):
+        path = self.own / "best.npz"
+        try:
+            return BestOfSeeds(path)
+        except ValueError as error:  # the checkpoint beside it may be of a step after those best ones
+            processes.log(f"{error}: these seeds begin anew")
+            shutil.rmtree(self.own)
+            self.own.mkdir()
+            return BestOfSeeds(path)
 
     def _best(self, best, last, alive):
         """Each seed's best state; of a seed that was lost, the one it ended with."""
@@ -126,7 +156,7 @@ class _Group:
                 self.study.protocol.measurements, self._context(variables, test, alive), processes.log
             ),
             "pictures": _pictures(learner, variables, test) if first else None,
-            "timing": read_timing(self.folders[0])[-1],
+            "timing": (read_timing(self.folders[0]) or [TIMES])[-1],
         }
 
     def _context(self, variables, test, alive) -> Context:

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import functools
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -100,11 +99,14 @@ def load(study: Study, folder: Path) -> Results:
     for arm in study.chosen:
         own = arms.folder_of(folder, arm)
         if arms.is_finished(own):
-            found.append(_load(arm, own))
+            try:
+                found.append(load_arm(arm, own))
+            except ValueError as error:
+                unfinished[arm.name] = str(error)
         else:
             failure = arms.failure_of(folder, arm)
-            said = failure.read_text(encoding="utf-8").strip().splitlines() if failure.exists() else []
-            unfinished[arm.name] = said[-1] if said else ""
+            said = failure.read_text(encoding="utf-8", errors="replace") if failure.exists() else ""
+            unfinished[arm.name] = said.strip().rpartition("\n")[2]
     points = {each.arm.name: 100 * each.accuracy for each in found}
     correct = {each.arm.name: each.correct for each in found}
 
@@ -123,7 +125,7 @@ def load(study: Study, folder: Path) -> Results:
 def _epochs_to_target(each):
     """Epochs until the training accuracy first reaches the study's target, [seeds]; NaN where it never does."""
     target = each.record["study"]["target"]
-    reached = lambda row: row["split"] == "train" and row["accuracy"] >= target
+    reached = lambda row: row["split"] == "train" and row["accuracy"] is not None and row["accuracy"] >= target
     return np.array([next((row["epoch"] for row in rows if reached(row)), np.nan) for rows in each.curves])
 
 
@@ -140,16 +142,27 @@ METRIC_COLUMNS = [
 EPOCHS = Column("epochs_to_target", "epochs to the target", _epochs_to_target)  # of an `ArmResult`
 
 
+def load_arm(arm: Arm, own: Path) -> ArmResult:
+    """Reads the folder of a finished arm.
+
+    Raises:
+      ValueError: a file of it is damaged or gone.
+    """
+    try:
+        return _load(arm, own)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"what was measured of arm {arm.name} is damaged: {error}") from error
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"what was measured of arm {arm.name} is damaged: {own} lacks {error}") from error
+
+
 def _load(arm, own):
-    with np.load(own / "outcome.npz") as arrays:
-        outcome = dict(arrays)
-    with np.load(own / "pictures.npz") as arrays:
-        pictures = dict(arrays)
+    outcome = files.read_arrays(own / "outcome.npz")
     correct = outcome["answers"] == outcome["labels"]
     seeds = outcome["seeds"]
     return ArmResult(
         arm=arm,
-        record=json.loads((own / arms.DONE).read_text(encoding="utf-8")),
+        record=arms.read_record(own),
         seeds=seeds,
         accuracy=np.where(outcome["finite"], correct.mean(1), np.nan),
         loss=np.where(outcome["finite"], outcome["losses"], np.nan),
@@ -157,7 +170,7 @@ def _load(arm, own):
         metrics=_metrics(outcome),
         curves=[read_rows(own / f"seed-{seed}") for seed in seeds],
         measurements=storing.load(own / "measurements.npz"),
-        pictures=pictures,
+        pictures=files.read_arrays(own / "pictures.npz"),
     )
 
 

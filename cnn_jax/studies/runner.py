@@ -14,7 +14,6 @@ report.html
 import dataclasses
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -25,7 +24,7 @@ from cnn_jax.devices import choice
 from cnn_jax.devices.mesh import Parallel
 from cnn_jax.errors import Interrupted, UsageError, UserError
 from cnn_jax.studies import arm as arms
-from cnn_jax.studies import measurements
+from cnn_jax.studies import measurements, results
 from cnn_jax.training.learner import Cost, Learner
 
 
@@ -84,18 +83,17 @@ def plan(study: Study) -> str:
     return "\n".join(lines)
 
 
-def run(study: Study, folder: Path, log, stop: Callable[[], bool] = lambda: False, profile: bool = False) -> list[str]:
+def run(study: Study, folder: Path, log, profile: bool = False) -> list[str]:
     """Trains and measures all arms that are not finished; the failures, a line each.
 
     Args:
       study: the study.
       folder: its workdir, claimed by the caller.
       log: prints a line.
-      stop: is asked, again and again, whether to save and end.
       profile: whether to trace some steps of each arm.
 
     Raises:
-      Interrupted: `stop` asked for it.
+      Interrupted: a signal came, and the arm is saved.
       UserError: see the message.
     """
     checked(study)
@@ -111,24 +109,34 @@ def run(study: Study, folder: Path, log, stop: Callable[[], bool] = lambda: Fals
     for place, arm in enumerate(chosen, 1):
         title = f"arm {place}/{len(chosen)} {arm.name}"
         if arms.is_finished(arms.folder_of(folder, arm)):
-            log(f"{title}: already done")
-            continue
-        if stop():
-            raise Interrupted(f"saved before {title}; the same command continues")
+            damage = _damage(arm, arms.folder_of(folder, arm))
+            log(f"{title}: {f'{damage}; it is trained again' if damage else 'already done'}")
+            if not damage:
+                continue
+            (arms.folder_of(folder, arm) / arms.DONE).unlink()
         log(f"{title}: {count} seeds{''.join(', ' + change for change in arm.changes)}")
         began = time.perf_counter()
-        failed = _failure(study, arm, folder, stop, profile)
+        failed = _failure(study, arm, folder, profile)
         if failed:
             failures.append(f"arm {arm.name} failed: {failed}")
         log(failures[-1] if failed else f"{title}: done in {time.perf_counter() - began:.0f} s")
     return failures
 
 
-def _failure(study, arm, folder, stop, profile):
+def _damage(arm, own):
+    """The reason why the results of a finished arm cannot be used; "" if there is none."""
+    try:
+        results.load_arm(arm, own)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _failure(study, arm, folder, profile):
     """Runs an arm; "", or why it failed, which is written beside its folder as well."""
     path = arms.failure_of(folder, arm)
     try:
-        arms.train(study, arm, arms.folder_of(folder, arm), stop, profile)
+        arms.train(study, arm, arms.folder_of(folder, arm), profile)
     except Interrupted:
         raise
     except UserError as error:

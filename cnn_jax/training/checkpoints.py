@@ -16,7 +16,6 @@ import math
 import re
 import shutil
 import tempfile
-import zlib
 from pathlib import Path
 
 import jax
@@ -25,14 +24,13 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 from orbax.checkpoint import future
 
-from cnn_jax import config
+from cnn_jax import config, files
 from cnn_jax.devices import processes
 from cnn_jax.errors import UserError
 from cnn_jax.training.saved import CHECKSUMS, SCHEDULED, SCORE, Saved, survey, text_checksum
 from cnn_jax.training.state import Variables, named_leaves
 
 REMOVED = "removed"  # folder that old checkpoints are moved to before they are removed
-STRETCH = 4096  # bytes
 PATTERN = set("*?[]\\")  # signs of a path that Orbax takes for a pattern
 
 
@@ -309,7 +307,7 @@ class Checkpoints:
             )
             loaded = self._reader.restore(self._place() / str(saved.step) / "state", args=restore)
             for name, array in loaded.items():
-                if saved.checksums is not None and saved.checksums[name][0] != checksum(np.asarray(array)):
+                if saved.checksums is not None and saved.checksums[name][0] != files.checksum(np.asarray(array)):
                     raise ValueError(f"the checksum of {name} is not that of its saving")
         return [loaded[names[name][0]] for name in wanted]
 
@@ -374,7 +372,7 @@ class _ChecksumHandler(ocp.AsyncCheckpointHandler):
 
     def save(self, directory, args: _ChecksumSave):
         found = {
-            "arrays": {name: (checksum(array), array.shape) for name, array in args.arrays.items()},
+            "arrays": {name: (files.checksum(array), array.shape) for name, array in args.arrays.items()},
             "config": text_checksum(args.settings),
             "metrics": text_checksum(args.metrics),
         }
@@ -385,18 +383,6 @@ class _ChecksumHandler(ocp.AsyncCheckpointHandler):
 
 
 ocp.args.register_with_handler(_ChecksumHandler, for_save=True, for_restore=True)(_ChecksumSave)
-
-
-def checksum(array: np.ndarray) -> int:
-    """Returns a checksum of an array's bytes: the CRC-32 of the sums of its stretches of 4 KiB, and of what is left.
-
-    It finds every change of a single number, and of several in a stretch all that leave another sum: of 2**64
-    changes made at random one does not. A CRC of all bytes would take a fifth of the time of a save.
-    """
-    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    whole = data.size // STRETCH * STRETCH
-    sums = data[:whole].view(np.uint64).reshape(-1, STRETCH // 8).sum(1)  # modulo 2**64
-    return zlib.crc32(data[whole:], zlib.crc32(sums))
 
 
 def _name_now(name):

@@ -5,8 +5,6 @@ the same for a run and for the seeds of a study's arm: rows and files are those 
 """
 
 import contextlib
-import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from cnn_jax import signals
 from cnn_jax.config.training import Plateau
 from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.devices import processes
@@ -33,34 +32,6 @@ from cnn_jax.training.timetable import Timetable
 DISPATCH_SECONDS = 0.5  # a signal waits this long, and the progress line moves this often
 
 
-class Interruption:
-    """SIGTERM and Ctrl-C, noted: the first asks the loop to save and stop, the second ends the process at once.
-
-    Args:
-      signals: whether to do so; if not, they keep their meaning and nobody asks.
-    """
-
-    def __init__(self, signals: bool = True):
-        self.asked = False
-        self._signals = signals
-
-    def __enter__(self):
-        self._before = {}
-        # Handlers can only be set in the main thread.
-        if self._signals and threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, _number, _frame):
-        self.asked = True
-        for number in self._before:
-            signal.signal(number, signal.SIG_DFL)
-
-
 def train(
     learner: Learner,
     state: TrainState,
@@ -68,7 +39,6 @@ def train(
     folders: Sequence[Path],
     watched: Dataset,
     *,
-    stop: Callable[[], bool] = lambda: False,
     last: int | None = None,
     best=NoBest(),
     listen: Callable[[dict], None] = lambda row: None,
@@ -88,7 +58,6 @@ def train(
       checkpoints: where states go.
       folders: of each network, where its rows go.
       watched: the split measured while training; "validation" may select, "test" never does.
-      stop: is asked after each dispatch of steps whether to save and end.
       last: the step to end at, before that of the settings; the schedules do not change.
       best: is told each network's validation accuracy, see `selection.py`.
       listen: is given each row of metrics.jsonl, of any network, once it is written.
@@ -100,7 +69,7 @@ def train(
       The last state.
 
     Raises:
-      Interrupted: `stop` asked for it.
+      Interrupted: a signal came, where somebody listens (see `signals.py`), and the state is saved.
       UserError: no network is left, or a save failed.
     """
     settings, total, first = learner.settings, learner.total, processes.is_first()
@@ -109,6 +78,7 @@ def train(
     step = int(np.asarray(state.step).max())
     end = total if last is None else min(last, total)
     with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(signals.saving())
         tensorboard = settings.log.tensorboard
         files = [
             stack.enter_context(

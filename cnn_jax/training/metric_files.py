@@ -16,14 +16,36 @@ from cnn_jax.training import metrics
 COLUMNS = ("step", "epoch", "split", *(metric.name for metric in metrics.numbers()), "learning_rate", "gradient_norm")
 
 
+SPLITS = ("train", "validation", "test")
+# The columns of timing.jsonl, and what stands for one that a row lacks.
+TIMES = {
+    "step": 0, "seconds": 0.0, "examples_per_second": 0.0, "mean_examples_per_second": 0.0, "flops_per_second": 0,
+    "utilisation": None, "waiting": 0.0, "seeds": 1, "memory": 0,
+}  # fmt: skip
+
+
 def read_rows(workdir: Path) -> list[dict]:
-    """The rows of metrics.jsonl that are whole; a line cut short by a crash is left out."""
-    return read_lines(workdir / "metrics.jsonl")
+    """The rows of metrics.jsonl; lines that are damaged are named and left out, see `files.read_lines`."""
+    return read_lines(workdir / "metrics.jsonl", _is_row)
 
 
 def read_timing(workdir: Path) -> list[dict]:
-    """The rows of timing.jsonl that are whole."""
-    return read_lines(workdir / "timing.jsonl")
+    """The rows of timing.jsonl, likewise, with all columns."""
+    sound = lambda row: _is_step(row) and all(_is_number(row.get(name), name in ("step", "seconds")) for name in TIMES)
+    return [TIMES | row for row in read_lines(workdir / "timing.jsonl", sound)]
+
+
+def _is_row(row):
+    known = _is_step(row) and row.get("split") in SPLITS and _is_number(row.get("epoch"), True)
+    return known and all(_is_number(row.get(name)) for name in COLUMNS[3:])
+
+
+def _is_step(row):
+    return type(row.get("step")) is int and row["step"] >= 0
+
+
+def _is_number(value, needed=False):
+    return not needed if value is None else type(value) in (int, float)
 
 
 def training_row(step: int, epoch: float, totals, rate: float) -> dict:
@@ -89,7 +111,7 @@ class MetricFiles:
         """Adds rows to layers.jsonl, see `layer_metrics.py`; the file is made with the first."""
         if rows and self._layers is None:
             step = rows[0]["step"]
-            kept = [row for row in read_lines(self._workdir / "layers.jsonl") if row["step"] < step]
+            kept = [row for row in read_lines(self._workdir / "layers.jsonl", _is_step) if row["step"] < step]
             self._layers = _rewrite(self._workdir / "layers.jsonl", "".join(map(json_line, kept)))
         for row in rows:
             self._layers.write(json_line(row))

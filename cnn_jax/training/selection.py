@@ -27,14 +27,16 @@ class BestOfSeeds:
 
     Args:
       path: the file.
+
+    Raises:
+      ValueError: it is damaged.
     """
 
     def __init__(self, path: Path):
         self._path = path
         self._best: list[np.ndarray] | None = None  # the leaves of the states, then the scores
         if path.exists():
-            with np.load(path) as stored:
-                self._best = [stored[name] for name in stored.files]
+            self._best = [*files.read_arrays(path).values()]
 
     def note(self, state: TrainState, scores: Sequence[float]) -> None:
         """Takes the states of the seeds that are better than before.

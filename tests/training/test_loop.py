@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from tiny_training import PLAIN, RECIPE, STEPS, TinyRun, assert_same_bits, dataset
 
+from cnn_jax import signals
 from cnn_jax.config import overrides
 from cnn_jax.errors import EXIT_INTERRUPTED, Interrupted, UserError
 from cnn_jax.progress import Lines
@@ -51,9 +52,9 @@ def train(run, folder, progress=None, keep=10, spoil=lambda state: state, **more
     state = run.first_state() if latest is None else checkpoints.restore(latest, run.learner.state_like())
     validation, started = dataset("validation", 20), time.perf_counter()
     try:
-        with loop.Interruption() as interruption:
+        with signals.heard():
             return loop.train(
-                run.learner, spoil(state), checkpoints, [folder], validation, stop=lambda: interruption.asked,
+                run.learner, spoil(state), checkpoints, [folder], validation,
                 started=started, progress=progress or Acting(), **more,
             )  # fmt: skip
     finally:
@@ -180,24 +181,6 @@ def test_a_finished_run_has_nothing_left_to_do(run, whole):
     before = metrics(whole[0])
     assert_same_bits(train(run, whole[0]), whole[1])
     assert metrics(whole[0]) == before
-
-
-def test_signals_keep_their_meaning_unless_asked():
-    mine = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    with loop.Interruption(signals=False) as interruption:
-        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == mine
-    assert not interruption.asked
-
-
-def test_the_second_signal_means_what_it_meant_before():
-    mine = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    with loop.Interruption() as interruption:
-        assert not interruption.asked
-        os.kill(os.getpid(), signal.SIGTERM)
-        while not interruption.asked:
-            time.sleep(0.01)
-        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == [signal.SIG_DFL] * 2
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == mine
 
 
 def test_a_state_that_is_not_finite_is_not_saved(run, tmp_path):

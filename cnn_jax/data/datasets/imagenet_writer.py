@@ -127,7 +127,11 @@ def _fill(staging, archives, command):
 def _start(staging, archives):
     """An empty folder, or the one of an earlier start with the same archives."""
     note = staging / "archives.json"
-    if staging.exists() and (not note.is_file() or json.loads(note.read_text()) != archives):
+    try:
+        same = files.read_json(note) == archives
+    except (OSError, ValueError):
+        same = False
+    if staging.exists() and not same:
         shutil.rmtree(staging)
     staging.mkdir(exist_ok=True)
     files.replace(note, lambda file: file.write(json.dumps(archives).encode()))

@@ -59,8 +59,18 @@ def place(data: config.Data, source: ImageSource, rows: np.ndarray, cached: cach
             return images, "stream", f"auto: {problem}"
     cached.build(data.workers)
     if whole:
-        return _rows_of(cached.images(), rows), "memory", ""
+        return _rows_of(_sound(cached, data.workers), rows), "memory", ""
     return lazy(cached.source()), "cache", f"decoded in {cached.path}"
+
+
+def _sound(cached, workers):
+    """All images of a complete cache, which is made anew where it is damaged."""
+    try:
+        return cached.images()
+    except cache.Damaged as error:
+        cached.discard(error)
+        cached.build(workers)
+        return cached.images()
 
 
 def _rows_of(images, rows):

@@ -9,8 +9,6 @@ import json
 import os
 import resource
 import struct
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,11 +53,13 @@ class Records:
         from google.protobuf.message import DecodeError
 
         paths = [self._folder / shard for shard in self.origin["file_bytes"]]
-        kind = {"tfrecord": TFRecordFiles, "array_record": _array_records}[self.origin["file_format"]]
-        found = kind(paths)
+        found = FORMATS[self.origin["file_format"]](paths)
         if len(found) != len(self):
             raise ValueError(f"{len(found)} examples found, {len(self)} expected")
-        features = tfds.builder_from_directory(self._folder).info.features
+        try:
+            features = tfds.builder_from_directory(self._folder).info.features
+        except Exception as error:  # TFDS and protobuf raise whatever meets them in files that are not theirs
+            raise ValueError(f"TFDS cannot read its description: {' '.join(str(error).split())[:200]}") from error
         encoded = {"image": tfds.decode.SkipDecoding()}
 
         def example(record):
@@ -123,10 +123,11 @@ class Records:
 
     def _known_labels(self):
         try:
-            with open(self._index, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                if json.loads(str(stored["origin"])) == self.origin and stored["labels"].shape == (len(self),):
-                    return stored["labels"].astype(np.int32)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            stored = files.read_arrays(self._index)
+            labels = stored["labels"]
+            if json.loads(str(stored["origin"])) == self.origin and labels.shape == (len(self),):
+                return labels.astype(np.int32) if labels.dtype.kind in "iu" else None
+        except (OSError, ValueError, KeyError, RecursionError):
             pass  # absent, or not what was written
         return None
 
@@ -148,16 +149,23 @@ def describe(folder: Path, name: str, split: str) -> dict:
     Raises:
       OSError, ValueError, KeyError: the files are damaged.
     """
-    info = json.loads((folder / "dataset_info.json").read_text())
-    entry = {entry["name"]: entry for entry in info["splits"]}[split]
+    info = files.read_json(folder / "dataset_info.json")
+    try:
+        entry = {entry["name"]: entry for entry in info["splits"]}[split]
+        lengths, example_bytes = [*map(int, entry["shardLengths"])], int(entry["numBytes"])
+        file_format = info.get("fileFormat", "tfrecord")  # TFDS wrote no field while it knew one format
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
+        raise ValueError(f"dataset_info.json does not describe a split {split!r}") from error
+    if file_format not in FORMATS:
+        raise ValueError(f"its file format is {file_format!r:.40}; known are {', '.join(FORMATS)}")
     shards = sorted(folder.glob(f"{name}-{split}.*-of-*"))
-    if len(shards) != len(entry["shardLengths"]):
-        raise ValueError(f"{len(entry['shardLengths'])} files expected, {len(shards)} found")
+    if len(shards) != len(lengths):
+        raise ValueError(f"{len(lengths)} files expected, {len(shards)} found")
     return {
         "cache_format": CACHE_FORMAT,
-        "file_format": info.get("fileFormat", "tfrecord"),  # TFDS wrote no field while it knew one format
-        "examples": sum(map(int, entry["shardLengths"])),
-        "example_bytes": int(entry["numBytes"]),
+        "file_format": file_format,
+        "examples": sum(lengths),
+        "example_bytes": example_bytes,
         "file_bytes": {shard.name: shard.stat().st_size for shard in shards},
     }
 
@@ -218,3 +226,6 @@ def _places(path):
                 raise ValueError(f"{path.name} is cut short")
             yield position + 12, length
             position += length + 16
+
+
+FORMATS = {"tfrecord": TFRecordFiles, "array_record": _array_records}

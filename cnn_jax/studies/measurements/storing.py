@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnn_jax import files
 from cnn_jax.studies.measurements import find
 from cnn_jax.studies.measurements.base import Context, Result
 
@@ -40,17 +41,20 @@ def store(path: Path, found: dict[str, Result]) -> None:
 
 
 def load(path: Path) -> dict[str, Result]:
-    """Reads what `store` wrote."""
+    """Reads what `store` wrote.
+
+    Raises:
+      OSError, ValueError: it is not there, or damaged.
+    """
     found: dict = {}
-    with np.load(path, allow_pickle=False) as arrays:
-        for key in arrays.files:
-            name, field, *layer = key.split("/", 2)
-            value = arrays[key] if arrays[key].ndim else arrays[key].item()
-            held = vars(found.setdefault(name, Result()))
-            if layer:
-                held.setdefault(field, {})[layer[0]] = value
-            else:
-                held[field] = value
+    for key, array in files.read_arrays(path).items():
+        name, field, *layer = key.split("/", 2)
+        value = array if array.ndim else array.item()
+        held = vars(found.setdefault(name, Result()))
+        if layer:
+            held.setdefault(field, {})[layer[0]] = value
+        else:
+            held[field] = value
     return found
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from tiny_data import write_tiny
 from tiny_images import encoded, photo, write_class_folders
 
 from cnn_jax import config, files
@@ -143,7 +144,7 @@ import sys, time
 from cnn_jax import config
 from cnn_jax.data.datasets import folder, source
 from cnn_jax.data.images import cache
-cache.PIECE_BYTES = 1
+cache.PIECE_BYTES = cache.STRETCH_BYTES = 1
 read = folder.image_source
 def slow(*arguments):
     import dataclasses
@@ -247,3 +248,75 @@ def test_small_sets_can_be_streamed_too(tmp_path):
         arrays, streamed = (source.load(data.changed(placement=name), split) for name in ("host", "stream"))
         np.testing.assert_array_equal(streamed.images[:], arrays.images)
         np.testing.assert_array_equal(streamed.labels, arrays.labels)
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 16
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["host", "device"])
+def test_a_flipped_bit_of_the_cache_is_found_and_the_image_decoded_anew(data, name, monkeypatch, capsys):
+    monkeypatch.setattr(cache, "STRETCH_BYTES", 4 * 24 * 24 * 3)
+    data = data.changed(placement=name)
+    sound = batches(data)
+    path = cached(data)
+    written = path.read_bytes()
+    for place in (200, len(written) // 2, len(written) - 1):
+        flip(path, place)
+        capsys.readouterr()
+        equal(batches(data), sound)
+        said = capsys.readouterr().err
+        assert said.count(f"{path} is damaged (the checksum of images ") == 1 and "decoded anew" in said
+        equal(batches(data), sound)
+        assert path.read_bytes() == written and "damaged" not in capsys.readouterr().err
+
+
+def test_a_flipped_bit_of_a_small_set_is_found_and_the_set_decoded_anew(tmp_path, capsys):
+    write_tiny("mnist", tmp_path)
+    data = config.Data.of(name="mnist", data_dir=str(tmp_path))
+    sound = np.array(source.load(data, "train").images)
+    (path,) = tmp_path.glob("mnist/*/decoded/train_28.npy")
+    written = path.read_bytes()
+    flip(path, 5000)
+    np.testing.assert_array_equal(source.load(data, "train").images, sound)
+    assert f"{path} is damaged (the checksum of images 0 to 63 is wrong)" in capsys.readouterr().err
+    assert path.read_bytes() == written
+
+
+SPOILT = {
+    "images": [b"", b"\x93NUMPY", b"?" * 200, b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '|u1', (" + b" " * 200],
+    "notes": [b"", b"[]", b"{", b"[" * 100_000, b'{"origin": 1}', b'{"done": "all"}', b"\xff\xfe"],
+    "sums": [b"", b"abc", b"?" * 400],
+}
+
+
+@pytest.mark.parametrize("part", SPOILT)
+def test_a_spoilt_cache_is_made_anew(data, part):
+    data = data.changed(placement="host")
+    sound = batches(data)
+    path = cached(data)
+    path = {"images": path, "notes": path.with_suffix(".json"), "sums": path.with_suffix(".sums")}[part]
+    for content in SPOILT[part]:
+        path.write_bytes(content)
+        equal(batches(data), sound)
+        batches(data)
+        equal(batches(data), sound)
+    notes = json.loads(cached(data).with_suffix(".json").read_text())
+    for changes in ({"done": -1}, {"done": 10**9}, {"done": True}, {"unreadable": []}, {"origin": {}}, {"stretch": 0}):
+        cached(data).with_suffix(".json").write_text(json.dumps(notes | changes))
+        equal(batches(data), sound)
+
+
+def test_a_cache_without_checksums_is_read(data):
+    """Those made before November 2026."""
+    data = data.changed(placement="host")
+    sound = batches(data)
+    path = cached(data)
+    made = path.stat().st_mtime_ns
+    notes = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({name: notes[name] for name in notes if name != "stretch"}))
+    path.with_suffix(".sums").unlink()
+    equal(batches(data), sound)
+    assert path.stat().st_mtime_ns == made
