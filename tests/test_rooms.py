@@ -9,6 +9,7 @@ PACKAGE = pathlib.Path(cnn_jax.__file__).parent
 # From top to bottom; what stands on one line may not import each other.
 ROOMS = [
     ["__main__"],
+    ["start"],
     ["launch"],
     ["cli"],
     ["modes"],
@@ -32,7 +33,7 @@ ROOMS = [
     ["data.facts"],
     ["config"],
     ["flags", "progress", "randomness"],
-    ["files"],
+    ["files", "signals", "streams"],
     ["errors"],
 ]
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}

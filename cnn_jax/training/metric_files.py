@@ -36,7 +36,7 @@ def read_timing(workdir: Path) -> list[dict]:
 
 
 def _is_row(row):
-    known = _is_step(row) and row.get("split") in SPLITS and _is_number(row.get("epoch"), True)
+    known = _is_step(row) and row.get("split") in SPLITS and _is_number(row.get("epoch"))
     return known and all(_is_number(row.get(name)) for name in COLUMNS[3:])
 
 

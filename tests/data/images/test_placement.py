@@ -163,6 +163,7 @@ def build(data, seconds):
 
 
 def test_a_killed_build_goes_on_where_it_was(data, monkeypatch):
+    monkeypatch.setattr(cache, "STRETCH_BYTES", 1)  # as in the other process
     damage(data, "train/ant/001.jpg")
     expected = batches(data.changed(placement="stream"))
     process = build(data, 0.05)
