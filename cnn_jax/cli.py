@@ -1,6 +1,7 @@
 """The command line: checks, without jax, what the flags ask for; cnn_jax.modes carries it out."""
 
 import difflib
+import errno
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +16,11 @@ from cnn_jax.flags import MODES, Flags, program
 STORED = ("eval", "predict", "report", "export")  # modes that take the settings of the run in the workdir
 OF_STUDIES = ("train", "summary", "report", "prepare", "devices")  # modes that a study has
 COMPUTING = ("train", "eval", "predict", "report", "devices")  # modes that use the devices
+
+WHOLE = "; make room and start again: what was saved before is whole"
+ELSEWHERE = "; check the permissions, or choose another folder"
+WAYS_OUT = {errno.ENOSPC: WHOLE, errno.EDQUOT: WHOLE, errno.EACCES: ELSEWHERE, errno.EPERM: ELSEWHERE}
+WAYS_OUT |= {errno.EROFS: ELSEWHERE}
 
 
 def main(flags: Flags) -> int:
@@ -54,7 +60,8 @@ def main(flags: Flags) -> int:
     except OSError as error:
         # A full disk or a folder that vanished can surface anywhere; the state on disk is whole at all times.
         where = f"{error.filename}: " if error.filename else ""
-        return _ended(f"error: {where}{error.strerror or error}", EXIT_FAILED)
+        way_out = WAYS_OUT.get(error.errno, "")
+        return _ended(f"error: {where}{error.strerror or error}{way_out}", EXIT_FAILED)
     except signals.Stopped as stopped:
         return _ended(str(stopped), stopped.status)
 

@@ -1,8 +1,10 @@
 """Small tools for files and the machine: writing in one move, JSON lines, locks, space on the disk, cores."""
 
 import contextlib
+import errno
 import fcntl
 import json
+import math
 import os
 import shutil
 import sys
@@ -29,12 +31,23 @@ def replace(path: Path, write) -> None:
       OSError: it cannot be written.
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with named(path):
+        try:
+            with open(partial, "xb") as file:
+                write(file)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def named(path: Path):
+    """Has an OSError name what it is about: a write to a file that is open does not, and a partial file is unknown."""
     try:
-        with open(partial, "xb") as file:
-            write(file)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -47,13 +60,22 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, values) -> None:
-    """Writes a JSON file in one move."""
-    write_text(path, json.dumps(values, indent=2) + "\n")
+    """Writes a JSON file in one move; what is not a finite number becomes null."""
+    write_text(path, json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
 
 
 def json_line(record: dict) -> str:
-    """A record as a line of a JSONL file."""
-    return json.dumps(record) + "\n"
+    """A record as a line of a JSONL file; what is not a finite number becomes null."""
+    return json.dumps(_finite(record), allow_nan=False) + "\n"
+
+
+def _finite(values):
+    """The values, with None for NaN and infinities, which JSON does not know."""
+    if isinstance(values, dict):
+        return {name: _finite(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 # What JSON that is not ours can raise: not UTF-8, not JSON, nested too deep.
@@ -79,6 +101,17 @@ def read_json(path: Path) -> dict:
     if not isinstance(found, dict):
         raise ValueError(f"{path} is damaged: it holds no table of names and values")
     return found
+
+
+def write_arrays(path: Path, **arrays) -> None:
+    """Writes arrays, compressed, as an .npz file in one move.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    import numpy as np  # here: usage errors do without
+
+    replace(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 def read_arrays(path: Path) -> dict:
@@ -158,18 +191,15 @@ def claimed(folder: Path):
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock = _lock_file(folder / ".lock")
     except OSError as error:
+        link = f"{folder / '.lock'} is a symbolic link" if error.errno == errno.ELOOP else error.strerror
         raise UserError(
-            f"cannot write to the workdir {folder}: {error.strerror}; choose another with --workdir=FOLDER"
+            f"cannot write to the workdir {folder}: {link}; choose another with --workdir=FOLDER"
         ) from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another process is running in {folder}: wait for it, or choose another --workdir"
-            ) from None
+        if not _lock(lock):
+            raise UserError(f"another process is running in {folder}: wait for it, or choose another --workdir")
         try:
             yield
         finally:
@@ -191,13 +221,37 @@ def locked(path: Path, what: str):
     Raises:
       OSError: the file cannot be made.
     """
-    with open(path, "wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another process to {what} ({path})", file=sys.stderr, flush=True)
+    with _lock_file(path) as file:
+        if not _lock(file):
+            print(f"waiting for another process to {what} ({printable(str(path))})", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _lock_file(path):
+    """Opens a lock; a symbolic link, which others could have put there, is not followed."""
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666), "wb")
+
+
+# Of file systems without locks, such as Lustre and NFS as they are often mounted.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+def _lock(file):
+    """Tells whether the lock was taken; where there are no locks, it is said and taken as it is."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        print(
+            f"the file system has no locks ({error.strerror}): see to it that no other process uses the same folder",
+            file=sys.stderr,
+            flush=True,
+        )
+    return True
 
 
 def printable(text: str, lines: bool = False) -> str:

@@ -10,7 +10,7 @@ from cnn_jax.config.study import Study
 from cnn_jax.data.datasets import catalog, source
 from cnn_jax.devices import choice, processes
 from cnn_jax.devices.mesh import Parallel
-from cnn_jax.errors import EXIT_FAILED, UsageError
+from cnn_jax.errors import EXIT_FAILED, UsageError, UserError
 from cnn_jax.files import cores, printable
 from cnn_jax.flags import Flags
 from cnn_jax.models import resolve_layout
@@ -35,6 +35,7 @@ def train(flags: Flags, settings, folder) -> None:
         print(f"test {metrics.described(metrics.values(result.evaluation), skip=('accuracy',))}")
         if flags.report:
             print(f"report {this.report(result)}")
+        _refuse("test", result.evaluation)
 
 
 def evaluate(flags: Flags, settings, folder) -> None:
@@ -47,6 +48,16 @@ def evaluate(flags: Flags, settings, folder) -> None:
         if processes.is_first():
             rest = metrics.described(metrics.values(found), skip=("accuracy",))
             print(f"{split}: accuracy {100 * found.accuracy:.2f} %  {rest}  n = {len(data.labels):,}  ({chosen})")
+            _refuse(split, found)
+
+
+def _refuse(split, evaluation):
+    """Ends the program with status 1 where what was measured says nothing."""
+    if evaluation.problem:
+        raise UserError(
+            f"{split}: {evaluation.problem}; train anew with a lower optimizer.learning_rate, or with "
+            "train.precision=float32"
+        )
 
 
 def predict(flags: Flags, settings, folder) -> None:

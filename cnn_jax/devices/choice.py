@@ -3,6 +3,8 @@
 import contextlib
 import math
 import os
+import tempfile
+import warnings
 from pathlib import Path
 
 import jax
@@ -10,6 +12,7 @@ import jax
 from cnn_jax import config
 from cnn_jax.files import cores
 
+LEAST = 2**20  # bytes that the cache of compiled programs must have room for
 SHARE = 16  # images of a batch, from which a core of its own for them is worth the exchange of gradients
 
 
@@ -68,8 +71,12 @@ def enable_compilation_cache() -> str:
     try:
         if "://" not in folder:  # a bucket has no folders to make
             Path(folder).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"?" * LEAST)
     except OSError as error:
         return f"off ({folder}: {error.strerror})"
+    # What cannot be written or read back is compiled anew; two lines for each program would not help anybody.
+    warnings.filterwarnings("ignore", "Error (writing|reading) persistent compilation cache entry")
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

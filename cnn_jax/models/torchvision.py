@@ -7,12 +7,11 @@ channel by channel, here pixel by pixel.
 
 import math
 import pathlib
-import pickle
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
+from cnn_jax import files
 from cnn_jax.errors import UserError
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -48,7 +47,7 @@ def load_torch(path, params_like: dict) -> dict:
       UserError: the file cannot be read, or is not of this network; the message lists the names that are missing,
         unexpected or of another shape.
     """
-    stored = _read(pathlib.Path(path))
+    stored = _read(pathlib.Path(path).expanduser())
     wanted = _shapes(params_like)
     if {layer for layer, _ in wanted} != set(NAMES):
         raise UserError(
@@ -72,7 +71,12 @@ def load_torch(path, params_like: dict) -> dict:
         )
     params = {layer: {} for layer in params_like}
     for name, (key, _) in expected.items():
-        params[key[0]][key[1]] = _to_ours(key, stored[name].astype(np.float32), wanted)
+        tensor = stored[name].astype(np.float32)
+        if not np.isfinite(tensor).all():
+            raise UserError(
+                f"{path}: {name} holds numbers that are not finite; train the network that it was saved from anew"
+            )
+        params[key[0]][key[1]] = _to_ours(key, tensor, wanted)
     return params
 
 
@@ -97,10 +101,11 @@ def save_torch(params: dict, path) -> None:
         )
     shapes = _shapes(params)
     tensors = {_torch_name(*key): _to_torch(key, np.asarray(params[key[0]][key[1]]), shapes) for key in shapes}
+    content = safetensors.numpy.save(tensors, metadata={"format": "pt"})
     try:
-        safetensors.numpy.save_file(tensors, path, metadata={"format": "pt"})
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path} cannot be written: {error}") from error
+        files.replace(pathlib.Path(path).expanduser(), lambda file: file.write(content))
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; choose another file with --out") from error
 
 
 def _shapes(params):
@@ -149,9 +154,13 @@ def _read(path):
         raise UserError(f"{path}: there is no such file")
     if path.suffix == ".safetensors":
         try:
-            return safetensors.numpy.load_file(path)
-        except safetensors.SafetensorError as error:
-            raise UserError(f"{path} is not a readable .safetensors file: {error}") from error
+            stored = safetensors.numpy.load_file(path)
+        except Exception as error:  # types that NumPy lacks, and whatever a damaged file makes of the rest
+            raise UserError(f"{path} is not a readable .safetensors file: {_reason(error)}") from error
+        for name, tensor in stored.items():
+            if tensor.dtype.kind != "f" and tensor.dtype.name != "bfloat16":
+                raise UserError(f"{path}: {name} is of {tensor.dtype}; parameters are floating-point numbers")
+        return stored
     try:
         import torch
     except ImportError:
@@ -161,8 +170,18 @@ def _read(path):
         ) from None
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is not a readable PyTorch file: {error}") from error
-    if not isinstance(stored, dict) or not all(isinstance(value, torch.Tensor) for value in stored.values()):
+    except Exception as error:  # what a damaged file makes of the archive, the pickle and the tensors in it
+        raise UserError(f"{path} is not a readable PyTorch file: {_reason(error)}") from error
+    named = isinstance(stored, dict) and all(isinstance(name, str) for name in stored)
+    if not named or not all(isinstance(value, torch.Tensor) for value in stored.values()):
         raise UserError(f"{path} is not a state dict, tensors by name; save `model.state_dict()`")
-    return {name: value.float().numpy() for name, value in stored.items()}
+    for name, value in stored.items():
+        plain = value.layout == torch.strided and not value.is_meta and not value.is_quantized
+        if not plain or not value.is_floating_point():
+            kind = str(value.dtype if plain else value.layout if value.layout != torch.strided else "no plain numbers")
+            raise UserError(f"{path}: {name} is of {kind}; parameters are dense floating-point tensors")
+    return {name: value.detach().float().numpy() for name, value in stored.items()}
+
+
+def _reason(error):
+    return " ".join(str(error).split())[:300] or type(error).__name__

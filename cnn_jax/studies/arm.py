@@ -21,6 +21,7 @@ import numpy as np
 from cnn_jax import config, files, run, workdir
 from cnn_jax.config.study import Arm, Study
 from cnn_jax.devices import processes
+from cnn_jax.errors import UserError
 from cnn_jax.layers.pooling.base import Pooling
 from cnn_jax.studies.measurements import storing
 from cnn_jax.studies.measurements.base import Context
@@ -99,6 +100,8 @@ def train(study: Study, arm: Arm, folder: Path, profile: bool = False) -> None:
             group = _Group(study, learner, folders, folder / "checkpoints" / f"{seeds[0]}-{seeds[-1]}")
             trace = folder / "trace" if profile else None
             parts.append(group.train(watched, test, trace))
+    if not any(part["finite"].any() for part in parts):
+        raise UserError("no seed gives finite numbers for the test images; lower optimizer.learning_rate")
     _store(study, arm, folder, parts)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
@@ -147,6 +150,10 @@ class _Group:
         learner, variables = self.learner, chosen.evaluated
         processes.log("measuring the test images")
         evaluations = learner.evaluate(variables, test)
+        for seed, each in zip(learner.seeds, evaluations):
+            if each.problem:
+                processes.log(f"seed {seed} counts as lost: {each.problem}")
+        alive = alive & [not each.problem for each in evaluations]
         first = learner.seeds[0] == self.study.base.seed
         return {
             "seeds": np.array(learner.seeds),
@@ -210,7 +217,7 @@ def _pictures(learner: Learner, variables, test) -> dict[str, np.ndarray]:
 def _store(study: Study, arm: Arm, folder: Path, parts: list[dict]) -> None:
     found = [evaluation for part in parts for evaluation in part["evaluations"]]
     labels = found[0].labels
-    np.savez_compressed(
+    files.write_arrays(
         folder / "outcome.npz",
         labels=labels,
         seeds=np.concatenate([part["seeds"] for part in parts]),
@@ -220,7 +227,7 @@ def _store(study: Study, arm: Arm, folder: Path, parts: list[dict]) -> None:
         losses=np.array([each.losses.mean(dtype=np.float64) for each in found]),
         **_metrics(found),
     )
-    np.savez_compressed(folder / "pictures.npz", **parts[0]["pictures"])
+    files.write_arrays(folder / "pictures.npz", **parts[0]["pictures"])
     storing.store(folder / "measurements.npz", storing.joined([part["measurements"] for part in parts]))
     settings = study.settings(arm)
     timing = [part["timing"] for part in parts]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import jax
 
-from cnn_jax import workdir
+from cnn_jax import files, workdir
 from cnn_jax.config.study import Study
 from cnn_jax.devices import choice
 from cnn_jax.devices.mesh import Parallel
@@ -140,10 +140,10 @@ def _failure(study, arm, folder, profile):
     except Interrupted:
         raise
     except UserError as error:
-        path.write_text(str(error), encoding="utf-8")
+        files.write_text(path, str(error))
         return str(error)
     except Exception as error:  # whatever breaks one arm must not cost the others their hours
-        path.write_text(traceback.format_exc(), encoding="utf-8")
+        files.write_text(path, traceback.format_exc())
         return f"{type(error).__name__}: {error} (details in {path})"
     path.unlink(missing_ok=True)
     return ""

@@ -10,9 +10,11 @@ is not sound is passed over, and renamed by the next save. Reading changes nothi
 
 import contextlib
 import dataclasses
+import errno
 import json
 import logging
 import math
+import os
 import re
 import shutil
 import tempfile
@@ -35,7 +37,11 @@ PATTERN = set("*?[]\\")  # signs of a path that Orbax takes for a pattern
 
 
 class Damaged(UserError):
-    """A checkpoint that cannot be read, or holds something else than was saved."""
+    """A checkpoint that cannot be read, or holds something else than was saved, and the reason."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(f"cannot read {path}: {reason}")
+        self.reason = reason
 
 
 class _Latest(policies.PreservationPolicy):
@@ -239,7 +245,7 @@ class Checkpoints:
                     return each.step
                 except Damaged as error:
                     if self._path(each.step).exists():  # else it was removed meanwhile, as old ones are
-                        self._pass_over(self._path(each.step), f"is damaged ({str(error).splitlines()[0]})")
+                        self._pass_over(self._path(each.step), f"is damaged ({error.reason})")
             return None
 
         step = processes.on_first(choose)
@@ -251,7 +257,7 @@ class Checkpoints:
     def _find(self, step):
         found = [each for each in self._sound() if each.step == step]
         if not found:
-            raise Damaged(f"there is no sound checkpoint {self._path(step)}; in the same folder there may be others")
+            raise Damaged(self._path(step), "there is no sound checkpoint")
         return found[0]
 
     def restore(self, step: int, like):
@@ -426,12 +432,14 @@ def _said(folder, doing):
         yield
     except (OSError, ValueError, KeyError, RuntimeError, FileNotFoundError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
-        reason = text if len(text) <= 400 else f"{text[:150]} ... {text[-200:]}"  # the cause often stands at the end
+        full = os.strerror(errno.ENOSPC)
+        short = text if len(text) <= 400 else f"{text[:150]} ... {text[-200:]}"  # the cause often stands at the end
+        reason = full if full in text else short
+        if doing == "read":
+            raise Damaged(folder, reason) from error
         hint = {
             "open": "check that the folder can be written",
             "set aside": "it is not sound; check that the folder can be written, or delete it yourself",
             "save": "check the free space and the permissions; the checkpoints before it are whole",
-            "read": "it may be damaged: delete this folder to go on from the checkpoint before it",
         }[doing]
-        kind = Damaged if doing == "read" else UserError
-        raise kind(f"cannot {doing} {folder}: {reason}\n{hint}") from error
+        raise UserError(f"cannot {doing} {folder}: {reason}; {hint}") from error

@@ -4,13 +4,14 @@ A row is one split at one step. JSONL and CSV hold nothing that depends on the c
 killed and resumed leaves the same bytes as one that was not. Times go to timing.jsonl.
 """
 
+import contextlib
 import csv
 import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cnn_jax.files import json_line, read_lines, write_text
+from cnn_jax.files import json_line, named, read_lines, write_text
 from cnn_jax.training import metrics
 
 COLUMNS = ("step", "epoch", "split", *(metric.name for metric in metrics.numbers()), "learning_rate", "gradient_norm")
@@ -95,17 +96,19 @@ class MetricFiles:
 
     def write(self, row: dict) -> None:
         """Adds a row with the keys of `COLUMNS`; None where a column does not apply."""
-        self._jsonl.write(json_line(row))
-        self._csv.write(_csv_row(row))
-        if self._board:
-            for name in COLUMNS[3:]:
-                if row[name] is not None:
-                    self._board.add_scalar(f"{row['split']}/{name}", row[name], row["step"])
+        with named(self._workdir):
+            self._jsonl.write(json_line(row))
+            self._csv.write(_csv_row(row))
+            if self._board:
+                for name in COLUMNS[3:]:
+                    if row[name] is not None:
+                        self._board.add(f"{row['split']}/{name}", row[name], row["step"])
         self._listen(row)
 
     def write_timing(self, row: dict) -> None:
         """Adds a row to timing.jsonl."""
-        self._timing.write(json_line(row))
+        with named(self._workdir):
+            self._timing.write(json_line(row))
 
     def write_layers(self, rows: Sequence[dict]) -> None:
         """Adds rows to layers.jsonl, see `layer_metrics.py`; the file is made with the first."""
@@ -113,18 +116,22 @@ class MetricFiles:
             step = rows[0]["step"]
             kept = [row for row in read_lines(self._workdir / "layers.jsonl", _is_step) if row["step"] < step]
             self._layers = _rewrite(self._workdir / "layers.jsonl", "".join(map(json_line, kept)))
-        for row in rows:
-            self._layers.write(json_line(row))
-            if self._board:
-                for name in ("gradient_norm", "weight_norm", "dead"):
-                    if row[name] is not None:
-                        self._board.add_scalar(f"layers/{name}/{row['layer']}", row[name], row["step"])
+        with named(self._workdir):
+            for row in rows:
+                self._layers.write(json_line(row))
+                if self._board:
+                    for name in ("gradient_norm", "weight_norm", "dead"):
+                        if row[name] is not None:
+                            self._board.add(f"layers/{name}/{row['layer']}", row[name], row["step"])
 
     def flush(self) -> None:
         """Puts every row on the disk: a checkpoint must never be ahead of its metrics."""
-        for file in self._files:
-            file.flush()
-            os.fsync(file.fileno())
+        with named(self._workdir):
+            for file in self._files:
+                file.flush()
+                os.fsync(file.fileno())
+            if self._board:
+                self._board.flush()
 
     @property
     def _files(self):
@@ -132,11 +139,12 @@ class MetricFiles:
 
     def close(self) -> None:
         """Flushes and closes."""
-        self.flush()
-        for file in self._files:
-            file.close()
-        if self._board:
-            self._board.close()
+        with named(self._workdir), contextlib.ExitStack() as stack:  # each is closed, whatever becomes of the others
+            for file in self._files:
+                stack.callback(file.close)
+            if self._board:
+                stack.callback(self._board.close)
+            self.flush()
 
 
 class NoFiles:
@@ -177,6 +185,7 @@ def _rewrite(path, text):
 
 
 def _board(folder, step):
-    import tensorboardX  # here: it takes a fifth of a second, and is not always wanted
+    from cnn_jax.training.tensorboard import Board  # here: it takes a fifth of a second, and is not always wanted
 
-    return tensorboardX.SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+    with named(folder):
+        return Board(folder, step)

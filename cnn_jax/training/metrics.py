@@ -33,6 +33,12 @@ class Evaluation:
         """Mean loss."""
         return float(np.mean(self.losses, dtype=np.float64))
 
+    @property
+    def problem(self) -> str:
+        """What makes the measurement worthless; "" where nothing does."""
+        lost = np.count_nonzero(~(np.isfinite(self.losses) & np.isfinite(self.probabilities).all(-1)))
+        return f"the network gives no finite numbers for {lost:,} of {len(self.losses):,} images" if lost else ""
+
     @functools.cached_property
     def answers(self) -> np.ndarray:
         """The most probable class of each example, int [N]; of equal ones the first."""

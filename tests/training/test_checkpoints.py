@@ -344,7 +344,7 @@ def test_what_a_killed_save_leaves_is_ignored(saved):
 
 def test_a_folder_that_cannot_be_made_is_a_clear_message(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot open .*file/checkpoints.*\n.*can be written"):
+    with pytest.raises(UserError, match="cannot open .*file/checkpoints.*; .*can be written"):
         with_checkpoints(tmp_path / "file", lambda checkpoints: save(checkpoints, {1: None}))
 
 
@@ -356,7 +356,7 @@ def test_a_full_disk_is_a_clear_message(saved, monkeypatch):
 
     checkpoints = Checkpoints(saved, keep=2)
     monkeypatch.setattr(ocp.type_handlers.ArrayHandler, "serialize", full)
-    with pytest.raises(UserError, match="No space left on device.*\n.*free space.*before it are whole"):
+    with pytest.raises(UserError, match="No space left on device; .*free space.*before it are whole"):
         checkpoints.save(3, make_state(3), SETTINGS, None)
         checkpoints.wait()
     monkeypatch.undo()

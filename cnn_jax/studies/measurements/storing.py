@@ -37,7 +37,7 @@ def store(path: Path, found: dict[str, Result]) -> None:
         for field, value in vars(result).items():
             parts = value if isinstance(value, dict) else {"": value}
             arrays |= {"/".join(filter(None, (name, field, key))): part for key, part in parts.items()}
-    np.savez_compressed(path, **{name: np.asarray(value) for name, value in arrays.items()})
+    files.write_arrays(path, **{name: np.asarray(value) for name, value in arrays.items()})
 
 
 def load(path: Path) -> dict[str, Result]:
