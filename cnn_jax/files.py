@@ -203,9 +203,10 @@ def claimed(folder: Path):
         try:
             yield
         finally:
-            if list(folder.iterdir()) == [folder / ".lock"]:  # nothing came of it: leave no empty folder behind
-                (folder / ".lock").unlink()
-                folder.rmdir()
+            with contextlib.suppress(OSError):  # it may be gone, which is told elsewhere
+                if list(folder.iterdir()) == [folder / ".lock"]:  # nothing came of it: leave no empty folder behind
+                    (folder / ".lock").unlink()
+                    folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cnn_jax.errors import UserError
 from cnn_jax.files import json_line, named, read_lines, write_text
 from cnn_jax.training import metrics
 
@@ -125,13 +126,30 @@ class MetricFiles:
                             self._board.add(f"layers/{name}/{row['layer']}", row[name], row["step"])
 
     def flush(self) -> None:
-        """Puts every row on the disk: a checkpoint must never be ahead of its metrics."""
+        """Puts every row on the disk: a checkpoint must never be ahead of its metrics.
+
+        Raises:
+          UserError: the folder was removed or moved.
+          OSError: the disk is full, or fails.
+        """
+        if not self._are_there():
+            raise UserError(
+                f"{self._workdir} was removed or moved while the run went on, which ends here; the same command starts "
+                "it anew there, and goes on where the folder is put back"
+            )
         with named(self._workdir):
             for file in self._files:
                 file.flush()
                 os.fsync(file.fileno())
             if self._board:
                 self._board.flush()
+
+    def _are_there(self):
+        """Tells whether the files lie under their names: what is written to a file without one is lost."""
+        try:
+            return os.path.samestat(os.stat(self._workdir / "metrics.jsonl"), os.fstat(self._jsonl.fileno()))
+        except OSError:
+            return False
 
     @property
     def _files(self):
@@ -144,7 +162,8 @@ class MetricFiles:
                 stack.callback(file.close)
             if self._board:
                 stack.callback(self._board.close)
-            self.flush()
+            with contextlib.suppress(UserError):
+                self.flush()
 
 
 class NoFiles:
