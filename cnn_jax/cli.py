@@ -17,6 +17,7 @@ STORED = ("eval", "predict", "report", "export")  # modes that take the settings
 OF_STUDIES = ("train", "summary", "report", "prepare", "devices")  # modes that a study has
 COMPUTING = ("train", "eval", "predict", "report", "devices")  # modes that use the devices
 
+LESS = "; lower train.batch_size or raise optimizer.accumulate, see --mode=summary"
 WHOLE = "; make room and start again: what was saved before is whole"
 ELSEWHERE = "; check the permissions, or choose another folder"
 WAYS_OUT = {errno.ENOSPC: WHOLE, errno.EDQUOT: WHOLE, errno.EACCES: ELSEWHERE, errno.EPERM: ELSEWHERE}
@@ -62,6 +63,13 @@ def main(flags: Flags) -> int:
         where = f"{error.filename}: " if error.filename else ""
         way_out = WAYS_OUT.get(error.errno, "")
         return _ended(f"error: {where}{error.strerror or error}{way_out}", EXIT_FAILED)
+    except MemoryError as error:
+        return _ended(f"error: not enough memory{f' ({error})' if str(error) else ''}{LESS}", EXIT_FAILED)
+    except RuntimeError as error:  # JAX's own error is one, and jax is not imported here
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        return _ended(f"error: not enough memory on the device ({reason}){LESS}", EXIT_FAILED)
     except signals.Stopped as stopped:
         return _ended(str(stopped), stopped.status)
 

@@ -58,7 +58,7 @@ class Cifar10(DatasetKind):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Squares(DatasetKind):
-    side: int = setting(256, low=8)  # images are stored at this side, pixels
+    side: int = setting(256, low=8, high=4096)  # images are stored at this side, pixels
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -79,7 +79,7 @@ class Tfds(DatasetKind):
     """Any image set of TFDS with an image and a label, such as tfds:kmnist or tfds:emnist/letters."""
 
     name: str = "tfds:NAME"  # type: ignore[misc]  # NAME as in TFDS, with the configuration of a set that has several
-    side: int = setting(256, low=8)  # images that differ in size are stored at this side, pixels
+    side: int = setting(256, low=8, high=4096)  # images that differ in size are stored at this side, pixels
 
     @classmethod
     def named(cls, text: str) -> Self | None:
@@ -100,8 +100,8 @@ class Fake(_Squares):
     """Made-up images."""
 
     name = "fake"
-    classes: int = setting(10, low=2)  # number of classes
-    examples: int = setting(1000, low=1)  # training examples; a fifth as many test it
+    classes: int = setting(10, low=2, high=100_000)  # number of classes
+    examples: int = setting(1000, low=1, high=10**7)  # training examples; a fifth as many test it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ class RedGreen(DatasetKind):
     name = "red_green"
     shape = (32, 32, 3)
     classes = 2
-    examples: int = setting(1000, low=1)  # training examples; a fifth as many test it
+    examples: int = setting(1000, low=1, high=10**7)  # training examples; a fifth as many test it
 
 
 DATASETS = (
@@ -134,10 +134,14 @@ class Data(Group):
     kind: DatasetKind = choice(DATASETS, Digits(), "name")
     data_dir: str = setting("", identity=False)  # prepared TFDS data; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets
     manual_dir: str = setting("", identity=False)  # folder of downloaded files, for --mode=prepare
-    validation: int = setting(0, low=0)  # training examples held out for selection, by a fixed stratified split
-    limit: int = setting(0, low=0)  # use at most this many examples of each split; 0: all
-    size: int = setting(0, low=0)  # side of the canvas an image is centred on, pixels; 0: as stored
-    crop: int = setting(0, low=0)  # side of the square cut from it, at random in training, else the centre; 0: all
+    validation: int = setting(
+        0, low=0, high=10**9
+    )  # training examples held out for selection, by a fixed stratified split
+    limit: int = setting(0, low=0, high=10**9)  # use at most this many examples of each split; 0: all
+    size: int = setting(0, low=0, high=4096)  # side of the canvas an image is centred on, pixels; 0: as stored
+    crop: int = setting(
+        0, low=0, high=4096
+    )  # side of the square cut from it, at random in training, else the centre; 0: all
     low: float = 0.0  # what black (0) becomes
     high: float = 1.0  # what white (255) becomes
     mean: tuple[float, ...] = ()  # then subtracted, one for each channel
@@ -145,8 +149,8 @@ class Data(Group):
     placement: str = setting(
         "auto", identity=False, choices=("auto", "device", "host", "stream")
     )  # see data/batches/feed.py
-    workers: int = setting(0, identity=False, low=0)  # threads that decode; 0: one for each core
-    corrupt: int = setting(10, low=0)  # images that cannot be decoded before a run refuses to go on
+    workers: int = setting(0, identity=False, low=0, high=1024)  # threads that decode; 0: one for each core
+    corrupt: int = setting(10, low=0, high=10**9)  # images that cannot be decoded before a run refuses to go on
 
     @property
     def name(self) -> str:
@@ -159,7 +163,7 @@ class Augment(Group):
     """Random changes of each training image, drawn anew at every step. All off by default."""
 
     shift: int = setting(
-        0, low=0
+        0, low=0, high=512
     )  # whole pixels along each axis, uniform in [-shift, shift]; the edge fills with black
     flip: bool = False  # mirror left-right with probability 1/2
     rotation: float = setting(0.0, low=0.0, high=180.0)  # degrees, uniform in [-rotation, rotation]
@@ -167,10 +171,14 @@ class Augment(Group):
     shear: float = setting(0.0, low=0.0, high=1.0)  # horizontal shear, uniform in [-shear, shear] columns per row
     area: float = setting(0.0, low=0.0, high=1.0)  # crop: of a random area, uniform in [area, 1] of the image; 0: off
     aspect: float = setting(4 / 3, low=1.0, high=4.0)  # with area: width / height, log-uniform in [1 / aspect, aspect]
-    pca: float = setting(0.0, low=0.0)  # colour along ImageNet's principal components: standard deviation; 2012: 0.1
+    pca: float = setting(
+        0.0, low=0.0, high=10.0
+    )  # colour along ImageNet's principal components: standard deviation; 2012: 0.1
     brightness: float = setting(0.0, low=0.0, high=1.0)  # factor, uniform in [1 - brightness, 1 + brightness]
     contrast: float = setting(0.0, low=0.0, high=1.0)  # likewise, about the mean grey of the image
     saturation: float = setting(0.0, low=0.0, high=1.0)  # likewise, between the image and its greyscale
     hue: float = setting(0.0, low=0.0, high=0.5)  # turn of the hue circle, uniform in [-hue, hue] of a full turn
-    mixup: float = setting(0.0, low=0.0)  # blend pairs of images and labels; share from Beta(mixup, mixup)
-    cutmix: float = setting(0.0, low=0.0)  # paste a box of another image, labels by area from Beta(cutmix, cutmix)
+    mixup: float = setting(0.0, low=0.0, high=100.0)  # blend pairs of images and labels; share from Beta(mixup, mixup)
+    cutmix: float = setting(
+        0.0, low=0.0, high=100.0
+    )  # paste a box of another image, labels by area from Beta(cutmix, cutmix)

@@ -70,7 +70,9 @@ class LeNet5(Network):
     output: str = setting(
         "rbf", choices=("rbf", "softmax")
     )  # Euclidean distance to fixed 7x12 bitmaps, or a dense layer
-    background: float = setting(3.0, low=0.0)  # rbf: distance of the background class, j of eq. 9 (1998 gives no value)
+    background: float = setting(
+        3.0, low=0.0, high=1000.0
+    )  # rbf: distance of the background class, j of eq. 9 (1998 gives no value)
     dropout: float = setting(0.0, low=0.0, high=0.95)  # fraction of C5's and F6's units dropped
     init: str = setting("lecun_1998", choices=("glorot_uniform", "lecun_1998"))
     layout: str = setting("auto", identity=False, choices=("auto", "NHWC", "CHWN"))
@@ -95,10 +97,12 @@ class AlexNet(Network):
     norm: str = setting("lrn", choices=("lrn", "none"))  # after conv1 and conv2
     norm_first: bool = False  # LRN before the ReLU, as the released code has it at conv1; the paper: after
     alpha_divided: bool = False  # LRN's alpha divided by its window n = 5, as in the released code, Caffe and PyTorch
-    groups: int = setting(2, low=1)  # of conv2, conv4 and conv5: the two GPUs of 2012; 1: none
-    middle_std: float = setting(0.01, low=0.0)  # initial weights of conv3 to conv5; the released code has 0.03
+    groups: int = setting(2, low=1, high=64)  # of conv2, conv4 and conv5: the two GPUs of 2012; 1: none
+    middle_std: float = setting(
+        0.01, low=0.0, high=10.0
+    )  # initial weights of conv3 to conv5; the released code has 0.03
     dropout: float = setting(0.5, low=0.0, high=0.95)  # fraction of each hidden dense layer's units dropped
-    units: int = setting(4096, low=1)  # of each hidden dense layer
+    units: int = setting(4096, low=1, high=65_536)  # of each hidden dense layer
     dropout_scale: str = setting(
         "evaluation", choices=("evaluation", "training")
     )  # where units are scaled to make up for it: evaluation, times 1 - dropout (2012), or training, divided by it
@@ -125,7 +129,7 @@ class AlexNetBN(Network):
     activation: str = setting("relu", choices=("relu", "tanh"))
     padding: Edge = Edge()
     pool: Pool = Pool(window=3, stride=2)
-    groups: int = setting(1, low=1)
+    groups: int = setting(1, low=1, high=64)
     dropout: float = setting(0.5, low=0.0, high=0.95)
     layout: str = _fixed_layout()
 
@@ -151,7 +155,7 @@ class AlexNetSmall(Network):
     padding: Edge = Edge()
     pool: Pool = Pool(window=3, stride=2)
     norm: str = setting("none", choices=("lrn", "batch", "none"))  # after each convolution
-    width: int = setting(64, low=8)  # features of the first convolution; the others are multiples of it
+    width: int = setting(64, low=8, high=4096)  # features of the first convolution; the others are multiples of it
     dropout: float = setting(0.5, low=0.0, high=0.95)
     layout: str = _fixed_layout()
 

@@ -76,7 +76,7 @@ class Lp(Pooling):
     """The power mean of each window; as the last pooling, generalised mean pooling."""
 
     name = "lp"
-    p: float = setting(3.0, low=0.01)  # the power; 1: the mean, towards infinity: the maximum
+    p: float = setting(3.0, low=0.01, high=1000.0)  # the power; 1: the mean, towards infinity: the maximum
     learned: bool = False  # train p
 
 
@@ -85,7 +85,7 @@ class LogSumExp(Pooling):
     """The logarithm of the mean of exponentials."""
 
     name = "log_sum_exp"
-    beta: float = setting(1.0, low=0.001)  # factor of the exponent; 0: the mean, infinity: the maximum
+    beta: float = setting(1.0, low=0.001, high=1000.0)  # factor of the exponent; 0: the mean, infinity: the maximum
     learned: bool = False  # train beta
 
 
@@ -94,7 +94,7 @@ class Soft(Pooling):
     """The mean weighted by exponentials."""
 
     name = "soft"
-    beta: float = setting(1.0, low=0.001)  # factor of the exponent; 0: the mean, infinity: the maximum
+    beta: float = setting(1.0, low=0.001, high=1000.0)  # factor of the exponent; 0: the mean, infinity: the maximum
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,7 +181,7 @@ class S3(Pooling):
 
     name = "s3"
     stride_1_windows = True
-    grid: int = setting(4, low=1)  # rows (columns) of which grid / stride are kept; a multiple of the stride
+    grid: int = setting(4, low=1, high=4096)  # rows (columns) of which grid / stride are kept; a multiple of the stride
 
     def output_shape(self, name: str, windows: Placed, stride: int) -> tuple[int, ...]:
         """See `Pooling.output_shape`; a side of n becomes ceil(n / stride)."""
@@ -279,7 +279,9 @@ class Lps(_Polyphase):
     """The polyphase component with the largest learned logit, of each image."""
 
     name = "lps"
-    temperature: float = setting(1.0, low=0.01)  # of the softmax over the components; towards 0: one of them
+    temperature: float = setting(
+        1.0, low=0.01, high=1000.0
+    )  # of the softmax over the components; towards 0: one of them
     convex: bool = False  # always the mean of the components weighted by that softmax, in place of one of them
 
     def output_shape(self, name: str, windows: Placed, stride: int) -> tuple[int, ...]:
@@ -320,8 +322,8 @@ class Pool(Group):
     """A pooling layer."""
 
     kind: Pooling = choice(POOLINGS, Max(), "kind")
-    window: int = setting(2, low=0)  # side of the square window, pixels; 0: the whole map (global pooling)
-    stride: int = setting(2, low=1)  # step between windows; smaller than the window: overlapping pooling
+    window: int = setting(2, low=0, high=4096)  # side of the square window, pixels; 0: the whole map (global pooling)
+    stride: int = setting(2, low=1, high=4096)  # step between windows; smaller than the window: overlapping pooling
     padding: str = setting(
         "valid"
     )  # valid, same, full, or pixels: "2", "2,1" (rows, columns), "0,3,0,3" (top, bottom, left, right)

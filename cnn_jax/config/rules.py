@@ -45,8 +45,10 @@ def _durations(config):
 def _check(path, value, rule):
     if rule.get("choices") and value not in rule["choices"]:
         yield f"{path} = {value!r} must be one of {', '.join(map(str, rule['choices']))}"
-    if isinstance(value, float) and not math.isfinite(value):
-        yield f"{path} = {value} must be a finite number"
+    numbers = [each for each in (value if isinstance(value, tuple) else [value]) if isinstance(each, float)]
+    if not all(map(math.isfinite, numbers)):
+        yield f"{path} = {value} must be {'finite numbers' if isinstance(value, tuple) else 'a finite number'}"
+        return
     if rule.get("low") is not None and value < rule["low"]:
         yield f"{path} = {value} must be at least {rule['low']}"
     if rule.get("high") is not None and value > rule["high"]:

@@ -22,14 +22,14 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 class Protocol(Group):
     """The way a study trains and compares its arms: `--set study.NAME=value`."""
 
-    seeds: int = setting(10, low=1)  # runs of each arm, from the seed on; the same ones for all arms
+    seeds: int = setting(10, low=1, high=10_000)  # runs of each arm, from the seed on; the same ones for all arms
     arms: tuple[str, ...] = setting((), identity=False)  # train and compare only these, and the baseline; (): all
-    together: int = setting(0, identity=False, low=0)  # seeds trained in one program; 0: all
+    together: int = setting(0, identity=False, low=0, high=10_000)  # seeds trained in one program; 0: all
     select: str = setting("last", choices=("last", "best"))  # whose parameters count: the last step's, or those with
     # the best validation accuracy of each seed, which needs data.validation
     measurements: tuple[str, ...] = ()  # besides accuracy; see studies/measurements/
     test: str = setting("t", identity=False, choices=("t", "wilcoxon"))  # of paired differences to the baseline
-    images: int = setting(0, low=0)  # test images that measurements use; 0: all
+    images: int = setting(0, low=0, high=10**9)  # test images that measurements use; 0: all
     target: float = setting(0.0, identity=False, low=0.0, high=1.0)  # report when training accuracy reaches it; 0: no
 
 

@@ -8,6 +8,9 @@ from cnn_jax.config.fields import Group, Kind, choice, setting
 
 DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(steps?|epochs?|examples?)")
 
+LONGEST = 10**12  # of a unit
+MOST_STEPS = 2**31 - 1  # of a run: they are counted in 32 bits
+
 
 def duration_steps(duration: str, examples: int, batch_size: int) -> int:
     """Optimiser steps in a duration, rounded to the nearest whole step.
@@ -18,7 +21,7 @@ def duration_steps(duration: str, examples: int, batch_size: int) -> int:
       batch_size: examples per step.
 
     Raises:
-      ValueError: the text is not a duration.
+      ValueError: the text is not a duration, or longer than any run.
     """
     match = DURATION.fullmatch(duration.strip())
     if not match:
@@ -27,6 +30,8 @@ def duration_steps(duration: str, examples: int, batch_size: int) -> int:
             "such as '10 epochs', '500 steps' or '64000 examples'"
         )
     amount, unit = float(match[1]), match[2].rstrip("s")
+    if amount > LONGEST:
+        raise ValueError(f"{duration[:40]!r} is longer than any run; at most {LONGEST:,} of a unit")
     per_unit = {"step": 1.0, "epoch": examples / batch_size, "example": 1 / batch_size}[unit]
     return math.floor(amount * per_unit + 0.5)
 
@@ -52,7 +57,7 @@ class SGD(_Momentum):
 class _Moments(OptimizerKind):
     beta1: float = setting(0.9, low=0.0, high=0.99999)  # decay of the mean of gradients
     beta2: float = setting(0.999, low=0.0, high=0.99999)  # decay of the mean of their squares
-    epsilon: float = setting(1e-7, low=1e-12)  # added to the divisor; Keras's default, PyTorch's is 1e-8
+    epsilon: float = setting(1e-7, low=1e-12, high=1.0)  # added to the divisor; Keras's default, PyTorch's is 1e-8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,7 +79,7 @@ class Lars(_Momentum):
     """Momentum with a local rate for each layer, for large batches."""
 
     name = "lars"
-    trust: float = setting(0.001, low=0.0)  # the local rate's coefficient
+    trust: float = setting(0.001, low=0.0, high=1000.0)  # the local rate's coefficient
 
 
 OPTIMIZERS = (SGD, Adam, AdamW, Lars)
@@ -85,12 +90,12 @@ class Optimizer(Group):
     """The optimiser: how gradients become updates."""
 
     kind: OptimizerKind = choice(OPTIMIZERS, Adam(), "name")
-    learning_rate: float = setting(1e-3, low=0.0)  # peak value; the schedule scales it
-    weight_decay: float = setting(0.0, low=0.0)  # adamw: decoupled; the others: added to the gradient (L2)
+    learning_rate: float = setting(1e-3, low=0.0, high=1e6)  # peak value; the schedule scales it
+    weight_decay: float = setting(0.0, low=0.0, high=1000.0)  # adamw: decoupled; the others: added to the gradient (L2)
     decay_biases: bool = setting(False)  # also decay parameters with one axis: biases, scales
-    clip_norm: float = setting(0.0, low=0.0)  # rescale gradients to at most this global norm; 0: off
+    clip_norm: float = setting(0.0, low=0.0, high=1e9)  # rescale gradients to at most this global norm; 0: off
     accumulate: int = setting(
-        1, low=1
+        1, low=1, high=65_536
     )  # split each batch into this many parts, one after the other, in less memory; the same result, but that batch
     # normalisation then goes by the statistics of the parts
     ema: float = setting(0.0, low=0.0, high=0.99999)  # decay of the averaged parameters that evaluation uses; 0: off
@@ -152,7 +157,7 @@ class Plateau(ScheduleKind):
 
     name = "plateau"
     factor: float = setting(0.1, low=0.0, high=1.0)  # what a drop multiplies by
-    patience: int = setting(3, low=1)  # evaluations without a better loss before a drop
+    patience: int = setting(3, low=1, high=10**6)  # evaluations without a better loss before a drop
 
 
 SCHEDULES = (Constant, Step, Cosine, Linear, OneCycle, Plateau)
@@ -175,7 +180,7 @@ class Schedule(Group):
 class Train(Group):
     """The length and precision of training."""
 
-    batch_size: int = setting(32, low=1)  # examples per step, over all devices
+    batch_size: int = setting(32, low=1, high=65_536)  # examples per step, over all devices
     duration: str = "10 epochs"  # of the whole run: "10 epochs", "500 steps" or "64000 examples"
     label_smoothing: float = setting(0.0, low=0.0, high=0.9)  # share of the target spread evenly over all classes
     precision: str = setting("float32", choices=("float32", "bfloat16"))  # of the computation; parameters stay float32
@@ -186,9 +191,13 @@ class Evaluation(Group):
     """The evaluation: when and how the network is measured."""
 
     every: str = "1 epochs"  # between measurements of the validation images or, without any, of the test images
-    batch_size: int = setting(50, identity=False, low=1)  # examples per step; moves at most the last digits of a loss
+    batch_size: int = setting(
+        50, identity=False, low=1, high=65_536
+    )  # examples per step; moves at most the last digits of a loss
     crops: int = setting(1, identity=False, choices=(1, 10))  # 10: corners, centre, and their mirror images
-    passes: int = setting(1, identity=False, low=1)  # random pooling: mean over so many draws; 1: without chance
+    passes: int = setting(
+        1, identity=False, low=1, high=10_000
+    )  # random pooling: mean over so many draws; 1: without chance
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,7 +205,7 @@ class Checkpoint(Group):
     """The checkpoints: when the state is saved, and what is kept."""
 
     every: str = setting("1 epochs", identity=False)  # between saves
-    keep: int = setting(2, identity=False, low=1)  # latest checkpoints kept, beside the best one
+    keep: int = setting(2, identity=False, low=1, high=10**6)  # latest checkpoints kept, beside the best one
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -207,4 +216,6 @@ class Log(Group):
     tensorboard: bool = setting(True, identity=False)  # also write event files
     layers: bool = setting(False, identity=False)  # also write layers.jsonl: at every training row the gradient and
     # weight norm of each layer, and its share of dead ReLUs; costs about one step, and a compilation at the start
-    peak: float = setting(0.0, identity=False, low=0.0)  # TFLOP/s of all devices: the log then shows the share used
+    peak: float = setting(
+        0.0, identity=False, low=0.0, high=1e9
+    )  # TFLOP/s of all devices: the log then shows the share used

@@ -2,7 +2,7 @@
 
 from cnn_jax.config.rules import shape_problems
 from cnn_jax.config.run import Config
-from cnn_jax.config.training import duration_steps
+from cnn_jax.config.training import MOST_STEPS, duration_steps
 from cnn_jax.data.datasets import source
 
 
@@ -32,12 +32,22 @@ def problems(config: Config) -> list[str]:
             f"{data.name} it is taken from: --set data.validation={examples // 10}",
         ]
     left = min(examples - data.validation, data.limit or examples)
+    if config.train.batch_size > left:
+        found.append(
+            f"train.batch_size = {config.train.batch_size:,} is larger than the training set, {left:,} images: "
+            f"--set train.batch_size={left} is the largest"
+        )
+        return found
     steps = lambda text: duration_steps(text, left, config.train.batch_size)
     total, warmup = steps(config.train.duration), steps(config.schedule.warmup)
     if total < 1:
         found.append(
             f"train.duration = {config.train.duration!r} is less than one step of {config.train.batch_size} examples: "
             "--set train.duration='1 steps' is the shortest"
+        )
+    elif total > MOST_STEPS:
+        found.append(
+            f"train.duration = {config.train.duration!r} is {total:,} steps; at most {MOST_STEPS:,} are counted"
         )
     elif warmup and warmup >= total:
         found.append(

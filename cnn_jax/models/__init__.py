@@ -31,6 +31,8 @@ MODELS = {
     networks.PositionNet: small.position,
 }
 
+MOST_WEIGHTS = 10**9  # 4 GB, thrice with momentum and gradient: sixteen times AlexNet
+
 
 def make_model(settings, image_shape: tuple[int, int, int], classes: int, key: "jax.Array") -> "Layers":
     """The network that the settings describe, called as `model(images, keys=None, training=False)`: see `Layers`.
@@ -72,12 +74,22 @@ def problems(settings: config.Config, stored: tuple[int, int, int] | None) -> li
       settings: of a run; sound by themselves.
       stored: height, width and channels of a stored image; None where only files tell.
     """
+    if not stored:
+        return []
+    sizes, classes = Sizes(), settings.data.kind.classes or 10  # any number does
     try:
-        if stored:
-            layer_sizes(settings.model, config.image_shape(settings.data, stored), classes=10)  # any number does
+        build = MODELS[type(settings.model)]
+        build(Builder(settings.model, config.image_shape(settings.data, stored), sizes), settings.model, classes)
+    except Unknown:
         return []
     except UsageError as error:
         return [str(error)]
+    if sizes.weights > MOST_WEIGHTS:
+        return [
+            f"the network would have {sizes.weights:,} weights, and {MOST_WEIGHTS:,} are the most: smaller images "
+            "(data.crop, data.side), or fewer units, features or classes"
+        ]
+    return []
 
 
 def needs_keys(settings) -> bool:

@@ -24,9 +24,17 @@ class Size(NamedTuple):
 
 
 class Sizes:
-    """Tells a `Builder` the sizes of layers; its methods are those of `network.Maker`."""
+    """Tells a `Builder` the sizes of layers; its methods are those of `network.Maker`.
+
+    Attributes:
+      weights: of all layers made so far; the few of biases and normalisation are not counted.
+    """
+
+    def __init__(self):
+        self.weights = 0
 
     def conv(self, name, shape, features, window, *, stride, padding, fill, **rest) -> Size:
+        self.weights += window * window * shape[-1] * features
         return Size(name, (*place(name, shape, window, stride, padding, fill).output_size, features))
 
     def pool(self, name, shape, pool: config.Pool, is_last: bool) -> Size:
@@ -46,6 +54,7 @@ class Sizes:
         return Size(name, shape)
 
     def dense(self, name, shape, units, init) -> Size:
+        self.weights += math.prod(shape) * units
         return Size(name, (units,))
 
     def radial_basis(self, name, classes) -> Size:

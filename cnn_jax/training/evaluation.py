@@ -69,8 +69,8 @@ class Evaluator:
     """
 
     def __init__(self, settings: config.Config, network: Network, parallel: Parallel):
-        devices = len(parallel.devices) if parallel.seeds == 1 else 1  # that share a batch
-        self._batch = -(-settings.evaluation.batch_size // devices) * devices
+        self._devices = len(parallel.devices) if parallel.seeds == 1 else 1  # that share a batch
+        self._most = settings.evaluation.batch_size
         self._parallel = parallel
         measure = make_measure(settings, network)
 
@@ -88,12 +88,13 @@ class Evaluator:
           dataset: the split.
         """
         total = len(dataset.labels)
-        fitting = DISPATCH_BYTES // (self._batch * dataset.images[0].nbytes)
-        count = max(1, min(MOST_BATCHES, fitting, -(-total // self._batch)))
-        size, results = count * self._batch, []
-        own = self._parallel.part(self._batch)  # of each batch
+        batch = -(-min(self._most, total) // self._devices) * self._devices
+        fitting = DISPATCH_BYTES // (batch * dataset.images[0].nbytes)
+        count = max(1, min(MOST_BATCHES, fitting, -(-total // batch)))
+        size, results = count * batch, []
+        own = self._parallel.part(batch)  # of each batch
         for start in range(0, total, size):
-            index = np.minimum(np.arange(start, start + size), total - 1).reshape(count, self._batch)[:, own]
+            index = np.minimum(np.arange(start, start + size), total - 1).reshape(count, batch)[:, own]
             batches = dataset.images[index], dataset.labels[index], index.astype(np.int32)
             results.append(self._outputs(variables, self._spread(batches)))
             if len(results) % MOST_QUEUED == 0:
