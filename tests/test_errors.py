@@ -213,7 +213,7 @@ def test_numbers_that_are_not_finite_end_the_run_and_are_not_saved(env, tmp_path
     """Gradient descent at an absurd rate, through an activation without bounds: the second step is the end of it."""
     folder = tmp_path / "run"
     wild = settings(
-        model__activation="relu", optimizer__name="sgd", optimizer__learning_rate=1e6, schedule__name="constant",
+        model__activation="relu", optimizer__name="sgd", optimizer__learning_rate=1e30, schedule__name="constant",
         log__every="1 steps", checkpoint__every="1 steps", evaluation__every="4 steps",
     )  # fmt: skip
     done = launch(env, DIGITS, f"--workdir={folder}", *TINY, *wild, status=1)

@@ -132,7 +132,7 @@ def test_a_failed_arm_is_reported_and_the_others_go_on(env, tmp_path):
     folder = tmp_path / "study"
     (folder / "arms").mkdir(parents=True)
     (folder / "arms" / "max").write_text("in the way")
-    asked = settings(study__arms="average", optimizer__learning_rate=1e6, study__measurements="")
+    asked = settings(study__arms="average", optimizer__learning_rate=1e30, study__measurements="")
     done = launch(env, *WORDS, *asked, f"--workdir={folder}", status=1)
     assert "error: arm max failed" in done.stderr and "error: arm average failed: all 4 seeds are lost" in done.stderr
     assert "average: no result: all 4 seeds are lost" in done.stdout

@@ -90,7 +90,7 @@ class Optimizer(Group):
     """The optimiser: how gradients become updates."""
 
     kind: OptimizerKind = choice(OPTIMIZERS, Adam(), "name")
-    learning_rate: float = setting(1e-3, low=0.0, high=1e6)  # peak value; the schedule scales it
+    learning_rate: float = setting(1e-3, low=0.0, high=1e30)  # peak value; the schedule scales it
     weight_decay: float = setting(0.0, low=0.0, high=1000.0)  # adamw: decoupled; the others: added to the gradient (L2)
     decay_biases: bool = setting(False)  # also decay parameters with one axis: biases, scales
     clip_norm: float = setting(0.0, low=0.0, high=1e9)  # rescale gradients to at most this global norm; 0: off
