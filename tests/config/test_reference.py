@@ -33,7 +33,7 @@ def test_who_reads_a_setting_is_what_a_refusal_says():
 
 def test_rules_and_comments_are_those_of_the_declaration():
     entry = ENTRIES["optimizer.accumulate"]
-    assert (entry.default, entry.allowed) == ("1", "whole number, 1 or more")
+    assert (entry.default, entry.allowed) == ("1", "whole number, 1 to 65536")
     assert entry.comment.startswith("split each batch into this many parts, one after the other, in less memory;")
     assert ENTRIES["model.padding.fill"].allowed == f"one of {', '.join(config.networks.FILLS)}"
     assert ENTRIES["model.pool.window"].default.startswith("2 (lenet, lenet5, ")

@@ -152,7 +152,7 @@ def _index(split, path) -> list[Member]:
             size = os.fstat(file.fileno()).st_size
             if any(member.begin + member.size > size for member in found):
                 raise tarfile.ReadError("unexpected end of data")
-    except (tarfile.TarError, OSError) as error:
+    except (tarfile.TarError, OSError, ValueError, OverflowError, EOFError) as error:
         raise UserError(
             f"{path} is damaged or cut short ({error}): compare its size with the {SIZES[split]} at {HOMEPAGE}, and "
             "fetch it again"

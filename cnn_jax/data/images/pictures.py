@@ -55,7 +55,7 @@ def _drawing(path, shape):
     is taken as it is.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(Path(path).expanduser()) as opened:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
     except decode.DAMAGED as error:

@@ -154,10 +154,12 @@ def describe(folder: Path, name: str, split: str) -> dict:
         entry = {entry["name"]: entry for entry in info["splits"]}[split]
         lengths, example_bytes = [*map(int, entry["shardLengths"])], int(entry["numBytes"])
         file_format = info.get("fileFormat", "tfrecord")  # TFDS wrote no field while it knew one format
-    except (TypeError, AttributeError, KeyError, ValueError) as error:
+    except (TypeError, AttributeError, KeyError, ValueError, OverflowError) as error:
         raise ValueError(f"dataset_info.json does not describe a split {split!r}") from error
-    if file_format not in FORMATS:
+    if not isinstance(file_format, str) or file_format not in FORMATS:
         raise ValueError(f"its file format is {file_format!r:.40}; known are {', '.join(FORMATS)}")
+    if min([example_bytes, *lengths]) < 0:
+        raise ValueError(f"it has {lengths} examples in {example_bytes} bytes")
     shards = sorted(folder.glob(f"{name}-{split}.*-of-*"))
     if len(shards) != len(lengths):
         raise ValueError(f"{len(lengths)} files expected, {len(shards)} found")
