@@ -12,10 +12,11 @@ loss stays where it is (--set model.middle_std=0.01).
 Departures from both: the mean colour is subtracted, not the mean image; every image has a crop of its own (the code
 cuts 32 at the same place). From the code, where it differs from the paper: the first LRN comes after its ReLU
 (--set model.norm_first=true), alpha is not divided by the window (--set model.alpha_divided=true), there is no second
-normalisation within each map after conv2, biases learn at the rate of the weights, not at twice that; the colour noise
-goes by the eigenvalues of the colours, as in the paper's formula (the code: by their square roots, and the image is
-divided by 1.1), and stays on to the end (the code: off from epoch 67, when conv1's rate falls as well; conv1 rests from
-epoch 72). Weights decay and biases do not, as in the code.
+normalisation within each map after conv2, biases learn at the rate of the weights, not at twice that, and the colour
+noise stays on to the end (the code: off from epoch 67, when conv1's rate falls as well; conv1 rests from epoch 72).
+The noise goes by the square roots of the eigenvalues, and the image is divided by 1.1, as in the code; the paper's
+formula, and what others made of it, has the eigenvalues (--set augment.pca_reading=community). Weights decay and biases
+do not, as in the code.
 
 Command: python launch.py --experiment=alexnet_imagenet --set evaluation.crops=10
 
@@ -30,7 +31,7 @@ def config() -> Config:
     return Config(
         model=AlexNet(middle_std=0.03),
         data=Data.of(name="imagenet2012", crop=224, high=255.0, mean=(123.68, 116.779, 103.939)),
-        augment=Augment(flip=True, pca=0.1),
+        augment=Augment(flip=True, pca=0.1, pca_reading="2012"),
         optimizer=Optimizer.of(name="sgd", learning_rate=0.01, momentum=0.9, weight_decay=5e-4),
         schedule=Schedule.of(name="step", drops=("25 epochs", "51 epochs", "79 epochs"), factor=0.1),
         train=Train(batch_size=128, duration="90 epochs"),

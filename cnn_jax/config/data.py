@@ -171,9 +171,11 @@ class Augment(Group):
     shear: float = setting(0.0, low=0.0, high=1.0)  # horizontal shear, uniform in [-shear, shear] columns per row
     area: float = setting(0.0, low=0.0, high=1.0)  # crop: of a random area, uniform in [area, 1] of the image; 0: off
     aspect: float = setting(4 / 3, low=1.0, high=4.0)  # with area: width / height, log-uniform in [1 / aspect, aspect]
-    pca: float = setting(
-        0.0, low=0.0, high=10.0
-    )  # colour along ImageNet's principal components: standard deviation; 2012: 0.1
+    pca: float = setting(0.0, low=0.0, high=10.0)  # noise along the principal components of ImageNet's colours: the
+    # standard deviation of its normal numbers; 2012: 0.1
+    pca_reading: str = setting("community", choices=("community", "2012"))  # community: they are multiplied by the
+    # eigenvalues, as in fb.resnet.torch and since; 2012: as in the code of that year, by their square roots, the
+    # standard deviations of the colours, and the normalised image is then divided by 1 + pca
     brightness: float = setting(0.0, low=0.0, high=1.0)  # factor, uniform in [1 - brightness, 1 + brightness]
     contrast: float = setting(0.0, low=0.0, high=1.0)  # likewise, about the mean grey of the image
     saturation: float = setting(0.0, low=0.0, high=1.0)  # likewise, between the image and its greyscale

@@ -9,6 +9,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from cnn_jax import config, randomness
+from cnn_jax.data.augment.colour import shrink
 from cnn_jax.data.augment.mixing import mix
 from cnn_jax.data.augment.transforms import centre_crop, move, normalise, recolour, ten_crops, to_canvas
 from cnn_jax.data.datasets import source
@@ -55,7 +56,8 @@ def prepare_images(settings: config.Config, images, keys=None, once=lambda compu
     else:
         images = once(lambda: move(images, keys, settings.augment, data.crop))
         images = recolour(images, keys, settings.augment)
-    return normalise(images, data.low, data.high, data.mean, data.std)
+    images = normalise(images, data.low, data.high, data.mean, data.std)
+    return images if keys is None else shrink(images, settings.augment)
 
 
 def prepare_crops(settings: config.Config, images):

@@ -10,10 +10,11 @@ from cnn_jax import config, randomness
 
 GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue, as torchvision rounds them (ITU-R BT.601)
 
-# Principal components of ImageNet's RGB values, scaled to 0..1, and the standard deviation along each: the constants
-# of fb.resnet.torch, used ever since for the colour noise of Krizhevsky 2012, section 4.1. One component per column.
+# Principal components of ImageNet's RGB values, scaled to 0..1, and the variance along each, the eigenvalue of their
+# covariance: the constants of fb.resnet.torch, used ever since for the colour noise of Krizhevsky 2012, section 4.1.
+# One component per column. (200 images of ImageNet give 0.1917, 0.0168 and 0.0043.)
 COMPONENTS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
-DEVIATIONS = (0.2175, 0.0188, 0.0045)
+EIGENVALUES = (0.2175, 0.0188, 0.0045)
 
 
 def active(settings: config.Augment) -> bool:
@@ -52,7 +53,7 @@ def jitter(image, draws, key, settings: config.Augment):
         planes = turn_hue(planes, around("hue", settings.hue))
     if settings.pca:
         normals = jax.random.normal(jax.random.fold_in(key, randomness.COLOUR_NOISE), (3,))
-        planes = planes + colour_noise(settings.pca * normals)[:, None, None]
+        planes = planes + colour_noise(settings.pca * normals, settings.pca_reading)[:, None, None]
     return jnp.moveaxis(planes, 0, -1)
 
 
@@ -90,13 +91,24 @@ def turn_hue(planes, turn):
     return value - chroma * jnp.clip(jnp.minimum(along, 4 - along), 0, 1)
 
 
-def colour_noise(amounts):
-    """Computes what is added to every pixel, in units of 0..255: the sum of components times deviations and amounts.
+def colour_noise(amounts, reading: str):
+    """Computes what is added to every pixel, in units of 0..255: the sum of components times their factors and amounts.
+
+    The paper's formula multiplies by the eigenvalues, and the code of its authors by their square roots: 2.1, 7.3 and
+    15 times as much along the three components.
 
     Args:
       amounts: [3], one normal number for each component; their standard deviation was 0.1 in 2012.
+      reading: "community": the factors are the eigenvalues; "2012": their square roots.
 
     Returns:
       float32 [3], for red, green and blue.
     """
-    return 255 * jnp.asarray(COMPONENTS) @ (jnp.asarray(DEVIATIONS) * amounts)
+    eigenvalues = jnp.asarray(EIGENVALUES)
+    factors = jnp.sqrt(eigenvalues) if reading == "2012" else eigenvalues
+    return 255 * jnp.asarray(COMPONENTS) @ (factors * amounts)
+
+
+def shrink(images, settings: config.Augment):
+    """The normalised images, divided as the code of 2012 does after its noise, which has widened their range."""
+    return images / (1 + settings.pca) if settings.pca and settings.pca_reading == "2012" else images

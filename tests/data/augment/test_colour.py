@@ -14,6 +14,7 @@ from cnn_jax import config
 from cnn_jax.data.augment import colour
 from cnn_jax.data.augment import transforms as augmentation
 from cnn_jax.data.augment.transforms import augment
+from cnn_jax.training.step import prepare_images
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -130,6 +131,25 @@ def test_colour_noise_lies_along_the_components_and_is_not_clipped():
     for values in amounts:
         assert scipy.stats.kstest(values / 0.1, "norm").pvalue > 0.01
     np.testing.assert_allclose(np.corrcoef(amounts), np.eye(3), atol=0.06)
+
+
+def test_both_readings_of_the_colour_noise():
+    """By hand: the same draws, times the eigenvalues or their square roots; and, as in 2012, a smaller image after."""
+    components = [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+    eigenvalues = np.array([0.2175, 0.0188, 0.0045])
+    images, amounts = noise(16), {}
+    for reading, factors in (("community", eigenvalues), ("2012", eigenvalues**0.5)):
+        added = np.asarray(jitted(images, keys(16), config.Augment(pca=0.1, pca_reading=reading))) - images
+        amounts[reading] = np.linalg.solve(components, added[:, 0, 0].T / 255) / factors[:, None]
+    np.testing.assert_allclose(amounts["2012"], amounts["community"], atol=1e-3)
+    data = config.Data.of(name="fake", side=8, mean=(120.0, 110.0, 100.0), std=(50.0, 60.0, 70.0), high=255.0)
+    augment = config.Augment(pca=0.1, pca_reading="2012")
+    settings = config.Config(data=data, augment=augment)
+    recoloured = np.asarray(jitted(images, keys(16), augment))
+    expected = (recoloured - np.array([120, 110, 100])) / np.array([50, 60, 70]) / 1.1
+    np.testing.assert_allclose(prepare_images(settings, jnp.asarray(images), keys(16)), expected, atol=1e-4)
+    plain = (np.asarray(images, np.float32) - np.array([120, 110, 100])) / np.array([50, 60, 70])
+    np.testing.assert_allclose(prepare_images(settings, jnp.asarray(images)), plain, atol=1e-5)
 
 
 def test_colour_noise_has_draws_of_its_own():
