@@ -12,7 +12,9 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
-FORMAT = 2  # of `to_dict`: 1 had, in every group, the settings of all its kinds
+# Of `to_dict`: 1 had, in every group, the settings of all its kinds; before 3, adaptive polyphase pooling chose after
+# its blur.
+FORMAT = 3
 
 
 def setting(default, *, identity: bool = True, choices: tuple | None = None, low=None, high=None) -> Any:

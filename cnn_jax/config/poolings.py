@@ -272,6 +272,8 @@ class Aps(_Polyphase):
 
     name = "aps"
     norm: str = setting("l2", choices=("l2", "l1", "linf"))  # by which components are compared
+    choose: str = setting("before_blur", choices=("before_blur", "after_blur"))  # when they are compared; before_blur:
+    # as in its authors' code; after_blur: as here until November 2026
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

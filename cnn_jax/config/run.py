@@ -45,7 +45,8 @@ def image_shape(data: Data, stored: tuple[int, int, int]) -> tuple[int, int, int
 def from_dict(values: dict) -> Config:
     """The config that `fields.to_dict` (or JSON) made the dict from.
 
-    Of format 1, which held the settings of all kinds, those of kinds that are not chosen are passed over.
+    Of format 1, which held the settings of all kinds, those of kinds that are not chosen are passed over. What was
+    written before a setting existed has the meaning that it had then.
 
     Raises:
       ValueError: it is no such dict, names a setting or kind that this version does not have, has a value of another
@@ -59,7 +60,11 @@ def from_dict(values: dict) -> Config:
     if written not in range(1, FORMAT + 1):
         raise ValueError(f"format {written} was written by a later version of cnn_jax; this one reads up to {FORMAT}")
     rest = {name: value for name, value in values.items() if name != "format"}
-    found = fields.build(Config, rest, lenient=written < FORMAT)
+    found = fields.build(Config, rest, lenient=written < 2)
+    if written < 3:
+        for leaf in [*fields.leaves(found)]:
+            if leaf.path.endswith("pool.kind") and leaf.value == "aps":
+                found = fields.replaced(found, leaf.path.replace("kind", "choose"), "after_blur")
     wrong = fields.mistyped(found)
     if wrong:
         raise ValueError("; ".join(wrong))

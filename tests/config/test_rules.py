@@ -8,6 +8,7 @@ from cnn_jax.config import (
     Config,
     Data,
     Evaluation,
+    FourLayer,
     LeNet,
     LeNet5,
     Log,
@@ -159,6 +160,17 @@ def test_a_config_of_the_first_format_held_the_settings_of_all_kinds():
         from_dict(old | {"format": 2})
     with pytest.raises(ValueError, match="later version"):
         from_dict(old | {"format": 99})
+
+
+def test_adaptive_polyphase_pooling_chose_after_its_blur_before_format_3():
+    new = to_dict(Config(model=FourLayer(pool=Pool.of(kind="aps"), later_pool=Pool.of(kind="aps", norm="l1"))))
+    assert new["model"]["pool"].pop("choose") == new["model"]["later_pool"].pop("choose") == "before_blur"
+    model = from_dict(new | {"format": 2}).model
+    assert (model.pool.kind.choose, model.later_pool.kind.choose, model.later_pool.kind.norm) == (
+        *["after_blur"] * 2,
+        "l1",
+    )
+    assert from_dict(new).model.pool.kind.choose == "before_blur"
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from cnn_jax.flags import Flags
 # What a slip or a program writes: of every type, at the ends of ranges and far beyond them.
 TEXTS = [
     "", "0", "1", "-1", "2", "3", "0.5", "-0.0", "1e400", "-1e400", "nan", "inf", "true", "no", "None", "()", "a,b",
-    "1,2,3", "10 epochs", "0 steps", "1e3 steps", "99999999999999999999 steps", "9" * 400, "9" * 5000, "9" * 400 + " epochs",
-    "10**9", "1000000000", "3000000000", "1e12", "1e30", "1e-300", "0x10", "１２", "\ud800", "\x00", "a" * 10_000, "=", "[]",
-    "tfds:../x", "tfds:", "../../etc", "same", "max", "sgd", "plateau", "fake", "folder",
+    "1,2,3", "10 epochs", "0 steps", "1e3 steps", "99999999999999999999 steps", "9" * 400, "9" * 5000, "10**9", "=",
+    "9" * 400 + " epochs", "1000000000", "3000000000", "1e12", "1e30", "1e-300", "0x10", "１２", "\ud800", "\x00", "[]",
+    "a" * 10_000, "tfds:../x", "tfds:", "../../etc", "same", "max", "sgd", "plateau", "fake", "folder",
 ]  # fmt: skip
 NAMES = ("lenet_digits", "lenet5_mnist", "alexnet_imagenet", "pooling_digits")
 PATHS = sorted({entry.path for entry in reference.entries(None)})
@@ -99,7 +99,7 @@ LEFT_OUT = (
 
 
 @pytest.mark.slow
-@settings(max_examples=150)
+@settings(max_examples=25)
 @given(pairs=PAIRS)
 def test_what_is_not_refused_runs(tmp_path_factory, pairs):
     folder = tmp_path_factory.mktemp("run") / "run"

@@ -299,3 +299,21 @@ def test_pytorch_agrees():
             theirs.backward(torch.tensor(cotangent))
             np.testing.assert_allclose(y, theirs.detach().numpy(), rtol=1e-5, atol=1e-6)
             np.testing.assert_allclose(gradient, tensor.grad.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "CHWN"])
+@pytest.mark.parametrize("kind", ["average", "average_blur", "max_blur", "subsample", "max_average"])
+def test_sums_of_bfloat16_are_made_in_float32(kind, layout):
+    """A mean of 55x55 numbers about 1, and of 3x3: what is rounded is the result, once."""
+    for side, window in ((55, 55), (9, 3)):
+        if kind.endswith("blur") and side == 55:
+            continue
+        rng = np.random.default_rng(side)
+        x = jnp.bfloat16(rng.uniform(0.5, 1.5, (BATCH, side, side, CHANNELS)))
+        settings = config.Pool.of(kind=kind, window=window, stride=window)
+        layer = make_pool("pool", (side, side, CHANNELS), settings, layout)
+        pooled = layer(from_images(x, layout))
+        assert pooled.dtype == jnp.bfloat16
+        exact = layer(from_images(jnp.float32(x), layout))
+        rounds = 2 if kind in ("average_blur", "max_average") else 1
+        np.testing.assert_allclose(np.float32(pooled), exact, rtol=rounds * 2**-8)

@@ -44,6 +44,7 @@ CASES = {
     "average_blur": ("average_blur", {"filter": 4, "fill": "circular", **PADDED}, False),
     "conv_blur": ("conv_blur", {"filter": 5, **PLAIN}, False),
     "aps": ("aps", {"fill": "circular", **PADDED}, False),
+    "aps after": ("aps", {"fill": "circular", "choose": "after_blur", **PADDED}, False),
     "aps l1": ("aps", {"filter": 1, "norm": "l1", **PLAIN}, False),
     "aps linf": ("aps", {"filter": 2, "norm": "linf", "window": 1}, False),
     "lps": ("lps", {"fill": "circular", **PADDED}, False),
@@ -221,24 +222,32 @@ def conv_blur(x, params, layer):
     return blurred(np.maximum(convolution(x, params, 1, ((0, 0), (0, 0))), 0), 5, "reflect", 2)
 
 
-def polyphase(x, norm, mode):
-    """Of each image the component x[i::2, j::2] of the largest norm."""
-    x = np.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), mode=mode)
-    pick = lambda image: max((image[i::2, j::2] for i in (0, 1) for j in (0, 1)), key=norm)
-    return np.stack([pick(image) for image in x])
+def polyphase(x, compared, norm, mode):
+    """Of each image the component x[i::2, j::2] for which that of `compared` has the largest norm."""
+    even = lambda maps: np.pad(maps, ((0, 0), (0, maps.shape[1] % 2), (0, maps.shape[2] % 2), (0, 0)), mode=mode)
+    places = [(i, j) for i in (0, 1) for j in (0, 1)]
+    best = lambda image: max(places, key=lambda place: norm(image[place[0] :: 2, place[1] :: 2]))
+    pairs = zip(even(x), map(best, even(compared)))
+    return np.stack([image[i::2, j::2] for image, (i, j) in pairs])
 
 
 def aps(x, params, layer):
     dense = window(x, layer, mode="wrap").max((4, 5))
-    return polyphase(blurred(dense, 3, "wrap", 1), lambda a: np.sum(a**2), "wrap")
+    return polyphase(blurred(dense, 3, "wrap", 1), dense, lambda a: np.sum(a**2), "wrap")
+
+
+def aps_after(x, params, layer):
+    maps = blurred(window(x, layer, mode="wrap").max((4, 5)), 3, "wrap", 1)
+    return polyphase(maps, maps, lambda a: np.sum(a**2), "wrap")
 
 
 def aps_l1(x, params, layer):
-    return polyphase(window(x, layer).max((4, 5)), lambda a: np.sum(np.abs(a)), "reflect")
+    maps = window(x, layer).max((4, 5))
+    return polyphase(maps, maps, lambda a: np.sum(np.abs(a)), "reflect")
 
 
 def aps_linf(x, params, layer):
-    return polyphase(blurred(x, 2, "reflect", 1), lambda a: np.max(np.abs(a)), "reflect")
+    return polyphase(blurred(x, 2, "reflect", 1), x, lambda a: np.max(np.abs(a)), "reflect")
 
 
 def learned(components, params, mode):
@@ -283,7 +292,7 @@ def pyramid(x, params, layer):
 
 def by_numpy(case, x, params):
     layer = make(case, "NHWC")
-    name = case if case in ("aps l1", "aps linf", "lps convex") else CASES[case][0]
+    name = case if case in ("aps after", "aps l1", "aps linf", "lps convex") else CASES[case][0]
     return globals()[name.replace(" ", "_")](np.asarray(x, np.float64), params, layer)
 
 

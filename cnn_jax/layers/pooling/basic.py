@@ -63,7 +63,7 @@ class Subsample(Pooling):
     def pool(self, x):
         layout = self.geometry.layout
         coefficient, bias = (per_channel(values[...], layout) for values in (self.coefficient, self.bias))
-        return sum_pool(x, self.geometry) * coefficient + bias
+        return (sum_pool(x, self.geometry) * coefficient + bias).astype(x.dtype)
 
 
 class PyramidPool(Pooling):

@@ -49,4 +49,4 @@ class AverageBlur(Blurred):
     title = "average pooling"
 
     def find(self, x):
-        return sum_pool(x, self.geometry, self.fill) / math.prod(self.geometry.window)
+        return (sum_pool(x, self.geometry, self.fill) / math.prod(self.geometry.window)).astype(x.dtype)

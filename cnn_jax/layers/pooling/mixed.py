@@ -9,7 +9,7 @@ from flax import nnx
 
 from cnn_jax.layers.initializers import layer_key
 from cnn_jax.layers.pooling.base import PoolContext, Pooling
-from cnn_jax.layers.pooling.reductions import average_pool, elements, max_pool
+from cnn_jax.layers.pooling.reductions import average_pool, elements, max_pool, wide
 from cnn_jax.layers.windows import from_images, per_image
 
 
@@ -116,4 +116,5 @@ class TreePool(Pooling):
 
 def _filter(parts, weights):
     """The sum of a window's elements times the filter's weights [height, width]."""
-    return functools.reduce(jnp.add, [part * weight for part, weight in zip(parts, weights.ravel(), strict=True)])
+    terms = [wide(part) * weight for part, weight in zip(parts, weights.ravel(), strict=True)]
+    return functools.reduce(jnp.add, terms).astype(parts[0].dtype)

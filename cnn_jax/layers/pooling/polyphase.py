@@ -30,8 +30,12 @@ class _Polyphase(Blurred):
         return max_pool(x, self.geometry, self.fill)
 
     def components(self, x) -> list:
-        """The polyphase components of x, maps of `output_shape` each."""
-        return self.phases.windows(self.phases.pad(Blurred.pool(self, x), self.fill))
+        """The polyphase components of x, pooled and blurred, maps of `output_shape` each."""
+        return self.split(Blurred.pool(self, x))
+
+    def split(self, maps) -> list:
+        """The polyphase components of maps with a value for every pixel."""
+        return self.phases.windows(self.phases.pad(maps, self.fill))
 
     def chosen(self, components, scores):
         """Picks for each image the component of the largest score, the first of equals; scores are [components, N]."""
@@ -45,6 +49,8 @@ class _Polyphase(Blurred):
 class AdaptivePolyphase(_Polyphase):
     """Adaptive polyphase sampling (Chaman and Dokmanic 2021): of each image the component of the largest norm.
 
+    Norms are those of the components before the blur, as in the authors' code, or after it.
+
     With circular padding, and a map that the stride divides, global pooling of the output does not change at all under
     shifts.
     """
@@ -53,14 +59,16 @@ class AdaptivePolyphase(_Polyphase):
 
     def __init__(self, site: PoolContext):
         super().__init__(site)
-        self.norm = site.kind.norm
+        self.norm, self.before = site.kind.norm, site.kind.choose == "before_blur"
 
     def describe(self) -> str:
-        return f"{super().describe()}, stride {self.phases.stride[0]} by {self.norm} norm"
+        when = "before" if self.before else "after"
+        return f"{super().describe()}, stride {self.phases.stride[0]} by {self.norm} norm {when} the blur"
 
     def pool(self, x):
         components = self.components(x)
-        return self.chosen(components, jnp.stack([self._size(component) for component in components]))
+        compared = self.split(self.find(x)) if self.before else components
+        return self.chosen(components, jnp.stack([self._size(component) for component in compared]))
 
     def _size(self, x):
         """Computes for each image a number that grows with its norm, [N]."""

@@ -12,9 +12,14 @@ from cnn_jax.layers.windows import Geometry, per_pixel
 NOTHING = -1e30  # as a logarithm: so little that it adds nothing, and yet a finite number
 
 
+def wide(x):
+    """The maps in float32, if they are of fewer bits: sums of bfloat16 go wrong from 256 terms on, or sooner."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def sum_pool(x, geometry: Geometry, fill: str = "zero"):
-    """The sum of each window, over what lies beyond the edge as well."""
-    return _reduce_windows(jnp.add, geometry.pad(x, fill), geometry)
+    """The sum of each window, over what lies beyond the edge as well; float32."""
+    return _reduce_windows(jnp.add, geometry.pad(wide(x), fill), geometry)
 
 
 def average_pool(x, geometry: Geometry, count_padding: bool = False):
@@ -27,9 +32,9 @@ def average_pool(x, geometry: Geometry, count_padding: bool = False):
     """
     height, width = geometry.window
     if count_padding or not geometry.is_padded:
-        return sum_pool(x, geometry) / (height * width)
-    ones = jnp.ones([size if axis in "HW" else 1 for axis, size in zip(geometry.layout, x.shape)], x.dtype)
-    return sum_pool(x, geometry) / jnp.maximum(sum_pool(ones, geometry), 1)
+        return (sum_pool(x, geometry) / (height * width)).astype(x.dtype)
+    inside = per_pixel(geometry.inside, geometry.layout)  # pixels of each window
+    return (sum_pool(x, geometry) / jnp.maximum(inside, 1)).astype(x.dtype)
 
 
 def max_pool(x, geometry: Geometry, fill: str = "zero"):
@@ -109,7 +114,7 @@ def binomial(size: int) -> tuple[float, ...]:
 
 def blur(x, geometry: Geometry, fill: str):
     """Each map filtered with the binomial filter of the window's size, along both axes."""
-    padded = geometry.pad(x, fill)
+    padded = geometry.pad(wide(x), fill)
     for span in reversed(geometry.spans):
         padded = sum(weight * element for weight, element in zip(binomial(span.window), span.windows(padded)))
-    return padded
+    return padded.astype(x.dtype)
