@@ -1,6 +1,8 @@
 """The folder of a run: one process at a time, its config, its record of starts."""
 
 import dataclasses
+import errno
+import fcntl
 import json
 import subprocess
 import sys
@@ -37,6 +39,43 @@ def test_a_folder_that_cannot_be_made_is_a_clear_message(tmp_path):
     with pytest.raises(UserError, match="cannot write to the workdir .*file/run.*--workdir"):
         with files.claimed(tmp_path / "file" / "run"):
             pass
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match=r"\.lock is a symbolic link; choose another"), files.claimed(tmp_path / "run"):
+        pass
+    with pytest.raises(OSError), files.locked(tmp_path / "run" / ".lock", "wait"):
+        pass
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
+def test_where_there_are_no_locks_it_is_said(tmp_path, monkeypatch, capsys):
+    def none(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with files.claimed(tmp_path / "run"), files.locked(tmp_path / "a", "wait"):
+        pass
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and all(
+        "the file system has no locks (No locks available): see to it" in line for line in said
+    )
+
+
+def test_what_is_not_finite_is_null_in_json(tmp_path):
+    files.write_json(tmp_path / "a.json", {"a": [1.5, float("nan")], "b": {"c": float("-inf")}, "d": "NaN"})
+    assert files.read_json(tmp_path / "a.json") == {"a": [1.5, None], "b": {"c": None}, "d": "NaN"}
+    assert files.json_line({"loss": float("inf"), "pair": (1, 2)}) == '{"loss": null, "pair": [1, 2]}\n'
+
+
+def test_damaged_lines_are_named_and_left_out(tmp_path, capsys):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"step": 1}\n[]\n\xff{"step": 2}\n\n{"step": NaN}\n{"step": 3}\n{"st')
+    assert files.read_lines(path, lambda row: row.get("step") is not None) == [{"step": 1}, {"step": 3}]
+    assert capsys.readouterr().err == f"{path}: lines 2, 3, 4, 5 are damaged and left out\n"
 
 
 def test_locate(tmp_path, monkeypatch):

@@ -195,6 +195,13 @@ def test_every_number_goes_to_its_place(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
 
+def test_an_exported_file_has_the_usual_permissions(tmp_path):
+    (tmp_path / "other").touch()
+    torchvision.save_torch(small_params(), tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+    assert {path.name for path in tmp_path.iterdir()} == {"a.safetensors", "other"}
+
+
 def test_half_precision_is_read(tmp_path):
     params = jax.tree.map(lambda leaf: leaf % 64, small_params())
     torchvision.save_torch(params, tmp_path / "a.safetensors")
