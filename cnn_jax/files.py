@@ -6,6 +6,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import tokenize
@@ -200,6 +201,7 @@ def claimed(folder: Path):
     with lock:
         if not _lock(lock):
             raise UserError(f"another process is running in {folder}: wait for it, or choose another --workdir")
+        _sweep(folder)
         try:
             yield
         finally:
@@ -207,6 +209,17 @@ def claimed(folder: Path):
                 if list(folder.iterdir()) == [folder / ".lock"]:  # nothing came of it: leave no empty folder behind
                     (folder / ".lock").unlink()
                     folder.rmdir()
+
+
+PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")  # what `replace` writes to
+
+
+def _sweep(folder):
+    """Removes what a process that was killed had begun to write; to be called by the only process that writes."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if PARTIAL.fullmatch(path.name):
+                path.unlink()
 
 
 @contextlib.contextmanager

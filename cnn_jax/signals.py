@@ -3,12 +3,15 @@
 SIGTERM, SIGHUP (a terminal that was closed) and Ctrl-C ask the program to end. While it trains it saves first;
 anywhere else it ends at once, as what is on the disk is whole at any time. The second one ends it at once everywhere.
 The exit status is 75 where the same command goes on, else 128 + the signal's number. One that was ignored when the
-program began, as under nohup, stays ignored. In Python, and not on the command line, nobody listens unless asked to.
+program began, as under nohup, stays ignored.
+
+On the command line a thread of its own ends the process: an exception in the main thread would come out in the middle
+of whatever it does, which compiled code does not always survive. In Python nobody listens unless asked to; then what
+does not save is ended by an exception, as by Ctrl-C.
 """
 
 import contextlib
 import os
-import select
 import signal
 import sys
 import threading
@@ -20,11 +23,10 @@ from cnn_jax.errors import EXIT_INTERRUPTED
 HEARD = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 CONTINUED = ("train", "prepare")  # modes whose command goes on where it was
 ONE = 0.4  # seconds in which signals count as one: timeout(1), for one, sends two
-PATIENCE = 10.0  # seconds for the main thread, which may be compiling, to end by itself
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asks to end, and nothing is to be saved; raised in the main thread, wherever it is."""
+    """A signal asked to end, and there was nothing to save, or it was too late for that."""
 
     def __init__(self, number: int):
         self.number = number
@@ -38,12 +40,17 @@ class Stopped(KeyboardInterrupt):
 
 
 class _Listener:
-    """What has come so far, and what is being done."""
+    """What has come so far, and what is being done.
 
-    def __init__(self):
+    Args:
+      ends: whether it ends the process itself; if not, it raises `Stopped` in the main thread.
+    """
+
+    def __init__(self, ends: bool):
+        self._ends = ends
         self.first: int | None = None  # the number of the first signal
         self.saving = 0  # blocks that save before they end
-        self.raised = self.finished = False
+        self.finished = False
         self.handlers: dict[int, object] = {}  # that were set before
 
     def start(self):
@@ -67,36 +74,30 @@ class _Listener:
     def _note(self, number, frame):
         del frame
         self.first = self.first or number
-        if not (self.saving or self.raised or self.finished):
-            self.raised = True
+        if self.saving or self.finished:
+            return
+        if not self._ends:
             raise Stopped(number)
+        self.end()  # the thread may be waiting for Python's lock
 
     def _watch(self):
-        since = None
-        while True:
-            left = None if since is None or self.saving else max(0.0, since + PATIENCE - time.monotonic())
-            ready, _, _ = select.select([self._read], [], [], left)
-            if not ready:
-                if self.raised or not self.saving:
-                    self._end()
-                continue
-            number = next(iter(os.read(self._read, 1)), None)
-            if number is None:  # closed
-                os.close(self._read)
-                return
-            if number not in self.handlers or self.finished:
+        began = None
+        while found := os.read(self._read, 1):
+            if found[0] not in self.handlers or self.finished:
                 continue
             now = time.monotonic()
-            if since is None:
-                since, self.first = now, self.first or number
+            if began is None:
+                began, self.first = now, self.first or found[0]
                 if self.saving:
-                    _say(f"{signal.Signals(number).name}: saving; once more to end at once")
-            elif now - since > ONE:
-                self._end()
+                    print(f"{signal.Signals(found[0]).name}: saving; once more to end at once", file=sys.stderr)
+                elif self._ends:
+                    self.end()
+            elif now - began > ONE:
+                self.end()
+        os.close(self._read)
 
-    def _end(self):
-        if self.finished:
-            return
+    def end(self):
+        """Ends the process."""
         with contextlib.suppress(OSError):
             # A bar may have hidden the cursor.
             os.write(2, b"\x1b[?25h\n" * os.isatty(2) + f"{Stopped(self.first)}\n".encode())
@@ -118,11 +119,15 @@ def continued() -> bool:
     return mode in CONTINUED
 
 
-def listen() -> None:
-    """Listens from now on, for the command line; in the main thread only."""
+def listen(ends: bool = True) -> None:
+    """Listens from now on; in the main thread only.
+
+    Args:
+      ends: whether a signal ends the process where nothing is saved, as on the command line; else it is an exception.
+    """
     global _listener
     if _listener is None and threading.current_thread() is threading.main_thread():
-        _listener = _Listener()
+        _listener = _Listener(ends)
         _listener.start()
 
 
@@ -140,7 +145,7 @@ def heard(wanted: bool = True) -> Iterator[None]:
     global _listener
     before = _listener
     if wanted:
-        listen()
+        listen(ends=False)
     try:
         yield
     finally:
@@ -166,9 +171,4 @@ def saving() -> Iterator[Callable[[], bool]]:
     finally:
         listener.saving -= 1
     if listener.first is not None and not listener.saving:
-        listener.raised = True
         raise Stopped(listener.first)
-
-
-def _say(line):
-    print(line, file=sys.stderr, flush=True)

@@ -30,7 +30,7 @@ def main() -> int:
 
 def _tell_unless_on_the_way_out(event):
     """Passes on what fails where nobody can catch it, but for what follows from an end that is told already."""
-    # Reads of a checkpoint that are under way when one of them fails, or a signal comes.
+    # Reads of a checkpoint that are under way when one of them fails.
     closed = isinstance(event.exc_value, RuntimeError) and "Event loop is closed" in str(event.exc_value)
-    if not closed and not isinstance(event.exc_value, KeyboardInterrupt):
+    if not closed:
         sys.__unraisablehook__(event)

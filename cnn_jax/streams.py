@@ -66,7 +66,8 @@ def secure() -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name) or open(number, "w", encoding="utf-8", closefd=False)
         # A name that the terminal's encoding lacks is shown as escapes.
-        stream.reconfigure(errors="backslashreplace")
+        # A line is handed on at once: a signal may end the process at any time.
+        stream.reconfigure(errors="backslashreplace", line_buffering=True)
         setattr(sys, name, Enduring(stream))
 
 

@@ -44,10 +44,8 @@ DEAF = """
 BUSY = "import re; re.fullmatch('(a*)*b', 'a' * 60)"
 
 
-def start(block, *words, after="", patience=None, **options):
+def start(block, *words, after="", **options):
     code = PROGRAM.format(words=list(words), block=block, after=after)
-    if patience:
-        code = code.replace("signals.listen()", f"signals.PATIENCE = {patience}; signals.listen()")
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=REPOSITORY,
@@ -112,7 +110,7 @@ def test_two_at_nearly_the_same_time_are_one():
 
 
 def test_a_main_thread_that_is_busy_is_not_waited_for():
-    process = start(BUSY, "--mode=train", patience=0.3)
+    process = start(BUSY, "--mode=train")
     process.send_signal(signal.SIGTERM)
     assert end(process)[::2] == (75, "stopped by SIGTERM; the same command continues")
 

@@ -83,7 +83,8 @@ class Checkpoints:
         self.keeps_best = best
         self._keep = keep
         self._alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
-        self._reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler(multiprocessing_options=self._alone))
+        handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=self._alone)
+        self._reader = ocp.Checkpointer(handler, multiprocessing_options=self._alone)
         self._manager: ocp.CheckpointManager | None = None  # made by the first save
         self._unsound: dict[Path, str] = {}  # what was found wrong with steps
         self._link: tempfile.TemporaryDirectory | None = None

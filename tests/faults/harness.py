@@ -24,6 +24,7 @@ from cnn_jax.training.state import named_leaves
 
 ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LONGEST = 240  # seconds
+FIRST = 0.7  # seconds after which Python has certainly come to the first line of the program
 
 
 class Case(NamedTuple):
@@ -45,8 +46,8 @@ DIGITS = OFTEN | {
     "schedule__warmup": "5 steps",
 }  # fmt: skip
 ALEXNET = OFTEN | {
-    "data__name": "fake", "data__classes": 4, "data__examples": 48, "data__side": 40, "data__crop": 32, "model__width": 8,
-    "data__validation": 12, "train__batch_size": 6, "train__duration": "24 steps", "evaluation__every": "5 steps",
+    "data__name": "fake", "data__classes": 4, "data__examples": 48, "data__side": 40, "data__crop": 32,
+    "model__width": 8, "data__validation": 12, "train__batch_size": 6, "train__duration": "24 steps", "evaluation__every": "5 steps",
     "checkpoint__every": "4 steps", "model__layout": "CHWN", "schedule__warmup": "2 steps", "augment__shift": 0,
 }  # fmt: skip
 STUDY = OFTEN | {
@@ -109,17 +110,14 @@ def run(case: Case, env: dict[str, str], folder: Path) -> float:
 def _stages(case, folder):
     """When to strike, by name: once the condition holds."""
     checkpoints = "arms/*/checkpoints/*/checkpoints" if case.study else "checkpoints"
-    there = lambda pattern: any(True for _ in folder.glob(pattern))
-    count = lambda: len([*folder.glob(f"{checkpoints}/[0-9]*")])
-    before = count()
-    return {
-        "at any time": lambda: True,
-        "at the start": lambda: there("starts.jsonl"),
-        "while saving": lambda: there(f"{checkpoints}/*tmp*"),
-        "while removing": lambda: there(f"{checkpoints}/removed"),
-        "after a save": lambda: count() > before,
-        "at the end": lambda: there("results.json") or there("arms/*/arm.json"),
-    }
+    now = lambda pattern: {(path, path.stat().st_mtime_ns) for path in folder.glob(pattern) if path.exists()}
+    patterns = {
+        "at the start": "starts.jsonl", "while saving": f"{checkpoints}/*tmp*",
+        "while removing": f"{checkpoints}/removed", "after a save": f"{checkpoints}/[0-9]*", "at the end": "arms/*/arm.json" if case.study else "results.json",
+    }  # fmt: skip
+    before = {stage: now(pattern) for stage, pattern in patterns.items()}
+    changed = lambda stage: lambda: bool(now(patterns[stage]) - before[stage])
+    return {"at any time": lambda: True} | {stage: changed(stage) for stage in patterns}
 
 
 def strike(case: Case, env, folder: Path, number: int, draw: random.Random, whole: float) -> tuple[str, bool]:
@@ -138,7 +136,8 @@ def strike(case: Case, env, folder: Path, number: int, draw: random.Random, whol
     """
     stages = _stages(case, folder)
     stage = draw.choice(["at any time", *stages])
-    delay = draw.uniform(0, whole) if stage == "at any time" else draw.choice([0, draw.uniform(0, 0.3)])
+    first = 0.0 if number == signal.SIGKILL else FIRST
+    delay = draw.uniform(first, whole) if stage == "at any time" else draw.choice([0, draw.uniform(0, 0.3)])
     processes = start(case, env, folder)
     running = lambda: all(process.poll() is None for process in processes)
     deadline = time.monotonic() + LONGEST
