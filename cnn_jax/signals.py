@@ -51,6 +51,7 @@ class _Listener:
         self.first: int | None = None  # the number of the first signal
         self.saving = 0  # blocks that save before they end
         self.finished = False
+        self._ending = threading.Lock()
         self.handlers: dict[int, object] = {}  # that were set before
 
     def start(self):
@@ -97,7 +98,9 @@ class _Listener:
         os.close(self._read)
 
     def end(self):
-        """Ends the process."""
+        """Ends the process; the main thread or the listening one does so, whichever comes first."""
+        if not self._ending.acquire(blocking=False):
+            return
         with contextlib.suppress(OSError):
             # A bar may have hidden the cursor.
             os.write(2, b"\x1b[?25h\n" * os.isatty(2) + f"{Stopped(self.first)}\n".encode())

@@ -35,7 +35,8 @@ class Case(NamedTuple):
     study: bool = False
 
 
-def _case(experiment, processes=1, study=False, **values):
+def make_case(experiment: str, processes: int = 1, study: bool = False, **values) -> Case:
+    """A case with settings, each under its name with __ for a point."""
     return Case((f"--experiment={experiment}", *settings(**values)), processes, study)
 
 
@@ -47,7 +48,8 @@ DIGITS = OFTEN | {
 }  # fmt: skip
 ALEXNET = OFTEN | {
     "data__name": "fake", "data__classes": 4, "data__examples": 48, "data__side": 40, "data__crop": 32,
-    "model__width": 8, "data__validation": 12, "train__batch_size": 6, "train__duration": "24 steps", "evaluation__every": "5 steps",
+    "model__width": 8, "data__validation": 12, "train__batch_size": 6, "train__duration": "24 steps",
+    "evaluation__every": "5 steps",
     "checkpoint__every": "4 steps", "model__layout": "CHWN", "schedule__warmup": "2 steps", "augment__shift": 0,
 }  # fmt: skip
 STUDY = OFTEN | {
@@ -56,11 +58,11 @@ STUDY = OFTEN | {
     "checkpoint__every": "4 steps", "schedule__warmup": "4 steps",
 }  # fmt: skip
 CASES = {
-    "digits, device": _case("lenet_digits", **DIGITS),
-    "AlexNet, host": _case("alexnet_cifar10", **ALEXNET, data__placement="host"),
-    "AlexNet, stream": _case("alexnet_cifar10", **ALEXNET, data__placement="stream"),
-    "study": _case("pooling_digits", study=True, **STUDY),
-    "two processes": _case("lenet_digits", processes=2, **DIGITS),
+    "digits, device": make_case("lenet_digits", **DIGITS),
+    "AlexNet, host": make_case("alexnet_cifar10", **ALEXNET, data__placement="host"),
+    "AlexNet, stream": make_case("alexnet_cifar10", **ALEXNET, data__placement="stream"),
+    "study": make_case("pooling_digits", study=True, **STUDY),
+    "two processes": make_case("lenet_digits", processes=2, **DIGITS),
 }
 
 
@@ -112,9 +114,12 @@ def _stages(case, folder):
     checkpoints = "arms/*/checkpoints/*/checkpoints" if case.study else "checkpoints"
     now = lambda pattern: {(path, path.stat().st_mtime_ns) for path in folder.glob(pattern) if path.exists()}
     patterns = {
-        "at the start": "starts.jsonl", "while saving": f"{checkpoints}/*tmp*",
-        "while removing": f"{checkpoints}/removed", "after a save": f"{checkpoints}/[0-9]*", "at the end": "arms/*/arm.json" if case.study else "results.json",
-    }  # fmt: skip
+        "at the start": "starts.jsonl",
+        "while saving": f"{checkpoints}/*tmp*",
+        "while removing": f"{checkpoints}/removed",
+        "after a save": f"{checkpoints}/[0-9]*",
+        "at the end": "arms/*/arm.json" if case.study else "results.json",
+    }
     before = {stage: now(pattern) for stage, pattern in patterns.items()}
     changed = lambda stage: lambda: bool(now(patterns[stage]) - before[stage])
     return {"at any time": lambda: True} | {stage: changed(stage) for stage in patterns}

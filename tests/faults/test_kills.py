@@ -8,7 +8,7 @@ from harness import ASKING, CASES, assert_same_end, make_environment, run, strik
 from launching import shared_folder
 
 SHORT = {"digits, device": 5}
-LONG = {"digits, device": 30, "AlexNet, host": 12, "AlexNet, stream": 12, "study": 12, "two processes": 10}
+LONG = {"digits, device": 12, "AlexNet, host": 5, "AlexNet, stream": 5, "study": 6, "two processes": 4}
 
 
 def struck(tmp_path_factory, tmp_path, name, strikes, seed):
