@@ -29,6 +29,7 @@ from orbax.checkpoint import future
 from cnn_jax import config, files
 from cnn_jax.devices import processes
 from cnn_jax.errors import UserError
+from cnn_jax.training.metric_files import read_rows
 from cnn_jax.training.saved import CHECKSUMS, SCHEDULED, SCORE, Saved, survey, text_checksum
 from cnn_jax.training.state import Variables, named_leaves
 
@@ -210,20 +211,40 @@ class Checkpoints:
     def restore_latest(self, like):
         """The newest state that is sound; None where there is none. Arguments as `restore`.
 
+        Where the best one is lost, it is the newest before that: the run then comes to the best one again.
+
         Raises:
           UserError: it holds other arrays.
         """
+        if self.keeps_best:
+            self._newest(self._rank, like, self._read_all)  # finds whether the best one is sound
+            processes.on_first(self._go_back)
         found = self._newest(lambda each: each.step, like, self._read_all)
         return found and found[1]
 
-    def restore_chosen(self, like: Variables) -> tuple[Variables, int, bool] | None:
+    def _go_back(self):
+        lost = self._lost_best()
+        for each in self._sound() if lost is not None else []:
+            if each.step > lost:
+                self._pass_over(self._path(each.step), f"comes after the best one, of step {lost}, which is lost")
+
+    def _lost_best(self):
+        """The step of the best evaluation if its checkpoint cannot be used; None where it can, or none was saved."""
+        if not (self.keeps_best and self._unsound):
+            return None
+        rows = [row for row in read_rows(self.folder.parent) if row["split"] == "validation"]
+        rows = [row for row in rows if row.get("accuracy") is not None]
+        best = max(rows, key=lambda row: (row["accuracy"], -row["step"]), default=None)
+        return best["step"] if best and self._path(best["step"]) in self._unsound else None
+
+    def restore_chosen(self, like: Variables) -> tuple[Variables, int, str] | None:
         """Restores what evaluation uses of the best state, or of the newest where no score counts, that is sound.
 
         Args:
           like: variables of the same structure.
 
         Returns:
-          The variables, their step, and whether its score chose it; None where nothing is saved.
+          The variables, their step, and the rule that chose it; None where nothing is saved.
 
         Raises:
           UserError: it holds other variables.
@@ -232,7 +253,12 @@ class Checkpoints:
         if found is None:
             return None
         step, variables = found
-        return variables, step, self.keeps_best and processes.on_first(lambda: self._find(step).scored)
+        return variables, step, processes.on_first(lambda: self._rule(step))
+
+    def _rule(self, step):
+        if not (self.keeps_best and self._find(step).scored):
+            return "last step"
+        return "best validation accuracy" + " of the checkpoints that are left" * (self._lost_best() is not None)
 
     def _newest(self, rank, like, read):
         """The first step by rank that can be read, and what was read; None where there is none."""

@@ -206,8 +206,7 @@ class Learner:
         found = checkpoints.restore_chosen(self.variables_like())
         if found is None:
             raise UserError(f"there is no checkpoint in {checkpoints.folder}: train first, with --mode=train")
-        variables, step, scored = found
-        return variables, step, "best validation accuracy" if scored else "last step"
+        return found
 
     def close(self) -> None:
         """Stops what is done in the background."""

@@ -1,15 +1,11 @@
 """Command lines: any set of --set pairs runs, or is refused with status 2 before anything is touched."""
 
-import contextlib
-import io
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_process import done, flags
 
-from cnn_jax import cli
 from cnn_jax.config import experiments, fields, reference
-from cnn_jax.flags import Flags
 
 # What a slip or a program writes: of every type, at the ends of ranges and far beyond them.
 TEXTS = [
@@ -53,23 +49,6 @@ PAIRS = st.lists(
     ),
     max_size=4,
 )
-
-
-def flags(experiment, pairs, folder, **others):
-    given = dict.fromkeys(Flags.__dataclass_fields__) | {
-        "experiment": experiment, "set": pairs, "workdir": str(folder), "mode": "train", "list": False, "resume": True,
-        "distributed": "off", "coordinator_timeout": 300, "report": False, "profile": False, "images": (), "rest": (),
-        "started": 0.0,
-    }  # fmt: skip
-    return Flags(**given | others)
-
-
-def done(asked):
-    """The status and what was said, of the command line in this process."""
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-        status = cli.main(asked)
-    return status, said.getvalue()
 
 
 @pytest.fixture(scope="module")

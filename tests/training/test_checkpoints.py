@@ -215,8 +215,8 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_one_before_it_used(saved, d
     damage(saved / "checkpoints" / "2")
     damaged = snapshot(saved)
     reader = Checkpoints(saved)
-    variables, step, scored = reader.restore_chosen(make_state().evaluated)
-    assert (step, scored) == (1, False)
+    variables, step, rule = reader.restore_chosen(make_state().evaluated)
+    assert (step, rule) == (1, "last step")
     assert_same_bits(variables, make_state(1).evaluated)
     reader.close()
     assert snapshot(saved) == damaged  # reading changes nothing

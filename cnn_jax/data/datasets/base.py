@@ -2,10 +2,11 @@
 `source.SOURCES` that puts the two together."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
-from cnn_jax import config, flags
+from cnn_jax import config, files, flags
 from cnn_jax.config import experiments
 from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.facts import Facts
@@ -14,6 +15,8 @@ from cnn_jax.data.images.reader import ImageSource, Unreadable
 from cnn_jax.errors import UserError
 
 TEST_SHARE = 5  # one in so many is kept for testing, of data that come without a test split
+
+LEAST = 2**16  # bytes free, below which a write that failed has failed for want of room
 
 
 class Source:
@@ -142,10 +145,13 @@ class Stored(Source):
             if not os.access(root, os.W_OK):
                 raise PermissionError(f"no permission to write to {root}")
             self.write(root, download, experiment)
-        except OSError as error:
+        except (OSError, ValueError, RuntimeError) as error:  # ArrayRecord reports a full disk as the latter two
+            reason = " ".join(str(error).split())[:300]
+            full = os.strerror(errno.ENOSPC)
             raise UserError(
-                f"cannot write the {self.data.name} dataset to the data folder {root} ({error}): "
-                "choose another with --set data.data_dir=FOLDER"
+                f"cannot write the {self.data.name} dataset to the data folder {root} "
+                f"({full if full in reason or files.free_bytes(root) < LEAST else reason}): make room there, or choose "
+                "another with --set data.data_dir=FOLDER"
             ) from error
 
     def images(self, stored: str) -> ImageSource:
