@@ -2,7 +2,13 @@
 
 import os
 import shutil
+import signal
 import tempfile
+
+# A shell's background jobs and nohup ignore some signals, and so would every process that a test starts.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Many tests make the same programs. Each process has a cache of its own: JAX does not write entries in one move.

@@ -85,6 +85,8 @@ def _resident(pid):
 
 
 def main():
+    for number in ASKING:  # which a shell's background jobs and nohup ignore
+        signal.signal(number, signal.SIG_DFL)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=300, help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=20_000, help="of each placement; default: %(default)s")
