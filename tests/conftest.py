@@ -5,11 +5,6 @@ import shutil
 import signal
 import tempfile
 
-# A shell's background jobs and nohup ignore some signals, and so would every process that a test starts.
-for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
-    if signal.getsignal(number) is signal.SIG_IGN:
-        signal.signal(number, usual)
-
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Many tests make the same programs. Each process has a cache of its own: JAX does not write entries in one move.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="cnn_jax-tests-")
@@ -19,6 +14,11 @@ import hypothesis
 import jax
 import pytest
 from jax import lax
+
+# A shell's background jobs and nohup ignore some signals, and so would every process that a test starts.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 hypothesis.settings.register_profile("few", max_examples=20, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("many", max_examples=300, deadline=None)

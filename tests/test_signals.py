@@ -15,6 +15,7 @@ from cnn_jax import signals
 PROGRAM = """
 import signal, sys, time
 sys.argv = ["launch.py", *{words!r}]
+{before}
 from cnn_jax import signals
 signals.listen()
 try:
@@ -44,15 +45,14 @@ DEAF = """
 BUSY = "import re; re.fullmatch('(a*)*b', 'a' * 60)"
 
 
-def start(block, *words, after="", **options):
-    code = PROGRAM.format(words=list(words), block=block, after=after)
+def start(block, *words, before="", after=""):
+    code = PROGRAM.format(words=list(words), block=block, before=before, after=after)
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
     )
     assert process.stdout.readline() == "waiting\n"
     time.sleep(0.1)
@@ -124,8 +124,8 @@ def test_a_block_that_ended_otherwise_is_stopped_after_it():
 
 def test_what_was_ignored_stays_ignored():
     """As under nohup, and SIGINT for a shell's background jobs."""
-    ignore = lambda: [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGINT)]
-    process = start("time.sleep(1)", preexec_fn=ignore)
+    ignore = "[signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGINT)]"
+    process = start("time.sleep(1)", before=ignore)
     for number in (signal.SIGHUP, signal.SIGINT):
         process.send_signal(number)
     assert end(process) == (0, "done", "")

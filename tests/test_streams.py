@@ -27,9 +27,10 @@ def closed_pipe():
 
 def run(env, *words, close=(), **ends):
     """The exit status, and what came through to standard output and error."""
-    shut = lambda: [os.close(number) for number in close]
+    shut = " ".join(f"{number}>&-" for number in close)
     ends = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | ends
-    done = subprocess.run(command(*words), env=env, text=True, timeout=300, preexec_fn=shut, **ends)
+    asked = ["sh", "-c", f'exec "$@" {shut}', "sh", *command(*words)]
+    done = subprocess.run(asked, env=env, text=True, timeout=300, **ends)
     assert "Traceback" not in (done.stderr or "") and "Exception" not in (done.stderr or "")
     return done.returncode, done.stdout, done.stderr
 
