@@ -61,7 +61,7 @@ def main(flags: Flags) -> int:
     except OSError as error:
         # A full disk or a folder that vanished can surface anywhere; the state on disk is whole at all times.
         where = f"{error.filename}: " if error.filename else ""
-        way_out = WAYS_OUT.get(error.errno, "")
+        way_out = WAYS_OUT.get(error.errno or 0, "")
         return _ended(f"error: {where}{error.strerror or error}{way_out}", EXIT_FAILED)
     except MemoryError as error:
         return _ended(f"error: not enough memory{f' ({error})' if str(error) else ''}{LESS}", EXIT_FAILED)
