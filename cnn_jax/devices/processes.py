@@ -130,32 +130,39 @@ def _results_alone():
 LOST = "process 0 of the run has gone, or cannot be reached; its own messages say why. What was saved is whole"
 SIFT = f"""
 import sys
-lost = False
+told = lost = False
 for line in sys.stdin.buffer:
     if b"JAX distributed service detected fatal errors" in line:
         lost = True
-        print("error: {LOST}", file=sys.stderr, flush=True)
+        if not told:
+            print("error: {LOST}", file=sys.stderr, flush=True)
     elif not lost and b"coordination_service" not in line:
+        told = told or line.startswith(b"error: ")
         sys.stderr.buffer.write(line)
         sys.stderr.flush()
 """
 
 
+_sifts: list[subprocess.Popen] = []
+
+
 @contextlib.contextmanager
 def _without_dumps():
-    """Passes standard error through a process that puts one line in the place of that trace."""
+    """Passes standard error through a process that puts one line in the place of that trace.
+
+    After an error it stays so: the end is told by this process or by JAX, and only the first of them is let through.
+    """
     sift = subprocess.Popen([sys.executable, "-c", SIFT], stdin=subprocess.PIPE, start_new_session=True)
+    _sifts.append(sift)  # it outlives an error
     kept = os.dup(2)
     os.dup2(sift.stdin.fileno(), 2)
     sift.stdin.close()
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            sift.wait(LAST_SECONDS)
+    yield
+    sys.stderr.flush()
+    os.dup2(kept, 2)
+    os.close(kept)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        sift.wait(LAST_SECONDS)
 
 
 def _told_then_left(kind, error, trace):
