@@ -98,7 +98,7 @@ def read_json(path: Path) -> dict:
     try:
         found = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: None)
     except DAMAGED_JSON as error:
-        raise ValueError(f"{path} is damaged: {_reason(error)}") from error
+        raise ValueError(f"{path} is damaged: {reason(error)}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} is damaged: it holds no table of names and values")
     return found
@@ -128,11 +128,12 @@ def read_arrays(path: Path) -> dict:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (*DAMAGED_ARRAYS, AttributeError) as error:  # a single array is no archive
-        raise ValueError(f"{path} is damaged: {_reason(error)}") from error
+        raise ValueError(f"{path} is damaged: {reason(error)}") from error
 
 
-def _reason(error):
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def reason(error: Exception) -> str:
+    """Returns what an error says, on one line and not too long; its kind where it says nothing."""
+    return " ".join(str(error).split())[:400] or type(error).__name__
 
 
 def read_lines(path: Path, sound: Callable[[dict], bool] = lambda record: True) -> list[dict]:

@@ -57,7 +57,7 @@ def stored_config(folder: Path) -> config.Config | None:
     except DAMAGED as error:
         if not saved_ones:
             raise UserError(
-                f"{path} cannot be read: {_reason(error)}; start in another --workdir, or restore that file"
+                f"{path} cannot be read: {files.reason(error)}; start in another --workdir, or restore that file"
             ) from error
         found = None
     found = found or (saved_settings(folder, saved_ones[-1]) if saved_ones else None)
@@ -81,16 +81,12 @@ def saved_settings(folder: Path, saved: Saved) -> config.Config:
         return config.from_dict(saved.settings)
     except DAMAGED as error:
         raise UserError(
-            f"the settings in {folder / 'checkpoints' / str(saved.step)} cannot be read: {_reason(error)}; "
+            f"the settings in {folder / 'checkpoints' / str(saved.step)} cannot be read: {files.reason(error)}; "
             "start in another --workdir"
         ) from error
 
 
 DAMAGED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)  # what settings of other shapes raise
-
-
-def _reason(error):
-    return " ".join(str(error).split())[:400] or type(error).__name__
 
 
 def check_same_run(folder: Path, settings: config.Config, resume: bool) -> None:
@@ -131,7 +127,7 @@ def stored_study(folder: Path) -> Study | None:
         return studies.from_dict(files.read_json(path))
     except DAMAGED as error:
         raise UserError(
-            f"{path} cannot be read: {_reason(error)}; start in another --workdir, or restore that file"
+            f"{path} cannot be read: {files.reason(error)}; start in another --workdir, or restore that file"
         ) from error
 
 

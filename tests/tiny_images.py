@@ -60,13 +60,14 @@ def write_imagenet(folder: Path, train: int = 30, validation: int = 6, classes: 
         contents["validation"][f"ILSVRC2012_val_{number + 1:08d}.JPEG"] = encoded(photo(1000 + number))
     inner = {}
     for synset in imagenet.synsets()[:classes]:
-        inner[f"{synset}.tar"] = _tar({k: v for k, v in contents["train"].items() if k.startswith(synset)})
-    (folder / "ILSVRC2012_img_train.tar").write_bytes(_tar(inner))
-    (folder / "ILSVRC2012_img_val.tar").write_bytes(_tar(contents["validation"]))
+        inner[f"{synset}.tar"] = tar({k: v for k, v in contents["train"].items() if k.startswith(synset)})
+    (folder / "ILSVRC2012_img_train.tar").write_bytes(tar(inner))
+    (folder / "ILSVRC2012_img_val.tar").write_bytes(tar(contents["validation"]))
     return contents
 
 
-def _tar(members):
+def tar(members: dict[str, bytes]) -> bytes:
+    """An archive of files, by name."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
         for name, content in members.items():

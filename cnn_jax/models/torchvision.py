@@ -156,7 +156,7 @@ def _read(path):
         try:
             stored = safetensors.numpy.load_file(path)
         except Exception as error:  # types that NumPy lacks, and whatever a damaged file makes of the rest
-            raise UserError(f"{path} is not a readable .safetensors file: {_reason(error)}") from error
+            raise UserError(f"{path} is not a readable .safetensors file: {files.reason(error)}") from error
         for name, tensor in stored.items():
             if tensor.dtype.kind != "f" and tensor.dtype.name != "bfloat16":
                 raise UserError(f"{path}: {name} is of {tensor.dtype}; parameters are floating-point numbers")
@@ -171,7 +171,7 @@ def _read(path):
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file makes of the archive, the pickle and the tensors in it
-        raise UserError(f"{path} is not a readable PyTorch file: {_reason(error)}") from error
+        raise UserError(f"{path} is not a readable PyTorch file: {files.reason(error)}") from error
     named = isinstance(stored, dict) and all(isinstance(name, str) for name in stored)
     if not named or not all(isinstance(value, torch.Tensor) for value in stored.values()):
         raise UserError(f"{path} is not a state dict, tensors by name; save `model.state_dict()`")
@@ -181,7 +181,3 @@ def _read(path):
             kind = str(value.dtype if plain else value.layout if value.layout != torch.strided else "no plain numbers")
             raise UserError(f"{path}: {name} is of {kind}; parameters are dense floating-point tensors")
     return {name: value.detach().float().numpy() for name, value in stored.items()}
-
-
-def _reason(error):
-    return " ".join(str(error).split())[:300] or type(error).__name__

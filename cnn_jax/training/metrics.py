@@ -35,7 +35,7 @@ class Evaluation:
 
     @property
     def problem(self) -> str:
-        """What makes the measurement worthless; "" where nothing does."""
+        """The reason why the measurement is worthless; "" if there is none."""
         lost = np.count_nonzero(~(np.isfinite(self.losses) & np.isfinite(self.probabilities).all(-1)))
         return f"the network gives no finite numbers for {lost:,} of {len(self.losses):,} images" if lost else ""
 

@@ -4,7 +4,6 @@ import io
 import json
 import pickle
 import struct
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutations import VALUES, changed, mutated
 from PIL import Image
+from tiny_images import tar
 
 from cnn_jax import config, files, workdir
 from cnn_jax.config import experiments, fields
@@ -47,16 +47,6 @@ def test_idx(content):
         assert mnist.parse(content, "a").dtype == np.uint8
     except UserError as error:
         assert str(error).startswith("a ")
-
-
-def tar(names):
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
-        for name, content in names.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return made.getvalue()
 
 
 VALIDATION = tar({f"ILSVRC2012_val_{number:08d}.JPEG": b"x" * 300 for number in (1, 2)})
