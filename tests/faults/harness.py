@@ -78,7 +78,9 @@ def start(case: Case, env: dict[str, str], folder: Path) -> list[subprocess.Pope
     if case.processes > 1:
         with socket.socket() as probe:
             probe.bind(("localhost", 0))
-            place = [f"--coordinator=localhost:{probe.getsockname()[1]}", f"--process_count={case.processes}"]
+            # One that is struck before all have met lets the others wait for as long as the timeout says.
+            place = [f"--coordinator=localhost:{probe.getsockname()[1]}", "--coordinator_timeout=60"]
+            place.append(f"--process_count={case.processes}")
         shared = [[*place, f"--process_index={index}"] for index in range(case.processes)]
     return [_begun([*words, *more], env) for more in shared]
 

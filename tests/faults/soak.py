@@ -24,12 +24,13 @@ SHARES = {"digits, device": 0.4, "AlexNet, host": 0.15, "AlexNet, stream": 0.15,
 ROUND = 8  # strikes of one workdir, at most
 
 
-def kills(env, base: Path, count: int, seed: int) -> None:
-    """Strikes each case until it has had its share, each workdir compared with an uninterrupted one at its end."""
+def kills(env, base: Path, count: int, seed: int, cases: list[str]) -> None:
+    """Strikes some cases, each until it has had its share; each workdir is compared with an uninterrupted one."""
     stages: collections.Counter = collections.Counter()
     print("| case | strikes | while it ran | of these KILL, TERM, INT, HUP | workdirs | all equal |")
     print("|---|---|---|---|---|---|")
-    for name, share in SHARES.items():
+    for name in cases:
+        share = SHARES[name]
         case, draw, left, rounds, ran = CASES[name], random.Random(f"{seed} {name}"), round(count * share), 0, 0
         numbers: collections.Counter = collections.Counter()
         whole = base / f"{name} whole"
@@ -90,6 +91,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=300, help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=20_000, help="of each placement; default: %(default)s")
+    parser.add_argument("--case", action="append", choices=SHARES, help="only this one; may be repeated")
     parser.add_argument("--seed", type=int, default=0, help="of the chance; default: %(default)s")
     asked = parser.parse_args()
     print(f"Python {platform.python_version()}, {platform.machine()}\n", flush=True)
@@ -101,7 +103,7 @@ def main():
             memory(env, Path(base), asked.steps)
             print()
         if asked.kills:
-            kills(env, Path(base), asked.kills, asked.seed)
+            kills(env, Path(base), asked.kills, asked.seed, asked.case or [*SHARES])
 
 
 if __name__ == "__main__":
