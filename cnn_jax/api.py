@@ -25,12 +25,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnn_jax import checks, config, run
+from cnn_jax import checks, config, run, run_data
 from cnn_jax import workdir as folders
 from cnn_jax.config import experiments as cards
 from cnn_jax.config.run import Config
 from cnn_jax.config.study import Study
 from cnn_jax.data.datasets import source
+from cnn_jax.data.facts import Facts
+from cnn_jax.data.identity import Identity
 from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.data.images.pictures import read_picture
 from cnn_jax.devices import accelerators, choice, processes
@@ -102,12 +104,13 @@ class Network:
       layers: of the images and each layer: name, kind, output shape, parameters, multiply_adds.
     """
 
-    def __init__(self, settings: Config, variables: Variables | None = None):
+    def __init__(self, settings: Config, variables: Variables | None = None, facts: Facts | None = None):
         """Builds it.
 
         Args:
           settings: from `settings`.
           variables: its weights; None: random ones, drawn from the settings' seed.
+          facts: of its data; None: of those that lie there now.
 
         Raises:
           UserError: a layer does not fit its input.
@@ -116,7 +119,7 @@ class Network:
         _prepare(settings)
         model: Any = settings.model
         layout = resolve_layout(model.layout, jax.default_backend(), False)
-        facts = source.facts(settings.data)
+        facts = facts or source.facts(settings.data)
         self.settings = dataclasses.replace(settings, model=dataclasses.replace(model, layout=layout))
         self.image_shape = config.image_shape(settings.data, facts.shape)
         self.class_names = facts.class_names
@@ -282,17 +285,19 @@ class Run:
             raise UsageError(f"callback = {callback!r} must be a function of one row, a dict")
         folders.check_same_run(self.folder, self.settings, resume=True)
         checks.check_data(self.settings)
+        known = run_data.same(self.folder, self.settings.data)
         place = _prepare(self.settings)
         with self.claimed(), contextlib.nullcontext() if progress else processes.silenced():
             processes.log(f"compilation cache: {place}")
-            training = load(self.settings, "train")
-            watched = load(self.settings, "validation" if self.settings.data.validation else "test")
-            with contextlib.closing(Learner(self.settings, training=training)) as learner:
+            training = load(self.settings, "train", known)
+            facts = known.facts if known else None
+            with contextlib.closing(Learner(self.settings, training=training, facts=facts)) as learner:
+                watched = load(self.settings, learner.watched, known)
                 self._learner = learner
                 with contextlib.closing(learner.checkpoints(self.folder)) as checkpoints:
                     state = run.first_state(learner, checkpoints, init_from)
                     before = int(state.step)
-                    run.begin(learner, self.settings, self.folder, before)
+                    run.begin(learner, self.settings, self.folder, before, known)
                     with heard(signals):
                         state = loop.train(
                             learner,
@@ -305,15 +310,50 @@ class Run:
                             profile=self.folder / "trace" if profile else None,
                             started=self._started,
                         )
+                    run_data.note_unreadable(self.folder, training, watched)
                     return int(state.step)
+
+    @property
+    def identity(self) -> Identity | None:
+        """What the run's data are; None where that is not known, as before it was trained."""
+        return run_data.stored(self.folder)
 
     @property
     def learner(self) -> Learner:
         """The network on its devices."""
         if self._learner is None:
             _prepare(self.settings)
-            self._learner = Learner(self.settings)
+            known = self.identity
+            self._learner = Learner(self.settings, facts=known.facts if known else None)
         return self._learner
+
+    def dataset(self, split: str = "test") -> Dataset:
+        """Returns one split of the run's data, as `cnn_jax.dataset`; the images are those that it had in training.
+
+        Raises:
+          UserError: some of them are gone, or others.
+        """
+        _check_split(split)
+        known = self.identity
+        if known and known.splits:
+            known.check(split, source.of(self.settings.data).files())
+        return load(self.settings, split, known)
+
+    def unseen(self) -> tuple[Dataset | None, list[str]]:
+        """Returns images of other data than the run's that it was neither trained on nor chosen by.
+
+        Returns:
+          (None, []) where the data that are there are those of the run; else the images, and how the data differ.
+
+        Raises:
+          UserError: there are none, or there are classes that the run does not know.
+        """
+        known = self.identity
+        if not known or not source.of(self.settings.data).is_prepared():
+            return None, []
+        now = source.identity(self.settings.data)
+        changed = known.differences(now)
+        return (source.load_unseen(self.settings.data, known, now) if changed else None), changed
 
     def chosen(self, init_from: str = "") -> tuple[Variables, str]:
         """Returns the variables that stand for the run, and which those are, in words.
@@ -332,7 +372,7 @@ class Run:
         """Measures the parameters that stand for the run on every example of a split; returns all there is to know."""
         _check_split(split)
         with contextlib.closing(self.learner.checkpoints(self.folder)) as checkpoints:
-            return run.measure(self.learner, checkpoints, load(self.settings, split))
+            return run.measure(self.learner, checkpoints, self.dataset(split))
 
     def evaluate(self, split: str = "test", init_from: str = "") -> dict[str, Any]:
         """Returns every metric of a split: loss, accuracy (0 to 1), ...; None where one says nothing.
@@ -342,7 +382,7 @@ class Run:
           init_from: measure these parameters in place of the run's, see `train`.
         """
         _check_split(split)
-        (found,) = self.learner.evaluate(self.chosen(init_from)[0], load(self.settings, split))
+        (found,) = self.learner.evaluate(self.chosen(init_from)[0], self.dataset(split))
         return metrics.values(found)
 
     def predict(self, images: Sequence[str | os.PathLike] | np.ndarray) -> Predictions:
@@ -355,7 +395,7 @@ class Run:
         Raises:
           UserError: nothing is saved yet, a file cannot be read, or an array has another shape.
         """
-        facts = source.facts(self.settings.data)
+        facts = self.learner.facts
         changes: tuple[str, ...] = ()
         if isinstance(images, str) or not hasattr(images, "__len__") or not len(images):
             raise UsageError(f"images must be a list of paths or an array, with at least one image, not {images!r:.80}")
@@ -374,7 +414,7 @@ class Run:
 
     def network(self) -> Network:
         """Returns the network with the parameters that stand for the run."""
-        return Network(self.settings, processes.local_copy(self.chosen()[0]))
+        return Network(self.settings, processes.local_copy(self.chosen()[0]), self.learner.facts)
 
     def metrics(self, split: str | None = None) -> Columns:
         """Returns the rows of metrics.jsonl as columns: step, epoch, split, loss, ...; NaN where there is none.
@@ -397,7 +437,7 @@ class Run:
           UserError: the network is another one, or nothing is saved yet.
         """
         variables, chosen = self.chosen()
-        torchvision.save_torch(variables.params, os.fspath(path))
+        torchvision.save_torch(variables.params, os.fspath(path), self.learner.facts.class_names)
         return chosen
 
     def report(self, result: run.Result | None = None) -> Path:
@@ -410,7 +450,7 @@ class Run:
         from cnn_jax.reports.run.report import write_report  # draws with matplotlib, which takes half a second
 
         path = self.folder / "report.html"
-        write_report(path, collect(self.settings, self.folder, result or self.measure()))
+        write_report(path, collect(self.settings, self.folder, result or self.measure(), self.learner, self.identity))
         return path
 
 
@@ -464,11 +504,12 @@ class StudyRun:
 
         folders.check_same_study(self.folder, self.study, resume=True)
         checks.check_data(self.study)
+        known = run_data.same(self.folder, self.study.base.data)
         choice.prepare(self.study.base, self.study.groups)
         quiet = contextlib.nullcontext() if progress else processes.silenced()
         with processes.claimed(self.folder), quiet, heard(signals):
             processes.log(f"compilation cache: {choice.enable_compilation_cache()}")
-            failures = runner.run(self.study, self.folder, processes.log, profile)
+            failures = runner.run(self.study, self.folder, processes.log, profile, known)
             results.write(results.load(self.study, self.folder), self.folder)
             return failures
 

@@ -42,8 +42,13 @@ def evaluate(flags: Flags, settings, folder) -> None:
     """Measures the chosen checkpoint, or the parameters of --init_from, on the splits that do not train."""
     this = api.Run(settings, folder)
     variables, chosen = this.chosen(flags.init_from or "")
-    for split in ["validation"] * (settings.data.validation > 0) + ["test"]:
-        data = api.dataset(settings, split)
+    unseen, changed = this.unseen()
+    if unseen is None:
+        splits = {split: this.dataset(split) for split in dict.fromkeys((this.learner.watched, "test"))}
+    else:
+        processes.log("\n  ".join(["the data that are there are not those that the run was trained on:", *changed]))
+        splits = {"images it was not trained on": unseen}
+    for split, data in splits.items():
         (found,) = this.learner.evaluate(variables, data)
         if processes.is_first():
             rest = metrics.described(metrics.values(found), skip=("accuracy",))

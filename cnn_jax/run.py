@@ -7,7 +7,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cnn_jax import config, files, workdir
+from cnn_jax import config, files, run_data, workdir
+from cnn_jax.data.datasets import source
+from cnn_jax.data.identity import Identity
 from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.devices import choice, processes
 from cnn_jax.errors import UsageError
@@ -39,7 +41,7 @@ class Result:
     rule: str
 
 
-def begin(learner: Learner, settings: config.Config, folder: Path, step: int) -> None:
+def begin(learner: Learner, settings: config.Config, folder: Path, step: int, known: Identity | None) -> None:
     """Notes a start in the workdir, and says what it is.
 
     Args:
@@ -47,12 +49,17 @@ def begin(learner: Learner, settings: config.Config, folder: Path, step: int) ->
       settings: as they were asked for.
       folder: the workdir, claimed by the caller.
       step: that it starts from.
+      known: the data; None where they were prepared just now.
     """
+    known = known or source.identity(settings.data)
     if processes.is_first():
         workdir.store_config(folder, settings)
+        run_data.store(folder, known)
         workdir.record_start(folder, settings, **facts(learner), step=step)
     what = f"{learner.order.examples:,} training images, {learner.total:,} steps of {learner.order.batch_size}"
     processes.log(f"{settings.experiment}: {what}, in {folder}")
+    for line in run_data.told(known):
+        processes.log(line)
     processes.log(f"parallel: {learner.parallel}; data: {learner.placement}; layout {learner.settings.model.layout}")
     parts = settings.optimizer.accumulate
     if parts > 1 and any(row.statistics for row in summarise(learner.model)):

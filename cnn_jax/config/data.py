@@ -136,8 +136,11 @@ class Data(Group):
     manual_dir: str = setting("", identity=False)  # folder of downloaded files, for --mode=prepare
     validation: int = setting(
         0, low=0, high=10**9
-    )  # training examples held out for selection, by a fixed stratified split
+    )  # training examples held out for selection, the same ones in every run
     limit: int = setting(0, low=0, high=10**9)  # use at most this many examples of each split; 0: all
+    subsets: str = setting("digest", choices=("digest", "first"))  # what chooses the examples of these two, of
+    # study.images, and of a folder's test images. digest: a digest of class and file name, class by class; first: those
+    # that come first, and a folder's by their places in its list, as in runs begun before this setting existed
     size: int = setting(0, low=0, high=4096)  # side of the canvas an image is centred on, pixels; 0: as stored
     crop: int = setting(
         0, low=0, high=4096

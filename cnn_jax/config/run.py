@@ -65,6 +65,8 @@ def from_dict(values: dict) -> Config:
         for leaf in [*fields.leaves(found)]:
             if leaf.path.endswith("pool.kind") and leaf.value == "aps":
                 found = fields.replaced(found, leaf.path.replace("kind", "choose"), "after_blur")
+    if written < 4:
+        found = fields.replaced(found, "data.subsets", "first")
     wrong = fields.mistyped(found)
     if wrong:
         raise ValueError("; ".join(wrong))

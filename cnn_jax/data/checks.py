@@ -25,6 +25,12 @@ def problems(config: Config) -> list[str]:
         found.append(f"model.output = 'rbf' has bitmaps of the ten digits, and {data.name} has {facts.classes} classes")
     if examples is None:
         return found
+    if data.validation and facts.validated:
+        return [
+            *found,
+            f"data.validation = {data.validation} holds out training images, and {data.name} has validation images "
+            "of its own: --set data.validation=0 uses those",
+        ]
     if data.validation >= examples:
         return [
             *found,

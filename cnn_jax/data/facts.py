@@ -33,6 +33,7 @@ class Facts:
       files: what it is prepared from; None where nothing has to be fetched.
       tested: the stored split that is the project's "test".
       exact: whether every image is stored at that shape. Of others the square from the middle is taken and scaled.
+      validated: whether it has validation images of its own.
     """
 
     shape: tuple[int, int, int]
@@ -42,6 +43,7 @@ class Facts:
     files: Files | None = None
     tested: str = "test"
     exact: bool = True
+    validated: bool = False
 
     @property
     def classes(self) -> int:

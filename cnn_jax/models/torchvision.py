@@ -5,8 +5,10 @@ dense kernels as [units, inputs], here [inputs, units]. The first dense layer re
 channel by channel, here pixel by pixel.
 """
 
+import json
 import math
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import safetensors.numpy
@@ -80,7 +82,7 @@ def load_torch(path, params_like: dict) -> dict:
     return params
 
 
-def save_torch(params: dict, path) -> None:
+def save_torch(params: dict, path, class_names: Sequence[str] = ()) -> None:
     """Writes the parameters of an `alexnet_owt` as a state dict with torchvision's names.
 
     PyTorch reads it with `model.load_state_dict(safetensors.torch.load_file(path))`.
@@ -88,6 +90,7 @@ def save_torch(params: dict, path) -> None:
     Args:
       params: nested dict of arrays by layer and name.
       path: of the .safetensors file; an existing one is replaced.
+      class_names: what each logit stands for; kept as JSON in the file's metadata.
 
     Raises:
       UserError: the parameters are not of an `alexnet_owt`, or the name does not end in .safetensors.
@@ -101,7 +104,7 @@ def save_torch(params: dict, path) -> None:
         )
     shapes = _shapes(params)
     tensors = {_torch_name(*key): _to_torch(key, np.asarray(params[key[0]][key[1]]), shapes) for key in shapes}
-    content = safetensors.numpy.save(tensors, metadata={"format": "pt"})
+    content = safetensors.numpy.save(tensors, metadata={"format": "pt", "class_names": json.dumps(class_names)})
     try:
         files.replace(pathlib.Path(path).expanduser(), lambda file: file.write(content))
     except OSError as error:

@@ -18,8 +18,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cnn_jax import config, files, run, workdir
+from cnn_jax import config, files, run, run_data, workdir
 from cnn_jax.config.study import Arm, Study
+from cnn_jax.data.datasets import source
+from cnn_jax.data.identity import Identity
 from cnn_jax.devices import processes
 from cnn_jax.errors import UserError
 from cnn_jax.layers.pooling.base import Pooling
@@ -74,7 +76,7 @@ def read_record(folder: Path) -> dict:
     return record
 
 
-def train(study: Study, arm: Arm, folder: Path, profile: bool = False) -> None:
+def train(study: Study, arm: Arm, folder: Path, profile: bool = False, known: Identity | None = None) -> None:
     """Trains, measures and stores an arm; continues where a killed one stopped.
 
     Args:
@@ -82,6 +84,7 @@ def train(study: Study, arm: Arm, folder: Path, profile: bool = False) -> None:
       arm: one of its arms.
       folder: of the arm.
       profile: whether to trace some steps.
+      known: the data of the study's base.
 
     Raises:
       Interrupted: a signal came, and the arm is saved.
@@ -89,17 +92,21 @@ def train(study: Study, arm: Arm, folder: Path, profile: bool = False) -> None:
     """
     settings = study.settings(arm)
     folder.mkdir(parents=True, exist_ok=True)
-    training, test = load(settings, "train"), load(settings, "test")
-    watched = load(settings, "validation") if settings.data.validation else test
+    if known is None or settings.data != study.base.data:
+        known = source.identity(settings.data)
+    training, test = load(settings, "train", known), load(settings, "test", known)
     parts = []
     for seeds in study.groups:
-        with contextlib.closing(Learner(settings, seeds, training)) as learner:
+        with contextlib.closing(Learner(settings, seeds, training, known.facts)) as learner:
+            watched = test if learner.watched == "test" else load(settings, "validation", known)
             folders = [_seed_folder(folder, seed) for seed in seeds]
             for each in folders:
                 each.mkdir(exist_ok=True)
             group = _Group(study, learner, folders, folder / "checkpoints" / f"{seeds[0]}-{seeds[-1]}")
             trace = folder / "trace" if profile else None
             parts.append(group.train(watched, test, trace))
+            for each in folders:
+                run_data.store(each, known)
     if not any(part["finite"].any() for part in parts):
         raise UserError("no seed gives finite numbers for the test images; lower optimizer.learning_rate")
     _store(study, arm, folder, parts)
@@ -167,16 +174,17 @@ class _Group:
         }
 
     def _context(self, variables, test, alive) -> Context:
-        """Returns what measurements are given: the networks, with NaN for diverged ones, and the first test images."""
-        learner, images = self.learner, np.asarray(test.images[: self.study.protocol.images or None])
+        """Returns what measurements are given: the networks, with NaN for diverged ones, and some test images."""
+        learner, rows = self.learner, test.sample(self.study.protocol.images or len(test.labels))
+        images = np.asarray(test.images[rows])
         known = lambda values: np.where(alive.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
         maps = lambda images: {name: known(value) for name, value in learner.maps(variables, images).items()}
         return Context(
             predict=lambda images: known(learner.predict(variables, images)),
             maps=maps,
             images=images,
-            labels=test.labels[: len(images)],
-            few=images[:MAPPED_IMAGES],
+            labels=test.labels[rows],
+            few=np.asarray(test.images[test.sample(MAPPED_IMAGES)]),
             reach=max(1, min(REACH, images.shape[1] // 8)),
             strides=cumulative_strides(learner.model, maps(images[:1])),
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_jax import files
+from cnn_jax import files, run_data
 from cnn_jax.config.study import Arm, Study
 from cnn_jax.data.datasets import source
 from cnn_jax.studies import arm as arms
@@ -67,6 +67,7 @@ class Results:
       comparisons: of accuracy, in points, by name of arm; without the baseline, and empty while that is missing.
       pairs: likewise, by the two names, the first compared with the second.
       unfinished: names of the chosen arms without a result, each with what is known of why ("" if nothing).
+      class_names: of the data.
     """
 
     study: Study
@@ -74,6 +75,7 @@ class Results:
     comparisons: dict[str, statistics.Comparison]
     pairs: dict[tuple[str, str], statistics.Comparison]
     unfinished: dict[str, str]
+    class_names: tuple[str, ...]
 
     @property
     def measured(self) -> list[str]:
@@ -119,7 +121,11 @@ def load(study: Study, folder: Path) -> Results:
 
     comparisons = compare(points, study.baseline)
     pairs = {(one, other): found for one, other in study.pairs for found in compare([one], other).values()}
-    return Results(study=study, arms=found, comparisons=comparisons, pairs=pairs, unfinished=unfinished)
+    known = run_data.stored(folder)
+    names = (known or source.facts(study.base.data)).class_names
+    return Results(
+        study=study, arms=found, comparisons=comparisons, pairs=pairs, unfinished=unfinished, class_names=names
+    )
 
 
 def _epochs_to_target(each):
@@ -236,7 +242,7 @@ def arm_rows(results: Results) -> list[dict]:
 
 def class_rows(results: Results) -> list[dict]:
     """One row for each arm, seed and class, with the metrics that have a value for each class."""
-    names = source.facts(results.study.base.data).class_names
+    names = results.class_names
     rows = []
     for each in results.arms:
         known = [metric.name for metric in vectors() if metric.name in each.metrics]

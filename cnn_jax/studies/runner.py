@@ -18,14 +18,16 @@ from pathlib import Path
 
 import jax
 
-from cnn_jax import files, workdir
+from cnn_jax import files, run_data, workdir
 from cnn_jax.config.study import Study
+from cnn_jax.data.datasets import source
+from cnn_jax.data.identity import Identity
 from cnn_jax.devices import choice
 from cnn_jax.devices.mesh import Parallel
 from cnn_jax.errors import Interrupted, UsageError, UserError
 from cnn_jax.studies import arm as arms
 from cnn_jax.studies import measurements, results
-from cnn_jax.training.learner import Cost, Learner
+from cnn_jax.training.learner import Cost, Learner, load
 
 
 def _cost(study, arm):
@@ -83,7 +85,7 @@ def plan(study: Study) -> str:
     return "\n".join(lines)
 
 
-def run(study: Study, folder: Path, log, profile: bool = False) -> list[str]:
+def run(study: Study, folder: Path, log, profile: bool = False, known: Identity | None = None) -> list[str]:
     """Trains and measures all arms that are not finished; the failures, a line each.
 
     Args:
@@ -91,6 +93,7 @@ def run(study: Study, folder: Path, log, profile: bool = False) -> list[str]:
       folder: its workdir, claimed by the caller.
       log: prints a line.
       profile: whether to trace some steps of each arm.
+      known: the data of its base; None where they are not prepared yet.
 
     Raises:
       Interrupted: a signal came, and the arm is saved.
@@ -101,6 +104,10 @@ def run(study: Study, folder: Path, log, profile: bool = False) -> list[str]:
     for seeds in study.groups:
         Parallel(choice.mode_for(study.base, len(seeds)), seeds=len(seeds))
     workdir.store_study(folder, study)
+    known = known or _prepared(study.base)
+    run_data.store(folder, known)
+    for line in run_data.told(known):
+        log(line)
     devices = [str(device) for device in jax.devices()]
     protocol = dataclasses.asdict(study.protocol)
     workdir.record_start(folder, study.base, devices=devices, study=protocol, **choice.numerics())
@@ -116,7 +123,7 @@ def run(study: Study, folder: Path, log, profile: bool = False) -> list[str]:
             (arms.folder_of(folder, arm) / arms.DONE).unlink()
         log(f"{title}: {count} seeds{''.join(', ' + change for change in arm.changes)}")
         began = time.perf_counter()
-        failed = _failure(study, arm, folder, profile)
+        failed = _failure(study, arm, folder, profile, known)
         if failed:
             failures.append(f"arm {arm.name} failed: {failed}")
         log(failures[-1] if failed else f"{title}: done in {time.perf_counter() - began:.0f} s")
@@ -132,11 +139,17 @@ def _damage(arm, own):
     return ""
 
 
-def _failure(study, arm, folder, profile):
+def _prepared(base):
+    """The data of a study's base, prepared if need be."""
+    load(base, "test")
+    return source.identity(base.data)
+
+
+def _failure(study, arm, folder, profile, known):
     """Runs an arm; "", or why it failed, which is written beside its folder as well."""
     path = arms.failure_of(folder, arm)
     try:
-        arms.train(study, arm, arms.folder_of(folder, arm), profile)
+        arms.train(study, arm, arms.folder_of(folder, arm), profile, known)
     except Interrupted:
         raise
     except UserError as error:

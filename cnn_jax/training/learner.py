@@ -18,6 +18,8 @@ from cnn_jax import config
 from cnn_jax.data.batches.feed import make_feed
 from cnn_jax.data.batches.order import BatchOrder
 from cnn_jax.data.datasets import catalog, source
+from cnn_jax.data.facts import Facts
+from cnn_jax.data.identity import Identity
 from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.devices import choice, processes
 from cnn_jax.devices.mesh import Parallel, each_seed
@@ -44,6 +46,7 @@ class Learner:
       seeds: of the networks.
       parallel: the devices.
       image_shape: height, width, channels of what a network is given.
+      facts: of the data.
       classes: number of classes.
       network: the model without parameters.
       optimizer: see `optimizer.make_optimizer`.
@@ -52,13 +55,20 @@ class Learner:
       settings: the config.
       seeds: default: the config's own.
       training: the training set; None: nothing is trained.
+      facts: of the data; None: of those that lie there now.
 
     Raises:
       UsageError: batches or seeds do not divide over the devices, a layer does not fit its input, or the run has no
         step.
     """
 
-    def __init__(self, settings: config.Config, seeds: Sequence[int] | None = None, training: Dataset | None = None):
+    def __init__(
+        self,
+        settings: config.Config,
+        seeds: Sequence[int] | None = None,
+        training: Dataset | None = None,
+        facts: Facts | None = None,
+    ):
         self.seeds = [settings.seed] if seeds is None else list(seeds)
         mode = choice.mode_for(settings, len(self.seeds))
         size = None if training is None else settings.train.batch_size
@@ -67,7 +77,7 @@ class Learner:
         layout = resolve_layout(settings.model.layout, jax.default_backend(), spread)
         model = dataclasses.replace(settings.model, layout=layout)
         self.settings = dataclasses.replace(settings, model=model, seed=self.seeds[0])
-        facts = source.facts(settings.data)
+        self.facts = facts = facts or source.facts(settings.data)
         self.image_shape = config.image_shape(settings.data, facts.shape)
         self.classes = facts.classes
         self.network = states.make_network(self.settings, self.image_shape, self.classes)
@@ -192,9 +202,14 @@ class Learner:
             return jax.jit(lambda variables, images: one(variables, images[0]))
         return self.parallel.compile_evaluation(lambda variables, images: each_seed(one, variables, images[0]))
 
+    @property
+    def watched(self) -> str:
+        """The split that is measured in training."""
+        return "validation" if source.validates(self.settings.data, self.facts) else "test"
+
     def checkpoints(self, folder: Path, keep: int | None = None) -> Checkpoints:
         """The checkpoints in a folder: the latest and, of a run with a validation split, the best."""
-        best = self.settings.data.validation > 0 and len(self.seeds) == 1
+        best = self.watched == "validation" and len(self.seeds) == 1
         return Checkpoints(folder, keep or self.settings.checkpoint.keep, best=best)
 
     def chosen(self, checkpoints: Checkpoints) -> tuple[Variables, int, str]:
@@ -227,17 +242,23 @@ class Cost:
     multiply_adds: int
 
 
-def load(settings: config.Config, split: str) -> Dataset:
-    """One split of the data, which is fetched and prepared first where it has to be."""
-    return processes.first_before_others(lambda: _load(settings, split))
+def load(settings: config.Config, split: str, known: Identity | None = None) -> Dataset:
+    """One split of the data, which is fetched and prepared first where it has to be.
+
+    Args:
+      settings: of a run.
+      split: "train", "validation" or "test".
+      known: the data of the run, where they are; see `source.load`.
+    """
+    return processes.first_before_others(lambda: _load(settings, split, known))
 
 
-def _load(settings, split):
+def _load(settings, split, known):
     data = settings.data
     if not source.of(data).is_prepared():
         processes.log(f"{data.name} is not prepared in {catalog.data_root(data)}: getting it ready, once")
         processes.log(source.prepare(data, experiment=settings.experiment))
-    return source.load(data, split, settings.experiment)
+    return source.load(data, split, settings.experiment, known)
 
 
 def _placed(abstract, sharding):

@@ -72,9 +72,15 @@ def zero_totals() -> Totals:
 
 
 class Network(NamedTuple):
-    """A model without its variables; hashable, so that it can be baked into compiled programs."""
+    """A model without its variables; hashable, so that it can be baked into compiled programs.
+
+    Attributes:
+      graph: its structure.
+      classes: number of logits.
+    """
 
     graph: nnx.GraphDef
+    classes: int
 
     def __call__(self, variables: Variables, images, keys=None, training: bool = False):
         """Logits [N, classes], named maps, and the statistics afterwards, of images [N, H, W, C].
@@ -102,7 +108,7 @@ def make_network(settings: config.Config, image_shape, classes: int) -> Network:
       UsageError: a layer does not fit its input.
     """
     graph, *_ = nnx.split(outline(settings.model, image_shape, classes), nnx.Param, nnx.BatchStat)
-    return Network(graph)
+    return Network(graph, classes)
 
 
 def initial_variables(settings: config.Config, image_shape, classes: int, seed) -> Variables:

@@ -12,7 +12,6 @@ from cnn_jax import config, randomness
 from cnn_jax.data.augment.colour import shrink
 from cnn_jax.data.augment.mixing import mix
 from cnn_jax.data.augment.transforms import centre_crop, move, normalise, recolour, ten_crops, to_canvas
-from cnn_jax.data.datasets import source
 from cnn_jax.models import needs_keys
 from cnn_jax.training.optimizer import ema_update
 from cnn_jax.training.state import Network, Totals, TrainState, Variables
@@ -127,7 +126,6 @@ def mean_over(axis: str, tree):
 
 def _make_loss(settings, network):
     """`loss(params, batch_stats, state, batch) -> (mean loss, (right answers, statistics afterwards))`."""
-    classes = source.facts(settings.data).classes
     augmenting = settings.augment != config.Augment() or settings.data.crop > 0
     mixing = _mixes(settings)
     drawing = needs_keys(settings.model)
@@ -144,7 +142,7 @@ def _make_loss(settings, network):
     def prepare(state, batch):
         keys = example_keys(randomness.AUGMENTATION, state, batch) if augmenting or mixing else None
         images = prepare_images(settings, batch["images"], keys if augmenting else None, once(state))
-        targets = jax.nn.one_hot(batch["labels"], classes)
+        targets = jax.nn.one_hot(batch["labels"], network.classes)
         if settings.train.label_smoothing:
             targets = optax.smooth_labels(targets, settings.train.label_smoothing)
         return mix(images, targets, keys, settings.augment) if mixing else (images, targets)

@@ -49,7 +49,7 @@ STATE_DICT = {
 def split(settings, shape):
     """The network, and the shapes of its variables."""
     graph, *states = nnx.split(outline(settings, shape, recipe.CLASSES), nnx.Param, nnx.BatchStat)
-    return Network(graph), Variables(*map(nnx.to_pure_dict, states))
+    return Network(graph, recipe.CLASSES), Variables(*map(nnx.to_pure_dict, states))
 
 
 def train(network, variables, optimizer, rate, images, labels):

@@ -27,29 +27,6 @@ def random_order(count: int, seed: int, purpose: int, part: int = 0) -> np.ndarr
     return np.argsort(randomness.words(seed, purpose, count, part), kind="stable")
 
 
-def stratified(labels: np.ndarray, size: int, purpose: int) -> np.ndarray:
-    """A fixed subset with the class proportions of the whole.
-
-    Each class gives its exact share rounded down or up; the places left after rounding down go to the classes with
-    the largest remainders, the lower label first on a tie.
-
-    Args:
-      labels: int [N], from 0.
-      size: examples to choose, 0 to N.
-      purpose: which fixed choice, one of `randomness.HOST`.
-
-    Returns:
-      int64 [size], ascending indices into labels.
-    """
-    counts = np.bincount(labels)
-    share, remainder = np.divmod(size * counts.astype(np.int64), len(labels))
-    share[np.argsort(-remainder, kind="stable")[: size - share.sum()]] += 1
-    order = random_order(len(labels), 0, purpose)
-    ordered = labels[order]
-    chosen = [order[ordered == label][:number] for label, number in enumerate(share)]
-    return np.sort(np.concatenate(chosen))
-
-
 @functools.lru_cache(maxsize=4)
 def _epoch_order(examples, seed, epoch):
     order = random_order(examples, seed, randomness.TRAINING_ORDER, epoch).astype(np.int32)

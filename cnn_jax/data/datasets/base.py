@@ -1,10 +1,16 @@
 """The interface of the datasets. Each is a class in a file, with its declaration in config/data.py, and a line in
 `source.SOURCES` that puts the two together."""
 
+import concurrent.futures
 import contextlib
 import errno
+import hashlib
 import os
+import stat
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from cnn_jax import config, files, flags
 from cnn_jax.config import experiments
@@ -15,6 +21,8 @@ from cnn_jax.data.images.reader import ImageSource, Unreadable
 from cnn_jax.errors import UserError
 
 TEST_SHARE = 5  # one in so many is kept for testing, of data that come without a test split
+
+LARGE = 10**9  # bytes of a dataset's files, from which their content is not looked at
 
 LEAST = 2**16  # bytes free, below which a write that failed has failed for want of room
 
@@ -41,9 +49,29 @@ class Source:
         """
         raise NotImplementedError
 
+    def tested(self, labels: np.ndarray, names: Sequence[str]) -> np.ndarray | None:
+        """Chooses which stored training examples are kept for testing.
+
+        Args:
+          labels: int [N].
+          names: as in `ImageSource`.
+
+        Returns:
+          Their indices, ascending; None where the test split is stored apart.
+        """
+        return None
+
     def cache_folder(self) -> Path | None:
         """Returns the folder where decoded images are kept, or None for a dataset that needs no decoding."""
         return None
+
+    def files(self) -> dict[str, dict[str, tuple[int, str]]]:
+        """The files that the images are read from, see `Identity`; none where the settings say everything."""
+        return {}
+
+    def left_out(self) -> dict[str, int]:
+        """What lies beside the images and is not read, in words, and how many; none where nothing was searched."""
+        return {}
 
     def training_examples(self) -> int | None:
         """The number of stored training examples; None where nothing tells it before the set is prepared."""
@@ -105,6 +133,14 @@ class Stored(Source):
             with self.damage_reported(split):
                 found[split] = records.describe(self.folder, self.stem, split)["examples"]
         return found
+
+    def files(self) -> dict[str, dict[str, tuple[int, str]]]:
+        found = {}
+        for split in self.facts().splits:
+            with self.damage_reported(split):
+                shards = records.describe(self.folder, self.stem, split)["file_bytes"]
+            found[split] = {name: self.folder / name for name in shards}
+        return sized(found)
 
     @property
     def stem(self) -> str:
@@ -205,6 +241,41 @@ class Stored(Source):
         if not experiment or _dataset_of(experiment) != self.data.name:
             words += ["--set", f"data.name={self.data.name}"]
         return flags.command(*words, *(["--set", f"data.data_dir={self.data.data_dir}"] * bool(self.data.data_dir)))
+
+
+def sized(found: dict[str, dict[str, Path]]) -> dict[str, dict[str, tuple[int, str]]]:
+    """Bytes and digest of some files, by stored split and name, see `Identity`; -1 and "" of what is no plain file.
+
+    Digests are there where all files together have fewer than `LARGE` bytes: they take reading everything.
+    """
+    sizes = {part: {name: _size(path) for name, path in paths.items()} for part, paths in found.items()}
+    if sum(max(size, 0) for each in sizes.values() for size in each.values()) >= LARGE:
+        return {part: {name: (size, "") for name, size in each.items()} for part, each in sizes.items()}
+    with concurrent.futures.ThreadPoolExecutor(files.cores()) as pool:
+        digests = {part: pool.map(_digest, paths.values()) for part, paths in found.items()}
+        return {
+            part: {name: (size, digest) for (name, size), digest in zip(each.items(), digests[part], strict=True)}
+            for part, each in sizes.items()
+        }
+
+
+def _size(path):
+    try:
+        status = path.stat()
+    except OSError:  # a broken link
+        return -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1
+
+
+def _digest(path):
+    """The first half of the SHA-256 of a file's content; "" of one that cannot be read."""
+    if _size(path) < 0:
+        return ""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    except OSError:
+        return ""
 
 
 def _dataset_of(experiment):

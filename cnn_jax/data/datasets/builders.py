@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from cnn_jax import randomness
-from cnn_jax.data.batches import order
+from cnn_jax.data import subsets
 from cnn_jax.data.datasets import catalog
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -119,7 +119,8 @@ def digits_arrays() -> Arrays:
     inner = slice(margin, margin + DIGIT_SIDE)
     for canvas, image in zip(images, small):
         canvas[inner, inner, 0] = Image.fromarray(image).resize((DIGIT_SIDE, DIGIT_SIDE), Image.Resampling.BICUBIC)
-    test = order.stratified(bunch.target, facts.splits["test"], randomness.DIGITS_TEST_SPLIT)
+    digests = subsets.digests_of_numbers(len(bunch.target), randomness.DIGITS_TEST_SPLIT)
+    test = subsets.stratified(bunch.target, facts.splits["test"], digests)
     train = np.setdiff1d(np.arange(len(images)), test)
     return {split: (images[chosen], bunch.target[chosen]) for split, chosen in (("train", train), ("test", test))}
 

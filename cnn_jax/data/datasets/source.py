@@ -5,15 +5,17 @@ Only what has to be prepared or decoded imports tensorflow_datasets, which takes
 
 import numpy as np
 
-from cnn_jax import config, randomness
+from cnn_jax import config
 from cnn_jax.config import data as declared
-from cnn_jax.data.batches import order
+from cnn_jax.data import subsets
 from cnn_jax.data.datasets import fake, folder, imagenet, published, red_green, tfds
 from cnn_jax.data.datasets.base import Source
 from cnn_jax.data.facts import Facts
+from cnn_jax.data.identity import Identity
 from cnn_jax.data.images import placement
 from cnn_jax.data.images.cache import Cache
 from cnn_jax.data.images.dataset import Dataset
+from cnn_jax.data.images.reader import ImageSource
 from cnn_jax.errors import UsageError
 
 SPLITS = ("train", "validation", "test")
@@ -44,16 +46,69 @@ def facts(data: config.Data) -> Facts:
     return of(data).facts()
 
 
-def load(data: config.Data, split: str, experiment: str = "") -> Dataset:
+def identity(data: config.Data) -> Identity:
+    """Returns what the data are that lie there now; files below 1 GB are read.
+
+    Raises:
+      UserError: see `facts`.
+    """
+    source = of(data)
+    known, stored, splits = source.facts(), source.files(), {}
+    for split in SPLITS:
+        if split == "validation" and not validates(data, known):
+            continue
+        images = _stored(source, split)
+        if images.names:
+            splits[split] = [images.names[row] for row in _rows(source, split, images, digests_of(images))]
+        else:
+            break
+    return Identity(
+        name=data.name,
+        shape=known.shape,
+        class_names=known.class_names,
+        validated=known.validated,
+        files=stored,
+        splits=splits,
+        left_out=source.left_out(),
+    )
+
+
+def validates(data: config.Data, known: Facts) -> bool:
+    """Tells whether there is a validation split: held out of the training images, or of the dataset's own."""
+    return data.validation > 0 or known.validated
+
+
+def load_unseen(data: config.Data, known: Identity, now: Identity) -> Dataset:
+    """The images, of data other than a run's, that it was neither trained on nor chosen by.
+
+    Args:
+      data: which data.
+      known: the data of the run.
+      now: those that `data` names.
+
+    Raises:
+      UserError: there are none, or there are classes that the run does not know.
+    """
+    source = of(data)
+    if not isinstance(source, folder.Folder):
+        return load(data, "test")
+    images = source.unseen(known, now)
+    found, where, reason = placement.place(data, images, np.arange(len(images.labels)), None)
+    about = {"class_names": known.class_names, "name": data.name, "split": "test"}
+    return Dataset(found, images.labels, **about, where=where, reason=reason)
+
+
+def load(data: config.Data, split: str, experiment: str = "", known: Identity | None = None) -> Dataset:
     """One split of a prepared dataset; `digits`, which needs no file, is prepared on first use.
 
     "validation" is a stratified subset of the stored training split, the same for every run, and "train" is the rest
-    in stored order. `data.limit` then keeps the first examples of each.
+    in stored order. `data.limit` then keeps as many examples of each, see `subsets`.
 
     Args:
       data: which data, and how much of it.
       split: "train", "validation" or "test".
       experiment: the experiment's name, for the command that a message tells to run.
+      known: the data of a run, whose list decides which images a split has.
 
     Raises:
       UsageError: there is no such validation split.
@@ -62,21 +117,32 @@ def load(data: config.Data, split: str, experiment: str = "") -> Dataset:
     """
     if split not in SPLITS:
         raise ValueError(f"split = {split!r} must be one of {', '.join(SPLITS)}")
-    if split == "validation" and not data.validation:
-        raise UsageError("there is no validation split: hold out training examples with --set data.validation=NUMBER")
     source = of(data)
     source.make_ready(experiment)
-    known = source.facts()
-    stored = known.tested if split == "test" else "train"
-    about = {"class_names": known.class_names, "name": data.name, "split": split}
-    images_of = source.images(stored)
-    rows = _rows(data, split, images_of.labels)
+    about = source.facts()
+    if split == "validation" and not validates(data, about):
+        raise UsageError("there is no validation split: hold out training examples with --set data.validation=NUMBER")
+    images_of = _stored(source, split)
+    digests = digests_of(images_of)
+    if known and split in known.splits:
+        rows = known.rows(split, images_of.names)
+    else:
+        rows = _rows(source, split, images_of, digests)
     decoded = source.cache_folder()
-    cached = None if decoded is None else Cache(images_of, decoded, stored)
+    cached = None if decoded is None else Cache(images_of, decoded, stored_split(about, split))
     images, where, reason = placement.place(data, images_of, rows, cached)
     labels = images_of.labels[rows]
     labels.flags.writeable = False
-    return Dataset(images, labels, **about, where=where, reason=reason)
+    return Dataset(
+        images,
+        labels,
+        class_names=about.class_names,
+        name=data.name,
+        split=split,
+        where=where,
+        reason=reason,
+        digests=digests[rows] if data.subsets == "digest" else None,
+    )
 
 
 def prepare(data: config.Data, download: bool = True, experiment: str = "") -> str:
@@ -105,16 +171,40 @@ def prepare(data: config.Data, download: bool = True, experiment: str = "") -> s
     return sentence + "".join(f"\n{part.split}: {how[part.where]}{part.reason}" for part in parts if part.reason)
 
 
-def _rows(data, split, labels):
+def digests_of(images: ImageSource) -> np.ndarray:
+    """Returns the digest of each example, by its name or else its number, uint64 [N]."""
+    return subsets.digests_of_names(images.names) if images.names else subsets.digests_of_numbers(len(images.labels))
+
+
+def stored_split(known: Facts, split: str) -> str:
+    """Returns the stored split that a split is taken from."""
+    if split == "test":
+        return known.tested
+    return "validation" if split == "validation" and known.validated else "train"
+
+
+def _stored(source, split):
+    return source.images(stored_split(source.facts(), split))
+
+
+def _rows(source, split, images, digests):
     """Returns the indices of the stored examples that make up a split, ascending."""
-    chosen = np.arange(len(labels))
-    if data.validation and split != "test":
-        if data.validation >= len(labels):
+    data, labels = source.data, images.labels
+    chosen, tested = np.arange(len(labels)), source.tested(labels, images.names)
+    if tested is not None:
+        chosen = tested if split == "test" else np.setdiff1d(chosen, tested)
+    by_digest = data.subsets == "digest"
+    if data.validation and split != "test" and not source.facts().validated:
+        if data.validation >= len(chosen):
             raise UsageError(
-                f"data.validation = {data.validation} must be smaller than the {len(labels)} training examples "
+                f"data.validation = {data.validation} must be smaller than the {len(chosen)} training examples "
                 f"of {data.name} it is taken from"
             )
-        held_out = np.zeros(len(labels), bool)
-        held_out[order.stratified(labels, data.validation, randomness.VALIDATION_SPLIT)] = True
-        chosen = np.flatnonzero(held_out if split == "validation" else ~held_out)
-    return chosen[: data.limit or None]
+        numbers = digests[chosen] if by_digest else subsets.digests_of_numbers(len(chosen))
+        held_out = chosen[subsets.stratified(labels[chosen], data.validation, numbers)]
+        chosen = held_out if split == "validation" else np.setdiff1d(chosen, held_out)
+    if not data.limit or data.limit >= len(chosen):
+        return chosen
+    if by_digest:
+        return chosen[subsets.stratified(labels[chosen], data.limit, digests[chosen])]
+    return chosen[: data.limit]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cnn_jax import randomness
-from cnn_jax.data.batches import order
+from cnn_jax.data import subsets
 from cnn_jax.data.datasets.base import TEST_SHARE, Stored
 from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.facts import Facts
@@ -71,7 +71,8 @@ class Tfds(Stored):
                 "with --mode=eval --init_from=WORKDIR"
             )
         whole = super().images("train")
-        tested = order.stratified(whole.labels, len(whole.labels) // TEST_SHARE, randomness.TFDS_TEST_SPLIT)
+        digests = subsets.digests_of_numbers(len(whole.labels), randomness.TFDS_TEST_SPLIT)
+        tested = subsets.stratified(whole.labels, len(whole.labels) // TEST_SHARE, digests)
         return part(whole, tested if stored == "test" else np.setdiff1d(np.arange(len(whole.labels)), tested), stored)
 
     def missing(self, experiment: str) -> str:
@@ -123,9 +124,8 @@ def part(whole: ImageSource, rows: np.ndarray, name: str) -> ImageSource:
     """
     labels, origin = whole.labels[rows], whole.origin | {"part": name}
     title = f"{whole.title.rpartition(' ')[0]} {name}"
-    return ImageSource(
-        title, whole.shape, labels, whole.read, origin, whole.exact, lambda some: whole.fetch(rows[some].tolist())
-    )
+    fetch = lambda some: whole.fetch(rows[some].tolist())
+    return ImageSource(title, whole.shape, labels, whole.read, origin, exact=whole.exact, fetch=fetch)
 
 
 @functools.lru_cache(maxsize=4)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from cnn_jax.data import subsets
 from cnn_jax.data.images.reader import LazyImages
 
 
@@ -19,6 +20,7 @@ class Dataset:
       split: "train", "validation" or "test".
       where: what the images are read from: "memory", "cache" (decoded on disk) or "stream" (decoded at every use).
       reason: why, for the log.
+      digests: of the examples, uint64 [N]; None: a sample is of those that come first.
     """
 
     images: np.ndarray | LazyImages
@@ -28,3 +30,15 @@ class Dataset:
     split: str
     where: str = "memory"
     reason: str = ""
+    digests: np.ndarray | None = None
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Why images could not be decoded, of those asked for so far, by name; others of their class stand in."""
+        return self.images.unreadable if isinstance(self.images, LazyImages) else {}
+
+    def sample(self, count: int) -> np.ndarray:
+        """Returns the indices of some of its examples, always the same ones, ascending; all where there are no more."""
+        if count >= len(self.labels) or self.digests is None:
+            return np.arange(min(count, len(self.labels)))
+        return subsets.stratified(self.labels, count, self.digests)

@@ -4,7 +4,7 @@ import concurrent.futures
 import dataclasses
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class ImageSource:
       read: what `fetch` gives for a row to uint8 [H, W, C]; raises Unreadable. Called from many threads.
       origin: what a cache of it depends on, ready for JSON.
       exact: whether all images are stored at that shape: then one that cannot be read is damage, never passed over.
+      names: of each example, class and file such as "cat/1.png"; empty where they are known by number alone.
       fetch: rows, each from 0 to N - 1, to what is read of each; the rows themselves where nothing is gained by
         fetching several at once. Called from many threads.
     """
@@ -40,6 +41,7 @@ class ImageSource:
     read: Callable[[int], np.ndarray]
     origin: dict
     exact: bool = False
+    names: Sequence[str] = ()
     fetch: Callable[[list[int]], list] = list
 
 
@@ -73,6 +75,15 @@ class LazyImages:
         self._pool = concurrent.futures.ThreadPoolExecutor(self._workers)  # starts no thread before the first task
         self.shape = (len(rows), *source.shape)
         self.nbytes = int(np.prod(self.shape))
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Why images could not be decoded, of those asked for so far, by name or else by number in the stored split."""
+        names, rows = self._source.names, self._rows
+        return {
+            names[rows[place]] if names else f"example {rows[place]}": reason
+            for place, reason in sorted(self._unreadable.items())
+        }
 
     def __len__(self):
         return self.shape[0]

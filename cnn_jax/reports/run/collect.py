@@ -6,6 +6,7 @@ from cnn_jax import config, workdir
 from cnn_jax.config import experiments
 from cnn_jax.config.training import Plateau
 from cnn_jax.data.augment.transforms import centre_crop, to_canvas
+from cnn_jax.data.identity import Identity
 from cnn_jax.layers.pooling.base import Pooling
 from cnn_jax.models.summary import summarise
 from cnn_jax.reports.parts import Stage
@@ -19,15 +20,16 @@ from cnn_jax.training.optimizer import make_schedule
 POINTS = 200  # of the curve of the learning rate
 
 
-def collect(settings: config.Config, folder, result: Result) -> Contents:
+def collect(settings: config.Config, folder, result: Result, learner: Learner, known: Identity | None) -> Contents:
     """The contents of the report on the run in a folder.
 
     Args:
       settings: the run's config.
       folder: its workdir.
       result: the chosen parameters, measured on the test split.
+      learner: the network.
+      known: what the run's data are.
     """
-    learner = Learner(settings)
     dataset, variables = result.dataset, result.variables
     model = learner.model
     chosen = int(np.flatnonzero(result.evaluation.probabilities.argmax(-1) == dataset.labels)[:1].sum())
@@ -57,6 +59,9 @@ def collect(settings: config.Config, folder, result: Result) -> Contents:
         measured=metrics.values(result.evaluation),
         departures=experiments.departures(settings),
         rates=_rates(settings, rows),
+        counts=known.counts() if known else {},
+        left_out=known.left_out if known else {},
+        unreadable=known.unreadable if known else {},
     )
 
 

@@ -43,6 +43,9 @@ class Contents:
       rates: the schedule as rows like those of `metrics`, close enough together to show a warm-up; empty where it
         cannot be told, so that the rates of `metrics` are drawn.
       measured: every metric by name, as `metrics.values` gives them.
+      counts: images of each class in each split, by split and name; empty where that is not known.
+      left_out: what else lies beside the images, in words, and how many.
+      unreadable: why images could not be decoded, by name.
 
     Raises:
       ValueError: there are no images, or the arrays do not fit each other.
@@ -68,6 +71,9 @@ class Contents:
     records: list[dict]
     seconds: float | None
     measured: dict = dataclasses.field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
+    left_out: dict[str, int] = dataclasses.field(default_factory=dict)
+    unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
     departures: list[str] = dataclasses.field(default_factory=list)
     rates: list[dict] = dataclasses.field(default_factory=list)
 

@@ -317,7 +317,7 @@ def protocol(results: Results) -> list[str]:
         watched = "No training image was held out: the learning curves are of the test images, and decided nothing"
     few = (
         study.protocol.images
-        and f" The measurements besides accuracy use the first {min(study.protocol.images, images):,}."
+        and f" The measurements besides accuracy use {min(study.protocol.images, images):,} of the test images."
     )
     return [
         f"{_arms(len(results.arms))}, {len(seeds)} seeds each (seed {numbered}). Seed by seed, all arms have the same "

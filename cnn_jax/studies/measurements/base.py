@@ -22,7 +22,7 @@ class Context:
         go in one call, so these are a few dozen to a few hundred.
       images: uint8 [N, H, W, C].
       labels: [N].
-      few: the first of the images, for `maps`.
+      few: some dozens of test images, for `maps`.
       reach: the largest shift along each axis, pixels, at least 1.
       strides: for each layer whose maps can be moved, the product of its own and all earlier strides, pixels.
     """

@@ -3,8 +3,6 @@ import itertools
 import numpy as np
 import pytest
 
-from cnn_jax import randomness
-from cnn_jax.data.batches import order
 from cnn_jax.data.batches.order import BatchOrder
 
 
@@ -37,8 +35,6 @@ def test_golden_values():
     first_epochs = [[0, 8, 6, 9, 5], [2, 3, 1, 7, 4], [3, 9, 6, 4, 0], [5, 7, 1, 2, 8]]
     assert BatchOrder(10, 5, seed=0).batches(0, 4).tolist() == first_epochs
     assert BatchOrder(60_000, 4, seed=7).batch(20_000).tolist() == [45712, 37327, 2397, 53467]
-    chosen = order.stratified(np.arange(60_000) % 10, 5, randomness.VALIDATION_SPLIT)
-    assert chosen.tolist() == [5393, 9974, 44660, 51692, 55231]
 
 
 def test_each_example_comes_once_per_epoch():
@@ -91,22 +87,3 @@ def test_returned_indices_are_the_callers_own():
     before = index_plan.batch(0).copy()
     index_plan.batch(0)[:] = -1
     np.testing.assert_array_equal(index_plan.batch(0), before)
-
-
-@pytest.mark.parametrize("size", [0, 1, 9, 10, 33, 100, 499, 500])
-def test_stratified_keeps_the_class_proportions(size):
-    labels = np.random.RandomState(0).choice(7, 500, p=[0.4, 0.2, 0.2, 0.1, 0.05, 0.04, 0.01])
-    chosen = order.stratified(labels, size, randomness.VALIDATION_SPLIT)
-    assert len(chosen) == size == len(set(chosen.tolist()))
-    np.testing.assert_array_equal(chosen, np.sort(chosen))
-    exact = np.bincount(labels) * size / 500
-    got = np.bincount(labels[chosen], minlength=7)
-    assert np.all(np.abs(got - exact) < 1)
-
-
-def test_stratified_is_a_random_fixed_choice():
-    labels = np.repeat(np.arange(5), 200)
-    chosen = order.stratified(labels, 500, randomness.VALIDATION_SPLIT)
-    np.testing.assert_array_equal(chosen, order.stratified(labels, 500, randomness.VALIDATION_SPLIT))
-    assert abs(np.mean(chosen % 200) - 99.5) < 10  # spread over each class: 99.5 with standard error 1.8
-    assert set(chosen) != set(order.stratified(labels, 500, randomness.DIGITS_TEST_SPLIT))

@@ -1,9 +1,14 @@
+import json
+import os
+
 import numpy as np
 import pytest
 from tiny_images import write_class_folders
 
 from cnn_jax import config
-from cnn_jax.data.datasets import source
+from cnn_jax.data import checks
+from cnn_jax.data.datasets import folder, source
+from cnn_jax.data.identity import Identity
 from cnn_jax.data.images import decode
 from cnn_jax.errors import UserError
 
@@ -26,13 +31,117 @@ def test_folders_of_their_own_for_training_and_testing(tmp_path, tested):
     assert source.prepare(settings(tmp_path)).startswith("folder needs no preparation: 7 train and 3 test examples")
 
 
-def test_one_folder_for_both_gives_a_fifth_of_each_class_to_testing(tmp_path):
-    write_class_folders(tmp_path / "once", {"a": 20, "b": 10, "c": 5})
-    write_class_folders(tmp_path / "again", {"a": 20, "b": 10, "c": 5})
+def names_of(data, split):
+    """The names of a split's images."""
+    return source.identity(data).splits[split]
+
+
+def test_one_folder_for_both_gives_about_a_fifth_of_each_class_to_testing(tmp_path):
+    write_class_folders(tmp_path / "once", {"a": 100, "b": 50, "c": 5, "d": 2})
+    write_class_folders(tmp_path / "again", {"a": 100, "b": 50, "c": 5, "d": 2})
     train, test = (source.load(settings(tmp_path / "once"), split) for split in ("train", "test"))
-    assert np.bincount(test.labels).tolist() == [4, 2, 1] and np.bincount(train.labels).tolist() == [16, 8, 4]
-    assert len({image.tobytes() for image in [*train.images[:], *test.images[:]]}) == 35
+    counts, left = np.bincount(test.labels), np.bincount(train.labels)
+    assert abs(counts[0] - 20) < 10 and abs(counts[1] - 10) < 8 and 1 <= counts[2] < 5
+    assert counts[3] == left[3] == 1 and (counts + left).tolist() == [100, 50, 5, 2]
+    assert len({image.tobytes() for image in [*train.images[:], *test.images[:]]}) == 157
     np.testing.assert_array_equal(source.load(settings(tmp_path / "again"), "test").images[:], test.images[:])
+
+
+def test_an_image_that_comes_first_moves_no_other(tmp_path):
+    """In a run's folder it made 32 of 40 test images ones that had been trained on."""
+    write_class_folders(tmp_path, {"a": 30, "b": 30})
+    before = {split: set(names_of(settings(tmp_path, validation=8), split)) for split in source.SPLITS}
+    (tmp_path / "a/000 first.jpg").write_bytes((tmp_path / "b/000.jpg").read_bytes())
+    folder.scan.cache_clear()
+    after = {split: set(names_of(settings(tmp_path, validation=8), split)) for split in source.SPLITS}
+    assert len(set.union(*after.values())) == 61
+    assert before["test"] ^ after["test"] <= {"a/000 first.jpg"}
+    assert len(before["validation"] - after["validation"]) <= 1  # the newcomer may have a smaller digest than one
+    assert not before["train"] & after["test"]
+
+
+@pytest.mark.parametrize("split", source.SPLITS)
+def test_a_limit_takes_from_every_class(tmp_path, split):
+    """The files lie sorted by class: the first ten are of one."""
+    write_class_folders(tmp_path, {"a": 40, "b": 40})
+    found = source.load(settings(tmp_path, validation=20, limit=4), split)
+    assert np.bincount(found.labels).tolist() == [2, 2]
+    assert np.bincount(found.labels[found.sample(2)]).tolist() == [1, 1]
+
+
+def test_runs_begun_before_the_rule_of_digests_keep_theirs(tmp_path):
+    write_class_folders(tmp_path, {"a": 20, "b": 10, "c": 5})
+    old = settings(tmp_path, validation=6, limit=3, subsets="first")
+    assert names_of(old, "test") == ["a/002.jpg", "a/011.jpg", "a/012.jpg"]
+    assert np.bincount(source.load(old.changed(limit=0), "test").labels).tolist() == [4, 2, 1]
+    assert source.load(old, "test").sample(2).tolist() == [0, 1]
+    assert names_of(old, "train") == ["a/000.jpg", "a/001.jpg", "a/003.jpg"]
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [("Training", "Testing"), ("TRAIN", "Valid"), ("train_images", "test-set"), ("trainset", "dev")],
+    ids=str,
+)
+def test_splits_are_known_in_the_usual_spellings(tmp_path, spellings):
+    for name in spellings:
+        write_class_folders(tmp_path, {f"{name}/a": 3, f"{name}/b": 2})
+    assert [len(names_of(settings(tmp_path), split)) for split in ("train", "test")] == [5, 5]
+
+
+def test_validation_images_of_its_own_are_used(tmp_path):
+    write_class_folders(tmp_path, {"train/a": 4, "train/b": 4, "val/a": 2, "val/b": 1, "test/a": 1, "test/b": 1})
+    data = settings(tmp_path)
+    assert [len(source.load(data, split).labels) for split in source.SPLITS] == [8, 3, 2]
+    assert source.validates(data, source.facts(data))
+    old = data.changed(subsets="first")
+    assert not source.validates(old, source.facts(old)) and "validation" not in source.identity(old).splits
+    (line,) = checks.problems(config.Config(data=data.changed(validation=3), train=config.Train(batch_size=4)))
+    assert "holds out training images, and folder has validation images of its own: --set data.validation=0" in line
+
+
+def test_files_of_file_managers_do_not_count(tmp_path):
+    write_class_folders(tmp_path, {"a": 3, "b": 3, "__MACOSX/a": 3, "a/.thumbnails": 2})
+    for name in ("a/._000.jpg", "a/.DS_Store", "a/Thumbs.db", ".DS_Store", "desktop.ini"):
+        (tmp_path / name).write_bytes(b"of the desktop")
+    found = source.identity(settings(tmp_path))
+    assert sum(map(len, found.splits.values())) == 6 and found.class_names == ("a", "b") and found.left_out == {}
+
+
+def test_what_is_left_out_is_counted_by_kind(tmp_path):
+    write_class_folders(tmp_path, {"train/a": 3, "train/b": 3, "test/a": 3, "test/b": 3, "extra": 2})
+    for name in ("train/a/1.txt", "test/b/2.txt", "train/b/c.HEIC", "README", "train/loose.jpg"):
+        (tmp_path / name).write_bytes(b"no image")
+    assert source.identity(settings(tmp_path)).left_out == {
+        ".heic files": 1, ".txt files": 2, "files in extra, which is no split": 2, "files without a suffix": 1,
+        "images outside the class folders": 1,
+    }  # fmt: skip
+
+
+def test_names_that_are_not_utf8_work(tmp_path):
+    write_class_folders(tmp_path, {"a": 3, "b": 3})
+    os.rename(tmp_path / "b", os.fsencode(tmp_path) + b"/b\xff")
+    os.rename(tmp_path / "a/000.jpg", os.fsencode(tmp_path) + b"/a/\xe4.jpg")
+    found = source.identity(settings(tmp_path))
+    assert found.class_names == ("a", "b\\udcff")
+    again = Identity.from_dict(json.loads(json.dumps(found.to_dict())))
+    assert again == found and sum(map(len, again.splits.values())) == 6
+    assert len(source.load(settings(tmp_path), "train").images[:]) == len(found.splits["train"])
+
+
+def test_what_is_named_like_an_image_and_is_none_is_named_and_replaced(tmp_path, capsys):
+    """A pipe let training wait for ever, a broken link refused the folder."""
+    write_class_folders(tmp_path, {"train/a": 4, "train/b": 4, "test/a": 2, "test/b": 2})
+    os.mkfifo(tmp_path / "train/a/pipe.jpg")
+    (tmp_path / "train/b/link.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "train/b/folder.jpg").mkdir()
+    train = source.load(settings(tmp_path), "train")
+    assert len(train.images[:]) == 10
+    told = capsys.readouterr().err
+    assert "pipe.jpg (it is not a plain file); the next image of its class stands in" in told
+    assert "link.jpg (No such file or directory)" in told
+    found = source.identity(settings(tmp_path))
+    assert found.files["train"]["a/pipe.jpg"] == (-1, "") == found.files["train"]["b/link.jpg"]
 
 
 def test_images_in_subfolders_and_of_any_case_count(tmp_path):
@@ -48,6 +157,12 @@ def test_images_in_subfolders_and_of_any_case_count(tmp_path):
         ({"a": 3}, "holds 1 class folders, and at least 2"),
         ({"a": 3, "b": 0}, "class folder .*b holds no image"),
         ({"train/a": 3, "train/b": 2}, "has a folder train and none to test on"),
+        ({"Test/a": 3, "Test/b": 2}, "holds Test, and no folder train beside it"),
+        ({"seg_train/a": 3, "seg_train/b": 2, "seg_test/a": 1}, "look like splits, seg_test, seg_train, and are not"),
+        ({"train/a": 3, "Training/a": 3, "test/a": 3}, "holds two folders of train images, Training, train"),
+        ({"train": 3, "test": 3}, "test, train in .* must hold a folder for each class"),
+        ({"a": 3, "b": 1}, "class folder .*b holds one image, and at least 2"),
+        ({"images/a": 3, "images/b": 3}, "holds 1 class folders.*is it .*images that is meant"),
         ({"train/a": 3, "train/b": 2, "val/a": 1, "val/c": 1, "train/d": 1}, "val lacks b, d"),
         ({"train/a": 3, "train/b": 2, "test/a": 1, "test/b": 1, "test/c": 1}, "train lacks c"),
     ],

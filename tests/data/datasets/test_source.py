@@ -55,12 +55,23 @@ def test_validation_split_is_stratified_fixed_and_disjoint(mnist):
     assert len(source.load(data, "test").labels) == TEST
 
 
-def test_limit_keeps_the_first_of_each_split(mnist):
+def test_limit_keeps_some_of_each_split_in_their_order(mnist):
     for split in source.SPLITS:
         whole, limited = source.load(mnist(validation=30), split), source.load(mnist(validation=30, limit=7), split)
+        rows = whole.sample(7)
+        assert len(rows) == 7 and (np.diff(rows) > 0).all() and rows.tolist() != list(range(7))
+        np.testing.assert_array_equal(limited.images, whole.images[rows])
+        np.testing.assert_array_equal(limited.labels, whole.labels[rows])
+    assert len(source.load(mnist(limit=10**6), "test").labels) == TEST
+
+
+def test_a_limit_of_older_runs_keeps_the_first_of_each_split(mnist):
+    older = {"validation": 30, "subsets": "first"}
+    for split in source.SPLITS:
+        whole, limited = source.load(mnist(**older), split), source.load(mnist(**older, limit=7), split)
         np.testing.assert_array_equal(limited.images, whole.images[:7])
         np.testing.assert_array_equal(limited.labels, whole.labels[:7])
-    assert len(source.load(mnist(limit=10**6), "test").labels) == TEST
+        np.testing.assert_array_equal(whole.labels, source.load(mnist(validation=30), split).labels)
 
 
 def test_impossible_validation_splits_are_refused(mnist):

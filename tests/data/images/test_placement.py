@@ -136,7 +136,7 @@ def test_a_few_examples_are_decoded_without_a_cache(data):
     assert isinstance(dataset.images, np.ndarray) and len(dataset.images) == 5
     assert not list(Path(data.data_dir).rglob("*.npy"))
     whole = source.load(data.changed(placement="host"), "train")
-    np.testing.assert_array_equal(dataset.images, whole.images[:5])
+    np.testing.assert_array_equal(dataset.images, whole.images[whole.sample(5)])
 
 
 BUILD = """

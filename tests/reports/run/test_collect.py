@@ -36,7 +36,7 @@ def gathered(tmp_path_factory, quick_compile):
     (folder / "timing.jsonl").write_text("".join(rows))
     result = run.measure(learner, checkpoints, load(settings, "test"))
     checkpoints.close()
-    return settings, folder, state.params, result, collect(settings, folder, result)
+    return settings, folder, state.params, result, collect(settings, folder, result, learner, None)
 
 
 def test_what_was_measured_and_how(gathered):

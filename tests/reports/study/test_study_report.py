@@ -125,6 +125,7 @@ def make(arms=3, seeds=4, images=200, measurements=True, failed=(), unfinished=N
         comparisons=compare(names, names[0]),
         pairs={pair: compare(pair, pair[1])[pair[0]] for pair in pairs},
         unfinished=unfinished or {},
+        class_names=tuple("0123456789"),
     )
 
 
