@@ -34,7 +34,7 @@ from cnn_jax.data.datasets import source
 from cnn_jax.data.facts import Facts
 from cnn_jax.data.identity import Identity
 from cnn_jax.data.images.dataset import Dataset
-from cnn_jax.data.images.pictures import read_picture
+from cnn_jax.data.images.pictures import Picture, read_picture
 from cnn_jax.devices import accelerators, choice, processes
 from cnn_jax.errors import UsageError, UserError  # noqa: F401
 from cnn_jax.models import outline, resolve_layout, torchvision
@@ -189,12 +189,14 @@ class Predictions:
       class_names: of the classes.
       parameters: which ones of the run, in words.
       changes: what was done to each image file before, in words; empty for arrays.
+      warnings: of each file, why the answer may be wrong; empty for arrays.
     """
 
     probabilities: np.ndarray
     class_names: tuple[str, ...]
     parameters: str
     changes: tuple[str, ...] = ()
+    warnings: tuple[tuple[str, ...], ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -396,7 +398,7 @@ class Run:
           UserError: nothing is saved yet, a file cannot be read, or an array has another shape.
         """
         facts = self.learner.facts
-        changes: tuple[str, ...] = ()
+        pictures: list[Picture] = []
         if isinstance(images, str) or not hasattr(images, "__len__") or not len(images):
             raise UsageError(f"images must be a list of paths or an array, with at least one image, not {images!r:.80}")
         if isinstance(images, np.ndarray):
@@ -405,12 +407,18 @@ class Run:
                 expected = ", ".join(map(str, facts.shape))
                 raise UsageError(f"images must be uint8 [N, {expected}], and are {pixels.dtype} {list(pixels.shape)}")
         else:
-            pictures = [read_picture(os.fspath(name), facts.shape) for name in images]
+            reading, drawn = source.reading(self.settings.data, facts)
+            pictures = [read_picture(os.fspath(name), facts.shape, reading, drawn) for name in images]
             pixels = np.stack([picture.pixels for picture in pictures])
-            changes = tuple(picture.changes for picture in pictures)
         variables, chosen = self.chosen()
         (found,) = self.learner.predict(variables, pixels)
-        return Predictions(probabilities=found, class_names=facts.class_names, parameters=chosen, changes=changes)
+        return Predictions(
+            probabilities=found,
+            class_names=facts.class_names,
+            parameters=chosen,
+            changes=tuple(picture.changes for picture in pictures),
+            warnings=tuple(picture.warnings for picture in pictures),
+        )
 
     def network(self) -> Network:
         """Returns the network with the parameters that stand for the run."""

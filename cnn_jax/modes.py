@@ -70,8 +70,11 @@ def predict(flags: Flags, settings, folder) -> None:
     this = api.Run(settings, folder)
     found = this.predict(flags.images)
     processes.log(f"checkpoint: {found.parameters}")
-    for file, name, changes, row in zip(flags.images, found.names, found.changes, found.probabilities):
+    rows = zip(flags.images, found.names, found.changes, found.warnings, found.probabilities)
+    for file, name, changes, warnings, row in rows:
         print(f"{printable(file)}: {name} ({changes})")
+        for warning in warnings:
+            print(f"  take care: {warning}")
         if len(row) > MOST_CLASSES:
             print(f"  the {MOST_CLASSES} most probable of {len(row):,} classes:")
         for label in np.argsort(-row, kind="stable")[:MOST_CLASSES]:

@@ -95,4 +95,4 @@ def told(identity: Identity) -> list[str]:
     lines.append(f"{'all':<{width}}  " + "  ".join(f"{len(names):>10,}" for names in splits.values()))
     if identity.left_out:
         lines.append("left out: " + ", ".join(f"{count:,} {what}" for what, count in identity.left_out.items()))
-    return lines
+    return lines + identity.notes

@@ -18,6 +18,8 @@ The noise goes by the square roots of the eigenvalues, and the image is divided 
 formula, and what others made of it, has the eigenvalues (--set augment.pca_reading=community). Weights decay and biases
 do not, as in the code.
 
+Images are not turned by their EXIF data, and transparency is dropped (data.exif, data.ground), as in 2012.
+
 Command: python launch.py --experiment=alexnet_imagenet --set evaluation.crops=10
 
 Protocol: the 50,000 validation images are what is reported, as in the paper; they choose nothing.

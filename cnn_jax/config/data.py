@@ -19,6 +19,14 @@ class DatasetKind(Kind):
     shape: Any = None
     classes: Any = None
 
+    def passed_on(self, kind: Kind) -> dict[str, Any]:
+        if not isinstance(kind, Folder) or isinstance(self, Folder):
+            return {}
+        # A network made for small images is given small ones when it is given a person's own; and these are not read by
+        # the rules of a published set.
+        size = {"side": self.shape[0]} if self.shape else {}
+        return size | {"exif": kind.exif, "ground": kind.ground}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Digits(DatasetKind):
@@ -66,8 +74,18 @@ class _Squares(DatasetKind):
         return (self.side, self.side, 3)
 
 
+GROUNDS = ("white", "black", "none")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageNet(_Squares):
+class _Encoded(DatasetKind):
+    exif: bool = False  # whether images are turned as their EXIF data say; the recipes of 2012 and TFDS do not
+    ground: str = setting("none", choices=GROUNDS)  # what transparent images are laid on, the other one where nothing
+    # would show on it; none: transparency is dropped, and the colours below it show
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageNet(_Encoded, _Squares):
     """ILSVRC 2012."""
 
     name = "imagenet2012"
@@ -75,7 +93,7 @@ class ImageNet(_Squares):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tfds(DatasetKind):
+class Tfds(_Encoded):
     """Any image set of TFDS with an image and a label, such as tfds:kmnist or tfds:emnist/letters."""
 
     name: str = "tfds:NAME"  # type: ignore[misc]  # NAME as in TFDS, with the configuration of a set that has several
@@ -88,11 +106,23 @@ class Tfds(DatasetKind):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Folder(_Squares):
+class Folder(_Encoded):
     """A person's own images, a folder for each class."""
 
     name = "folder"
     path: str = setting("", identity=False)  # where the class folders lie
+    side: int = setting(256, low=8, high=4096)  # images are stored at this side, pixels; where another dataset is
+    # replaced by a folder, the side of its images
+    channels: int = setting(0, choices=(0, 1, 3))  # of the stored images: 3, or 1 for shades of grey; 0: 1 where the
+    # files are all in shades of grey, unless data.mean or data.std are of three colours
+    exif: bool = True  # whether images are turned as their EXIF data say
+    ground: str = setting("white", choices=GROUNDS)  # what transparent images are laid on, the other one where nothing
+    # would show on it; none: transparency is dropped, and the colours below it show
+
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """Height, width and channels of a stored image; None where the files say it."""
+        return (self.side, self.side, self.channels) if self.channels else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

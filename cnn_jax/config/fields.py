@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 # Of `to_dict`: 1 had, in every group, the settings of all its kinds; before 3, adaptive polyphase pooling chose after
-# its blur; before 4, data.subsets was "first".
+# its blur; before 4, data.subsets was "first", and images of a folder were read as
+# ImageNet's are.
 FORMAT = 4
 
 
@@ -41,6 +42,10 @@ class Kind:
     def named(cls, text: str) -> Self | None:
         """The declaration that a name stands for, with its defaults; None if it is not this kind's."""
         return cls() if text == cls.name else None
+
+    def passed_on(self, kind: "Kind") -> dict[str, Any]:
+        """Settings of another kind that takes this one's place, where they are not those of the same name here."""
+        return {}
 
 
 class Choice(NamedTuple):
@@ -193,8 +198,8 @@ def replaced(group, path: str, value):
 def _switched(kind, before):
     if kind is None or before is None:
         return kind
-    shared = set(names(type(kind))) & set(names(type(before)))
-    return dataclasses.replace(kind, **{name: getattr(before, name) for name in shared})
+    shared = [name for name in names(type(kind)) if name in names(type(before))]
+    return dataclasses.replace(kind, **{name: getattr(before, name) for name in shared} | before.passed_on(kind))
 
 
 class Group:

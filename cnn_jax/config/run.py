@@ -1,6 +1,7 @@
 """A whole run's settings, and what follows from them."""
 
 import dataclasses
+from typing import Any
 
 from cnn_jax.config import fields
 from cnn_jax.config.data import Augment, Data
@@ -66,7 +67,11 @@ def from_dict(values: dict) -> Config:
             if leaf.path.endswith("pool.kind") and leaf.value == "aps":
                 found = fields.replaced(found, leaf.path.replace("kind", "choose"), "after_blur")
     if written < 4:
-        found = fields.replaced(found, "data.subsets", "first")
+        older: dict[str, Any] = {"data.subsets": "first"}
+        if found.data.name == "folder":
+            older |= {"data.exif": False, "data.ground": "none", "data.channels": 3}
+        for path, value in older.items():
+            found = fields.replaced(found, path, value)
     wrong = fields.mistyped(found)
     if wrong:
         raise ValueError("; ".join(wrong))

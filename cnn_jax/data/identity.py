@@ -29,6 +29,7 @@ class Identity:
         Empty where the settings say everything. Digests are there below `LARGE`.
       splits: the names of the images of "train", "validation" and "test"; empty where examples have numbers alone.
       left_out: of a folder, what is no image or lies outside the class folders, in words, and how many.
+      notes: what else is worth saying of them.
       unreadable: images that could not be decoded, and why, by name.
     """
 
@@ -39,6 +40,7 @@ class Identity:
     files: dict[str, Files] = dataclasses.field(default_factory=dict)
     splits: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     left_out: dict[str, int] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -141,6 +143,7 @@ class Identity:
                 files=files,
                 splits={str(split): [*map(str, names)] for split, names in values["splits"].items()},
                 left_out={str(what): int(count) for what, count in values["left_out"].items()},
+                notes=[*map(str, values["notes"])],
                 unreadable={str(name): str(reason) for name, reason in values["unreadable"].items()},
             )
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:

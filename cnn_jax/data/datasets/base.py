@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import os
@@ -17,7 +18,7 @@ from cnn_jax.config import experiments
 from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.facts import Facts
 from cnn_jax.data.images import records
-from cnn_jax.data.images.reader import ImageSource, Unreadable
+from cnn_jax.data.images.reader import ImageSource, Reading, Unreadable
 from cnn_jax.errors import UserError
 
 TEST_SHARE = 5  # one in so many is kept for testing, of data that come without a test split
@@ -72,6 +73,10 @@ class Source:
     def left_out(self) -> dict[str, int]:
         """What lies beside the images and is not read, in words, and how many; none where nothing was searched."""
         return {}
+
+    def notes(self) -> list[str]:
+        """What else is worth saying of the images before training."""
+        return []
 
     def training_examples(self) -> int | None:
         """The number of stored training examples; None where nothing tells it before the set is prepared."""
@@ -205,7 +210,7 @@ class Stored(Source):
             name = example["file_name"].decode() if "file_name" in example else f"example {row}"
             if facts.exact:
                 return decode.exact(example["image"], facts.shape, name)
-            return decode.square(example["image"], facts.shape[0], name)
+            return decode.square(example["image"], facts.shape[0], name, reading)
 
         def read_exact(fetched):
             with self.damage_reported(stored, Unreadable):
@@ -221,7 +226,8 @@ class Stored(Source):
             return ImageSource(examples.title, facts.shape, labels, read_exact, origin, exact=True, fetch=fetch)
         from cnn_jax.data.images.decode import FORMAT  # Pillow
 
-        origin = examples.origin | {"decoding": FORMAT, "side": facts.shape[0]}
+        reading = Reading(self.data.kind.exif, self.data.kind.ground)
+        origin = examples.origin | {"decoding": FORMAT, **dataclasses.asdict(reading), "side": facts.shape[0]}
         return ImageSource(examples.title, facts.shape, labels, read, origin, fetch=fetch)
 
     @contextlib.contextmanager

@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import os
 import re
 import stat
@@ -24,11 +25,15 @@ from cnn_jax.data.datasets.base import TEST_SHARE, Source, sized
 from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.facts import Facts
 from cnn_jax.data.identity import Identity
-from cnn_jax.data.images.reader import ImageSource, Unreadable
+from cnn_jax.data.images.reader import ImageSource, Reading, Unreadable
 from cnn_jax.errors import UsageError, UserError
 from cnn_jax.files import printable
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+SUFFIXES = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pnm",
+    ".avif", ".avifs",
+}  # fmt: skip
+HEIF_SUFFIXES = {".heic", ".heif", ".hif"}  # with an extra
 LITTER = {"__macosx", "thumbs.db", "desktop.ini", "icon\r"}  # of file managers; names that begin with a dot besides
 
 SPELLINGS = {
@@ -39,6 +44,7 @@ SPELLINGS = {
 WORDS = {word: split for split, words in SPELLINGS.items() for word in words}
 FILLING = "(?:set|sets|data|dataset|images|image|imgs|img|pictures|photos|folder|split)*"
 SHOWN = 5  # names in a message
+SEEN = 200  # images whose heads tell what all are like
 
 
 class Folder(Source):
@@ -49,7 +55,27 @@ class Folder(Source):
         names = tuple(map(printable, listing.classes))
         tested = "test" if "test" in listing.parts else "train"
         about = {"tested": tested, "exact": False, "validated": self._is_validated()}
-        return Facts(self.data.kind.shape, names, {}, "", **about)
+        return Facts(self.shape, names, {}, "", **about)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of a stored image."""
+        kind = self.data.kind
+        for_colour = max(len(self.data.mean), len(self.data.std)) == 3
+        channels = kind.channels or (1 if not for_colour and looked_at(self.listing).grey else 3)
+        return (kind.side, kind.side, channels)
+
+    @property
+    def _reading(self):
+        return Reading(self.data.kind.exif, self.data.kind.ground, self.shape[2])
+
+    def notes(self) -> list[str]:
+        found, side = looked_at(self.listing), self.data.kind.side
+        if not found.sides or found.sides[0] >= side:
+            return []
+        few, many = found.sides
+        sizes = f"{few}" if few == many else f"{few} to {many}"
+        return [f"images with a shorter side of {sizes} pixels (data.side = {side}): smaller ones are enlarged"]
 
     def training_examples(self) -> int:
         labels = self.listing.labels("train")
@@ -116,13 +142,13 @@ class Folder(Source):
                 f"the run was trained on every image in {printable(str(listing.root))}: there is none to measure it on"
             )
         kind = self.data.kind
-        return image_source(kind.path, listing.root, names, np.array(labels, np.int32), "unseen", kind.side)
+        found = np.array(labels, np.int32)
+        return image_source(kind.path, listing.root, names, found, "unseen", kind.side, self._reading)
 
     def images(self, stored: str) -> ImageSource:
         listing, kind = self.listing, self.data.kind
-        return image_source(
-            kind.path, listing.folders[stored], listing.names(stored), listing.labels(stored), stored, kind.side
-        )
+        names, labels = listing.names(stored), listing.labels(stored)
+        return image_source(kind.path, listing.folders[stored], names, labels, stored, kind.side, self._reading)
 
     def cache_folder(self) -> Path:
         return data_root(self.data) / "folder" / cache_name(self.data.kind.path)
@@ -133,7 +159,7 @@ class Folder(Source):
         return scan(_root(self.data.kind.path))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Listing:
     """What lies in a folder of images; nothing is opened.
 
@@ -161,7 +187,9 @@ class Listing:
         return np.repeat(np.arange(len(self.classes), dtype=np.int32), counts)
 
 
-def image_source(path: str, folder: Path, names: list[str], labels: np.ndarray, split: str, side: int) -> ImageSource:
+def image_source(
+    path: str, folder: Path, names: list[str], labels: np.ndarray, split: str, side: int, reading: Reading
+) -> ImageSource:
     """Some images of a folder, decoded when they are read.
 
     Args:
@@ -171,19 +199,59 @@ def image_source(path: str, folder: Path, names: list[str], labels: np.ndarray, 
       labels: int32 [N].
       split: what they are called together.
       side: of the stored squares, pixels.
+      reading: what is made of an image.
     """
     from cnn_jax.data.images import decode  # Pillow, only here
 
     def read(row):
-        return decode.square(read_file(folder / names[row]), side, printable(str(folder / names[row])))
+        return decode.square(read_file(folder / names[row]), side, printable(str(folder / names[row])), reading)
 
     listing = hashlib.sha256()
     for name in names:
         size, time = _size_and_time(folder / name)
         listing.update(os.fsencode(f"{name}\0{size}\0{time}\n"))
-    origin = {"decoding": decode.FORMAT, "side": side, "examples": len(names), "files": listing.hexdigest()}
+    origin = {"decoding": decode.FORMAT, **dataclasses.asdict(reading), "side": side}
+    origin |= {"examples": len(names), "files": listing.hexdigest()}
     title = f"{printable(_root(path).name)} {split}"
-    return ImageSource(title, (side, side, 3), labels, read, origin, names=names)
+    return ImageSource(title, (side, side, reading.channels), labels, read, origin, names=names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Looked:
+    """What some images are like.
+
+    Attributes:
+      grey: whether all are in shades of grey.
+      sides: the smallest and the largest shorter side, pixels; empty where none can be read.
+    """
+
+    grey: bool
+    sides: tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=4)
+def looked_at(listing: "Listing") -> Looked:
+    """Looks at the heads of some images of a folder, always the same ones, `SEEN` or all."""
+    from cnn_jax.data.images import decode  # Pillow, only here
+
+    names, labels = listing.names("train"), listing.labels("train")
+    rows = range(len(names))
+    if len(names) > SEEN:
+        rows = subsets.stratified(labels, SEEN, subsets.digests_of_names(names))
+    heads = [decode.head(read_file_or_none(listing.folders["train"] / names[row])) for row in rows]
+    known = [head for head in heads if head]
+    sides = sorted(min(size) for _, size in known)
+    return Looked(
+        bool(known) and all(mode in decode.GREY for mode, _ in known), tuple(sides[:: len(sides) - 1 or 1][:2])
+    )
+
+
+def read_file_or_none(path: Path) -> bytes | None:
+    """Returns the bytes of an image's file, None where it cannot be read."""
+    try:
+        return read_file(path)
+    except Unreadable:
+        return None
 
 
 def read_file(path: Path) -> bytes:
@@ -321,8 +389,13 @@ def _folders(folder):
         _refuse(error)
 
 
+def suffixes() -> set[str]:
+    """The suffixes of files that are taken for images, in small letters."""
+    return SUFFIXES | HEIF_SUFFIXES if importlib.util.find_spec("pillow_heif") else SUFFIXES
+
+
 def _is_image(name):
-    return Path(name).suffix.lower() in SUFFIXES
+    return Path(name).suffix.lower() in suffixes()
 
 
 def _has_images(folder):
@@ -356,7 +429,8 @@ def _leave_out(folder, left_out):
 
 def _kind(name):
     suffix = Path(name).suffix.lower()
-    return f"{printable(suffix)} files" if suffix else "files without a suffix"
+    hint = " (pip install 'cnn_jax[heic]' reads them)" if suffix in HEIF_SUFFIXES else ""
+    return f"{printable(suffix)} files{hint}" if suffix else "files without a suffix"
 
 
 def _classes(folder, left_out):
@@ -369,7 +443,7 @@ def _classes(folder, left_out):
         if not images:
             beside = "".join(f", only {count} {what}" for what, count in sorted(others.items()))
             raise UserError(
-                f"the class folder {printable(str(place))} holds no image{beside} ({', '.join(sorted(SUFFIXES))})"
+                f"the class folder {printable(str(place))} holds no image{beside} ({', '.join(sorted(suffixes()))})"
             )
         left_out.update(others)
         found[place.name] = [file.as_posix() for file in images]

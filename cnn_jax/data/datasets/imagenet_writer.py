@@ -24,7 +24,7 @@ from cnn_jax import files, randomness
 from cnn_jax.data.batches import order
 from cnn_jax.data.datasets.imagenet import NAME, SPLITS, VERSION, WORDS_FILE, synsets, validation_synsets
 from cnn_jax.data.images import records
-from cnn_jax.data.images.decode import DAMAGED
+from cnn_jax.data.images.decode import DAMAGED, FORMATS
 from cnn_jax.errors import UserError
 from cnn_jax.progress import Counter
 
@@ -241,7 +241,7 @@ def _as_rgb_jpeg(encoded):
     """JPEG as it is; the 22 CMYK images and the PNG among ImageNet's encoded anew. What is no image stays what it is,
     to be named when it is decoded."""
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             if image.format == "JPEG" and image.mode in ("RGB", "L"):
                 return encoded
             anew = io.BytesIO()

@@ -15,7 +15,7 @@ from cnn_jax.data.identity import Identity
 from cnn_jax.data.images import placement
 from cnn_jax.data.images.cache import Cache
 from cnn_jax.data.images.dataset import Dataset
-from cnn_jax.data.images.reader import ImageSource
+from cnn_jax.data.images.reader import ImageSource, Reading
 from cnn_jax.errors import UsageError
 
 SPLITS = ("train", "validation", "test")
@@ -70,12 +70,26 @@ def identity(data: config.Data) -> Identity:
         files=stored,
         splits=splits,
         left_out=source.left_out(),
+        notes=source.notes(),
     )
 
 
 def validates(data: config.Data, known: Facts) -> bool:
     """Tells whether there is a validation split: held out of the training images, or of the dataset's own."""
     return data.validation > 0 or known.validated
+
+
+def reading(data: config.Data, known: Facts) -> tuple[Reading, bool]:
+    """How a picture is read as the images of a dataset are.
+
+    Returns:
+      What is made of a file, and whether it is a drawing to be cut out and centred, as in sets like MNIST: of images
+      that are stored at their size, in shades of grey.
+    """
+    channels = known.shape[2]
+    if isinstance(data.kind, declared.Folder):
+        return Reading(data.kind.exif, data.kind.ground, channels), False
+    return Reading(channels=channels), channels == 1
 
 
 def load_unseen(data: config.Data, known: Identity, now: Identity) -> Dataset:

@@ -20,6 +20,25 @@ class Unreadable(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
+class Reading:
+    """What is made of an image besides its pixels.
+
+    Attributes:
+      exif: whether it is turned as its EXIF data say.
+      ground: what a transparent image is laid on, "white" or "black"; where nothing would show on it, on the other one.
+        "none": transparency is dropped, and the colours below it show.
+      channels: 3, or 1 for shades of grey.
+    """
+
+    exif: bool = True
+    ground: str = "white"
+    channels: int = 3
+
+
+PUBLISHED = Reading(exif=False, ground="none")  # as ImageNet's recipes since 2012 and TFDS read
+
+
+@dataclasses.dataclass(frozen=True)
 class ImageSource:
     """One stored split whose images are read one by one.
 

@@ -2,10 +2,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from cnn_jax.data.images.pictures import read_picture
+from cnn_jax.data.images import pictures
+from cnn_jax.data.images.reader import Reading
 from cnn_jax.errors import UserError
 
 SHAPE = (28, 28, 1)
+
+
+def read_picture(path, shape):
+    """A drawing, as `predict` reads it for a network of digits."""
+    return pictures.read_picture(path, shape, Reading(channels=1), drawn=True)
 
 
 def digit() -> np.ndarray:
@@ -34,7 +40,7 @@ def test_a_picture_as_stored_is_taken_as_it_is(tmp_path):
     picture = read_picture(saved(tmp_path, digit()), SHAPE)
     np.testing.assert_array_equal(picture.pixels, digit()[..., None])
     assert picture.pixels.dtype == np.uint8
-    assert picture.changes == "bright on dark: as it is"
+    assert picture.changes == "bright on black: as it is"
 
 
 def test_dark_ink_is_inverted_and_said(tmp_path):
@@ -81,8 +87,8 @@ def test_what_is_transparent_is_ground(tmp_path, ink, ground):
 @pytest.mark.parametrize("kind, name", [(np.uint16, "deep.png"), (np.int32, "deep.tiff"), (np.float32, "deep.tiff")])
 def test_more_than_eight_bits(tmp_path, kind, name):
     picture = read_picture(saved(tmp_path, digit().astype(kind) * kind(200), name), SHAPE)
-    np.testing.assert_allclose(picture.pixels[..., 0].astype(int), digit(), atol=1)
-    assert "stretched to 8 bits" in picture.changes
+    np.testing.assert_allclose(picture.pixels[..., 0], digit() * (200 / 257), atol=1)  # of 16 bits, as its largest
+    assert "0 to 65,535 scaled to 8 bits" in picture.changes
 
 
 @pytest.mark.parametrize("size, stroke", [((800, 600), 60), ((120, 300), 12), ((3000, 3000), 2), ((28, 40), 3)])
@@ -92,7 +98,9 @@ def test_another_size_is_cut_resized_and_centred(tmp_path, size, stroke):
     rows, columns = (np.flatnonzero((pixels > 64).any(axis)) for axis in (1, 0))
     height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
     assert height == 20  # the longer side, as in MNIST
-    assert width == max(1, round(stroke * 20 / round(size[1] * 0.4)))
+    # A pen that is very thin for its sheet gives a stroke of up to three pixels, as stored digits have.
+    expected = round(stroke * 20 / round(size[1] * 0.4))
+    assert width == expected if expected else width <= 3
     assert pixels.max() == 255  # a stroke of two pixels in three thousand is as white as any
     mass = [float((pixels.sum(1 - axis) * np.arange(28)).sum() / pixels.sum()) for axis in (0, 1)]
     assert np.abs(np.subtract(mass, 13.5)).max() <= 0.5
@@ -142,5 +150,5 @@ def test_damaged_files_are_refused_by_name_or_read(tmp_path, suffix):
 def test_what_is_no_image_is_refused(tmp_path, content):
     path = tmp_path / "notes.png"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="notes.png cannot be read as an image"):
+    with pytest.raises(UserError, match="cannot be read as an image: .*notes.png"):
         read_picture(str(path), SHAPE)
