@@ -43,7 +43,8 @@ def main():
             for path, digit in zip(paths, digits):
                 path.write_bytes(make(digit, draw=draw))
             found = run.predict(paths)
-            print(f"| {kind} | {right(found)} | {sum(map(bool, found.warnings))} |", flush=True)
+            warned = sum(bool(picture.warnings) for picture in found.pictures)
+            print(f"| {kind} | {right(found)} | {warned} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from cnn_jax.devices import accelerators, choice, processes
 from cnn_jax.errors import UsageError, UserError  # noqa: F401
 from cnn_jax.models import outline, resolve_layout, torchvision
 from cnn_jax.models.summary import summarise, table
+from cnn_jax.predictions import Predictions
 from cnn_jax.signals import heard
 from cnn_jax.training import loop, metrics
 from cnn_jax.training import state as states
@@ -178,30 +179,6 @@ def build(settings: Config) -> Network:
       UserError: a layer does not fit its input.
     """
     return Network(settings)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Predictions:
-    """The classes that a network gives some images.
-
-    Attributes:
-      probabilities: float32 [N, classes].
-      class_names: of the classes.
-      parameters: which ones of the run, in words.
-      changes: what was done to each image file before, in words; empty for arrays.
-      warnings: of each file, why the answer may be wrong; empty for arrays.
-    """
-
-    probabilities: np.ndarray
-    class_names: tuple[str, ...]
-    parameters: str
-    changes: tuple[str, ...] = ()
-    warnings: tuple[tuple[str, ...], ...] = ()
-
-    @property
-    def names(self) -> list[str]:
-        """The most probable class of each image."""
-        return [self.class_names[label] for label in self.probabilities.argmax(-1)]
 
 
 class Run:
@@ -387,38 +364,75 @@ class Run:
         (found,) = self.learner.evaluate(self.chosen(init_from)[0], self.dataset(split))
         return metrics.values(found)
 
-    def predict(self, images: Sequence[str | os.PathLike] | np.ndarray) -> Predictions:
+    def predict(self, images: Sequence[str | os.PathLike] | np.ndarray, skip: bool = False) -> Predictions:
         """Returns the class probabilities of images.
 
         Args:
           images: paths of image files, whose colour, size and polarity are handled; or uint8 [N, height, width,
             channels] as the dataset stores them.
+          skip: whether files that cannot be read are passed over, as long as there are others; see
+            `Predictions.unreadable`.
 
         Raises:
           UserError: nothing is saved yet, a file cannot be read, or an array has another shape.
         """
         facts = self.learner.facts
-        pictures: list[Picture] = []
         if isinstance(images, str) or not hasattr(images, "__len__") or not len(images):
             raise UsageError(f"images must be a list of paths or an array, with at least one image, not {images!r:.80}")
+        pictures: dict[str, Picture] = {}
+        unreadable: dict[str, str] = {}
         if isinstance(images, np.ndarray):
             pixels = images
             if pixels.dtype != np.uint8 or pixels.shape[1:] != tuple(facts.shape):
                 expected = ", ".join(map(str, facts.shape))
                 raise UsageError(f"images must be uint8 [N, {expected}], and are {pixels.dtype} {list(pixels.shape)}")
         else:
-            reading, drawn = source.reading(self.settings.data, facts)
-            pictures = [read_picture(os.fspath(name), facts.shape, reading, drawn) for name in images]
-            pixels = np.stack([picture.pixels for picture in pictures])
+            pictures, unreadable = self._read([os.fspath(name) for name in images], skip)
+            pixels = np.stack([picture.pixels for picture in pictures.values()])
         variables, chosen = self.chosen()
         (found,) = self.learner.predict(variables, pixels)
         return Predictions(
             probabilities=found,
             class_names=facts.class_names,
             parameters=chosen,
-            changes=tuple(picture.changes for picture in pictures),
-            warnings=tuple(picture.warnings for picture in pictures),
+            files=tuple(pictures),
+            pictures=tuple(pictures.values()),
+            unreadable=unreadable,
         )
+
+    def _read(self, names: Sequence[str], skip: bool) -> tuple[dict[str, Picture], dict[str, str]]:
+        """Picture files made ready, each once, and why others cannot be read, by name."""
+        facts = self.learner.facts
+        reading, drawn = source.reading(self.settings.data, facts)
+        pictures: dict[str, Picture] = {}
+        unreadable: dict[str, str] = {}
+        for name in names:
+            try:
+                pictures[name] = read_picture(name, facts.shape, reading, drawn)
+            except UserError as error:
+                unreadable[name] = str(error)
+                if not skip or len(unreadable) == len(names):
+                    raise
+        return pictures, unreadable
+
+    def write_answers(self, found: Predictions, path: str | os.PathLike) -> None:
+        """Writes the answers to picture files: each file, its answer and the probability of every class.
+
+        Args:
+          found: from `predict`.
+          path: a file that ends in .html, a page that shows each picture as it was given and as the network saw it;
+            .csv; or .json.
+
+        Raises:
+          UserError: it ends otherwise, or cannot be written.
+        """
+        if Path(path).suffix != ".html":
+            found.write_table(path)
+            return
+        from cnn_jax.reports.predictions.page import write_answers  # draws with matplotlib, which takes half a second
+
+        seen = run.as_seen(self.settings, np.stack([picture.pixels for picture in found.pictures]))
+        write_answers(Path(path).expanduser(), cards.title(self.settings.experiment), found, seen)
 
     def network(self) -> Network:
         """Returns the network with the parameters that stand for the run."""

@@ -229,17 +229,19 @@ def _stored(settings, folder, mode):
 
 def _check_flags(flags):
     if flags.mode == "predict":
-        if not flags.images:
-            raise UsageError("--mode=predict needs --images=a.png,b.png")
-        missing = [name for name in flags.images if not Path(name).expanduser().is_file()]
-        if missing:
-            raise UsageError(f"--images: these are no files: {', '.join(missing)}")
+        from cnn_jax.data.datasets.folder import suffixes  # NumPy, which other usage errors do without
+        from cnn_jax.data.images import asked
+
+        if not asked.expand(flags.images, suffixes()):
+            raise UsageError("--mode=predict needs --images=a.png,b.png; a folder or a pattern will do as well")
     if flags.images and flags.mode != "predict":
         raise UsageError(f"--images goes with --mode=predict, not --mode={flags.mode}")
     if flags.mode == "export" and not (flags.out or "").endswith(".safetensors"):
         raise UsageError("--mode=export needs --out=FILE.safetensors")
-    if flags.out and flags.mode != "export":
-        raise UsageError(f"--out goes with --mode=export, not --mode={flags.mode}")
+    if flags.out and flags.mode not in ("export", "predict"):
+        raise UsageError(f"--out goes with --mode=export and --mode=predict, not --mode={flags.mode}")
+    if flags.out and flags.mode == "predict" and Path(flags.out).suffix not in (".html", ".csv", ".json"):
+        raise UsageError(f"--mode=predict: --out={flags.out} must end in .html, .csv or .json")
     if flags.profile and flags.mode != "train":
         raise UsageError(f"--profile goes with --mode=train, not --mode={flags.mode}")
     if flags.init_from:

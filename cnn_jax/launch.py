@@ -44,8 +44,15 @@ flags.DEFINE_string(
 flags.DEFINE_string("like", None, "start the run or study of this workdir once more, in another --workdir")
 flags.DEFINE_bool("report", True, "write report.html after training")
 flags.DEFINE_bool("profile", False, "train: write a trace of some steps to the workdir")
-flags.DEFINE_string("out", None, "export: the .safetensors file to write")
-flags.DEFINE_list("images", [], "predict: image files, separated by commas")
+flags.DEFINE_string(
+    "out",
+    None,
+    "export: the .safetensors file to write; predict: write the answers to a .csv or .json file as well, or to an "
+    ".html page that shows each picture as the network saw it",
+)
+flags.DEFINE_multi_string(
+    "images", [], "predict: image files, folders of them, or patterns such as '*.png'; separated by commas or repeated"
+)
 flags.DEFINE_bool("help", False, "print this help and leave", short_name="h")
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from cnn_jax import api, config, run
 from cnn_jax.config.study import Study
 from cnn_jax.data.datasets import catalog, source
+from cnn_jax.data.datasets.folder import suffixes
+from cnn_jax.data.images import asked
 from cnn_jax.devices import choice, processes
 from cnn_jax.devices.mesh import Parallel
 from cnn_jax.errors import EXIT_FAILED, UsageError, UserError
@@ -66,19 +68,24 @@ def _refuse(split, evaluation):
 
 
 def predict(flags: Flags, settings, folder) -> None:
-    """Class probabilities of image files."""
+    """Class probabilities of image files; those that cannot be read are named at the end."""
     this = api.Run(settings, folder)
-    found = this.predict(flags.images)
+    names = asked.expand(flags.images, suffixes())
+    found = this.predict(names, skip=True)
     processes.log(f"checkpoint: {found.parameters}")
-    rows = zip(flags.images, found.names, found.changes, found.warnings, found.probabilities)
-    for file, name, changes, warnings, row in rows:
-        print(f"{printable(file)}: {name} ({changes})")
-        for warning in warnings:
+    for file, name, picture, row in zip(found.files, found.names, found.pictures, found.probabilities):
+        print(f"{printable(file)}: {name} ({picture.changes})")
+        for warning in picture.warnings:
             print(f"  take care: {warning}")
         if len(row) > MOST_CLASSES:
             print(f"  the {MOST_CLASSES} most probable of {len(row):,} classes:")
         for label in np.argsort(-row, kind="stable")[:MOST_CLASSES]:
             print(f"  {found.class_names[label]:<12} {100 * row[label]:6.2f} %")
+    if flags.out:
+        this.write_answers(found, flags.out)
+        print(f"answers {printable(flags.out)}")
+    if found.unreadable:
+        raise UserError("\n".join([*found.unreadable.values(), f"{len(found.unreadable)} of {len(names)} not read"]))
 
 
 def summary(flags: Flags, settings, folder) -> None:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from cnn_jax import config, files, run_data, workdir
+from cnn_jax.data.augment.transforms import centre_crop, to_canvas
 from cnn_jax.data.datasets import source
 from cnn_jax.data.identity import Identity
 from cnn_jax.data.images.dataset import Dataset
@@ -101,6 +102,11 @@ def measure(learner: Learner, checkpoints: Checkpoints, dataset: Dataset) -> Res
     variables, step, rule = learner.chosen(checkpoints)
     (evaluation,) = learner.evaluate(variables, dataset)
     return Result(evaluation, dataset, processes.local_copy(variables), step, rule)
+
+
+def as_seen(settings: config.Config, images: np.ndarray) -> np.ndarray:
+    """Stored images as the network is given them: on their canvas, and cut; uint8 [N, height, width, channels]."""
+    return np.asarray(centre_crop(to_canvas(images, settings.data.size), settings.data.crop))
 
 
 def store_results(folder: Path, evaluation: Evaluation, dataset: Dataset, step: int, rule: str) -> None:

@@ -121,6 +121,8 @@ def test_a_stored_run_is_named_when_it_is_another(env, run, tmp_path):
     assert f"{run} holds a run of lenet_digits, not of lenet_mnist" in message
     message = refused_at_once(env, tmp_path, DIGITS, workdir, "--mode=eval", *settings(train__batch_size=16))
     assert "train.batch_size: 8 -> 16" in message
+    page = refused_at_once(env, tmp_path, DIGITS, workdir, "--mode=predict", f"--images={picture}", "--out=a.txt")
+    assert "--out=a.txt must end in .html, .csv or .json" in page
     assert "--images=a.png,b.png" in refused_at_once(env, tmp_path, DIGITS, workdir, "--mode=predict")
     message = refused_at_once(env, tmp_path, DIGITS, workdir, "--mode=predict", f"--images={picture},b.png,c.png")
     assert message == "error: --images: these are no files: b.png, c.png"
@@ -190,7 +192,10 @@ def test_an_image_that_is_none(env, run, tmp_path):
     (tmp_path / "note.png").write_text("not an image")
     words = [DIGITS, f"--workdir={run}", "--mode=predict", f"--images={tmp_path / 'note.png'}"]
     done = launch(env, *words, status=1)
-    assert f"--images: {tmp_path / 'note.png'} cannot be read as an image" in done.stderr and not done.stdout
+    assert (
+        f"--images: cannot be read as an image: {tmp_path / 'note.png'} (it is no JPEG" in done.stderr
+        and not done.stdout
+    )
 
 
 def test_a_workdir_that_cannot_be(env, tmp_path):

@@ -180,7 +180,7 @@ def test_predict(env, trained, tmp_path):
     blocks = re.split(r"\n(?! )", done.stdout.rstrip("\n"))
     heads, tables = zip(*(block.split("\n", 1) for block in blocks))
     assert len(heads) == 4
-    expected = ("bright on dark: as it is", "inverted", "laid on white", "1200x900 resized to 28x28")
+    expected = ("bright on black: as it is", "inverted", "laid on white", "1200x900 resized to 28x28")
     for name, head, said in zip(names, heads, expected):
         assert head.startswith(f"{name}: ") and said in head
     assert "inverted" in heads[3]
@@ -192,6 +192,36 @@ def test_predict(env, trained, tmp_path):
         assert shares == sorted(shares, reverse=True)
         assert sum(shares) == pytest.approx(100, abs=0.06)  # ten numbers rounded to 0.01
         assert f": {rows[0][0]} (" in head
+
+
+def test_predict_takes_folders_and_patterns_and_goes_on_past_what_cannot_be_read(env, trained, tmp_path):
+    folder, _ = trained("lenet_digits")
+    digits = tiny_arrays()["test"][0][:4, ..., 0]
+    (tmp_path / "shots/more").mkdir(parents=True)
+    for name, digit in zip(("1.png", "2,b.png", "more/3.png", "4.jpg"), digits):
+        Image.fromarray(digit).save(tmp_path / "shots" / name)
+    (tmp_path / "shots/broken.png").write_text("no image")
+    (tmp_path / "shots/notes.txt").write_text("no image either")
+    words = ["--experiment=lenet_digits", f"--workdir={folder}", "--mode=predict"]
+    asked = [*words, "--images=shots/1.png,shots/4.jpg", "--images=shots/2,b.png", "--images=shots/*.png"]
+    done = launch(env, *asked, "--out=answers.json", cwd=tmp_path, status=1)
+    read = re.findall(r"^(shots/.*?): ", done.stdout, re.MULTILINE)
+    assert read == ["shots/1.png", "shots/4.jpg", "shots/2,b.png"]
+    assert "cannot be read as an image: shots/broken.png" in done.stderr and "1 of 4 not read" in done.stderr
+    found = json.loads((tmp_path / "answers.json").read_text())
+    assert [each["file"] for each in found["answers"]] == read and list(found["unreadable"]) == ["shots/broken.png"]
+    assert found["answers"][0]["changes"] == "bright on black: as it is"
+    assert sum(found["answers"][0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    (tmp_path / "shots/broken.png").unlink()
+    done = launch(env, *words, "--images=shots", "--out=answers.csv", cwd=tmp_path)
+    assert len(re.findall(r"^shots/", done.stdout, re.MULTILINE)) == 4
+    lines = (tmp_path / "answers.csv").read_text().splitlines()
+    assert lines[0] == "file,answer,probability,0,1,2,3,4,5,6,7,8,9" and len(lines) == 5
+    done = launch(env, *words, f"--images={tmp_path}/shots", "--out=answers.html", cwd=tmp_path)
+    page = (tmp_path / "answers.html").read_text()
+    assert page.count("as the network saw it") == 4 and page.count("data:image/png") == 8 and "http" not in page
+    done = launch(env, *words, "--images=shots/*.gif", cwd=tmp_path, status=2)
+    assert done.stderr.strip() == "error: --images: these are no files: shots/*.gif"
 
 
 def test_prepare_twice(env, tmp_path):

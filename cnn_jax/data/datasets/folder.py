@@ -75,7 +75,7 @@ class Folder(Source):
             return []
         few, many = found.sides
         sizes = f"{few}" if few == many else f"{few} to {many}"
-        return [f"images with a shorter side of {sizes} pixels (data.side = {side}): smaller ones are enlarged"]
+        return [f"the shorter side of the images has {sizes} pixels: smaller ones are enlarged to {side} (data.side)"]
 
     def training_examples(self) -> int:
         labels = self.listing.labels("train")

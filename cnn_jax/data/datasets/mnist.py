@@ -19,6 +19,7 @@ import numpy as np
 from cnn_jax.data.datasets import catalog
 from cnn_jax.errors import UserError
 
+MAGIC = b"\0\0"  # what an IDX file begins with
 UNSIGNED_BYTE = 0x08
 PREFIXES = {"train": "train", "test": "t10k"}  # how the files of a split begin
 TIMEOUT = 30  # seconds without an answer before a download is given up
@@ -56,7 +57,7 @@ def verified(name: str, file: str, packed: bytes, source: str) -> bytes:
     Args:
       name: dataset, such as "mnist".
       file: the name the file was published under.
-      packed: its bytes, still compressed.
+      packed: its bytes, compressed or, where the checksum is of what is inside, unpacked already.
       source: where they come from, for messages.
 
     Raises:
@@ -65,7 +66,7 @@ def verified(name: str, file: str, packed: bytes, source: str) -> bytes:
     files = catalog.DATASETS[name].files
     again = f"fetch it again from {files.url}{file}"
     try:
-        raw = gzip.decompress(packed)
+        raw = packed if files.unpacked and packed.startswith(MAGIC) else gzip.decompress(packed)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{source} is not a complete gzip file ({error}): {again}") from None
     expected, got = files.sha256[file], hashlib.sha256(raw if files.unpacked else packed).hexdigest()
@@ -82,7 +83,7 @@ def read_folder(name: str, folder: Path) -> dict[str, tuple[np.ndarray, np.ndarr
 
     Args:
       name: dataset, such as "mnist".
-      folder: where the .gz files lie.
+      folder: where they lie, compressed or unpacked; see `find`.
 
     Returns:
       Split name to (uint8 images [N, H, W, C], uint8 labels [N]).
@@ -91,13 +92,15 @@ def read_folder(name: str, folder: Path) -> dict[str, tuple[np.ndarray, np.ndarr
       UserError: a file is missing, damaged or not the published one.
     """
     facts = catalog.DATASETS[name]
-    absent = [file for file in facts.files.sha256 if not (folder / file).is_file()]
+    paths = {file: find(name, folder, file) for file in facts.files.sha256}
+    absent = [file for file, path in paths.items() if path is None]
     if absent:
         raise UserError(f"{folder} lacks {', '.join(absent)}, published at {facts.files.url}")
     arrays = {}
     for split, prefix in PREFIXES.items():
-        images_path, labels_path = folder / f"{prefix}-images-idx3-ubyte.gz", folder / f"{prefix}-labels-idx1-ubyte.gz"
-        images, labels = _read(name, images_path), _read(name, labels_path)
+        published = f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz"
+        images_path, labels_path = (paths[file] for file in published)
+        images, labels = (_read(name, file, paths[file]) for file in published)
         fit = images.shape[1:] == facts.shape[:2] and labels.shape == images.shape[:1]
         if not fit or labels.max(initial=0) >= facts.classes:
             raise UserError(
@@ -106,6 +109,20 @@ def read_folder(name: str, folder: Path) -> dict[str, tuple[np.ndarray, np.ndarr
             )
         arrays[split] = (images.reshape(-1, *facts.shape), labels)
     return arrays
+
+
+def find(name: str, folder: Path, file: str) -> Path | None:
+    """Returns where a published file lies in a folder, None if it does not.
+
+    Where its checksum is of what is inside, it may be unpacked, then also under the names that copies of MNIST go by:
+    with a point in place of the last hyphen but one, and in a folder of its own name.
+    """
+    found = [folder / file]
+    if catalog.DATASETS[name].files.unpacked:
+        plain = file.removesuffix(".gz")
+        found += [folder / each / each for each in (plain, plain.replace("-idx", ".idx"))]
+        found += [folder / plain, folder / plain.replace("-idx", ".idx")]
+    return next((path for path in found if path.is_file()), None)
 
 
 def download(name: str, folder: Path) -> None:
@@ -131,9 +148,9 @@ def download(name: str, folder: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
-def _read(name, path):
+def _read(name, file, path):
     try:
         packed = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    return parse(verified(name, path.name, packed, str(path)), str(path))
+    return parse(verified(name, file, packed, str(path)), str(path))

@@ -26,8 +26,8 @@ class Picture:
 
     pixels: np.ndarray
     changes: str
-    warnings: tuple[str, ...] = ()
-    given: np.ndarray | None = None
+    warnings: tuple[str, ...]
+    given: np.ndarray
 
 
 SHOWN = 320
@@ -57,26 +57,29 @@ def read_picture(path: str, shape: tuple[int, int, int], reading: Reading, drawn
     shown = image.copy()
     shown.thumbnail((SHOWN, SHOWN))
     if drawn:
-        return dataclasses.replace(_drawing(path, image, changes, shape), given=np.asarray(shown))
-    resized = f"centre square, {min(image.size)} scaled to {shape[0]} pixels"
-    pixels = decode.square_of(image, shape[0])
-    return Picture(pixels, ", ".join([*changes, resized]), given=np.asarray(shown))
+        pixels, words, warnings = _drawing(path, image, shape)
+    else:
+        pixels, words = decode.square_of(image, shape[0]), ["centre square", f"scaled to {shape[1]}x{shape[0]}"]
+        warnings = ()
+    return Picture(pixels, ", ".join([*changes, *words]), warnings, np.asarray(shown))
 
 
-def _drawing(path, image, changes, shape):
-    """Bright ink on black, as the digits are stored; one that looks like the dataset's own is taken as it is."""
+def _drawing(path, image, shape):
+    """Bright ink on black, as the digits are stored; what was done for it, and why it may be wrong.
+
+    What looks like one of the dataset's own is taken as it is.
+    """
     grey = np.asarray(image)
     if grey.size == 0 or grey.max() == grey.min():
         raise UserError(f"--images: {path} is blank: there is nothing drawn on it")
     for own, words in ((grey, "bright on black: as it is"), (255 - grey, "black on white: inverted")):
         if grey.shape == shape[:2] and _is_like_stored(own):
-            return Picture(own[..., None], ", ".join([*changes, words]))
+            return own[..., None], [words], ()
     found = ink.find(grey)
     if found is None:
         raise UserError(f"--images: {path} is blank: no ink stands out from its ground")
     resized = f"{grey.shape[1]}x{grey.shape[0]} resized to {shape[1]}x{shape[0]}"
-    words = ", ".join([*changes, *found.changes, resized, "centred"])
-    return Picture(_centred(found.strength, shape[:2])[..., None], words, found.warnings)
+    return _centred(found.strength, shape[:2])[..., None], [*found.changes, resized, "centred"], found.warnings
 
 
 def _is_like_stored(pixels):

@@ -5,13 +5,12 @@ import numpy as np
 from cnn_jax import config, workdir
 from cnn_jax.config import experiments
 from cnn_jax.config.training import Plateau
-from cnn_jax.data.augment.transforms import centre_crop, to_canvas
 from cnn_jax.data.identity import Identity
 from cnn_jax.layers.pooling.base import Pooling
 from cnn_jax.models.summary import summarise
 from cnn_jax.reports.parts import Stage
 from cnn_jax.reports.run.contents import Contents
-from cnn_jax.run import Result
+from cnn_jax.run import Result, as_seen
 from cnn_jax.training import metrics
 from cnn_jax.training.learner import Learner
 from cnn_jax.training.metric_files import read_rows, read_timing
@@ -51,7 +50,7 @@ def collect(settings: config.Config, folder, result: Result, learner: Learner, k
         class_names=dataset.class_names,
         layers=summarise(model),
         filters=np.asarray(variables.params[first]["kernel"], np.float32),
-        example=_as_seen(settings, dataset.images[chosen : chosen + 1]),
+        example=as_seen(settings, dataset.images[chosen : chosen + 1])[0],
         example_label=int(dataset.labels[chosen]),
         stages=_stages(model, {name: value[0, 0] for name, value in maps.items()}),
         records=starts,
@@ -63,11 +62,6 @@ def collect(settings: config.Config, folder, result: Result, learner: Learner, k
         left_out=known.left_out if known else {},
         unreadable=known.unreadable if known else {},
     )
-
-
-def _as_seen(settings, images):
-    """The first image as the network is given it: on its canvas, and cut; uint8."""
-    return np.asarray(centre_crop(to_canvas(images, settings.data.size), settings.data.crop))[0]
 
 
 def _rates(settings, rows):

@@ -3,9 +3,11 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_images import write_class_folders
 
 from cnn_jax import config
+from cnn_jax.checks import settings as made_settings
 from cnn_jax.data import checks
 from cnn_jax.data.datasets import folder, source
 from cnn_jax.data.identity import Identity
@@ -145,6 +147,50 @@ def test_what_is_named_like_an_image_and_is_none_is_named_and_replaced(tmp_path,
     assert "link.jpg (No such file or directory)" in told
     found = source.identity(settings(tmp_path))
     assert found.files["train"]["a/pipe.jpg"] == (-1, "") == found.files["train"]["b/link.jpg"]
+
+
+def write_grey(folder, side, mode="L"):
+    """Two classes of four PNGs, in shades of grey or another mode."""
+    draw = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for number in range(4):
+            image = Image.fromarray(draw.integers(0, 256, (side, side), np.uint8))
+            image.convert(mode).save(folder / name / f"{number}.png")
+
+
+def test_small_grey_files_stay_small_and_grey(tmp_path):
+    """28x28 digits in a folder became 256x256 in colour, and a LeNet of 44 thousand parameters one of 7 million."""
+    write_grey(tmp_path / "grey", 28)
+    data = made_settings("lenet_digits", ["data.name=folder", f"data.path={tmp_path / 'grey'}"]).data
+    data = data.changed(validation=0, placement="stream")
+    assert source.facts(data).shape == (28, 28, 1) and source.identity(data).notes == []
+    train, names = source.load(data, "train"), source.identity(data).splits["train"]
+    for image, name in zip(train.images[:], names, strict=True):
+        np.testing.assert_array_equal(image[..., 0], np.asarray(Image.open(tmp_path / "grey" / name)))
+
+
+@pytest.mark.parametrize("mode, channels", [("L", 1), ("1", 1), ("LA", 1), ("RGB", 3), ("P", 3)])
+def test_channels_are_as_in_the_files(tmp_path, mode, channels):
+    write_grey(tmp_path / "files", 28, mode)
+    assert source.facts(config.Data.of(name="folder", path=str(tmp_path / "files"))).shape == (256, 256, channels)
+    in_colour = config.Data.of(name="folder", path=str(tmp_path / "files"), mean=(0.5, 0.5, 0.5))
+    assert source.facts(in_colour).shape == (256, 256, 3)
+    asked = config.Data.of(name="folder", path=str(tmp_path / "files"), side=28, channels=4 - channels)
+    assert source.facts(asked).shape == (28, 28, 4 - channels)
+
+
+def test_enlarging_is_said(tmp_path):
+    write_grey(tmp_path / "tiny", 8)
+    (note,) = source.identity(config.Data.of(name="folder", path=str(tmp_path / "tiny"), side=28)).notes
+    assert note == "the shorter side of the images has 8 pixels: smaller ones are enlarged to 28 (data.side)"
+    assert source.identity(config.Data.of(name="folder", path=str(tmp_path / "tiny"), side=8)).notes == []
+
+
+@pytest.mark.parametrize("experiment, side", [("alexnet_imagenet", 256), ("alexnet_cifar10", 32), ("lenet5_mnist", 28)])
+def test_a_folder_takes_the_size_of_the_dataset_in_whose_place_it_is(experiment, side):
+    kind = made_settings(experiment, ["data.name=folder", "data.path=x"]).data.kind
+    assert kind.side == side and kind.exif and kind.ground == "white"
 
 
 def test_images_in_subfolders_and_of_any_case_count(tmp_path):

@@ -80,6 +80,33 @@ def test_recompressed_mnist_is_accepted_and_other_bytes_are_not(published):
         mnist.read_folder("mnist", folder)
 
 
+@pytest.mark.parametrize("form", ["{}", "{}/{}", "a point", "a point, in a folder"])
+def test_mnist_may_be_unpacked_already(published, form):
+    """As some tools unpack it; the checksum is of the unpacked bytes."""
+    folder, arrays = published
+    for path in list(folder.glob("*.gz")):
+        plain = path.stem.replace("-idx", ".idx") if "point" in form else path.stem
+        target = folder / (f"{plain}/{plain}" if "/" in form or "folder" in form else plain)
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    for split, (images, labels) in mnist.read_folder("mnist", folder).items():
+        np.testing.assert_array_equal(images, arrays[split][0])
+        np.testing.assert_array_equal(labels, arrays[split][1])
+    with pytest.raises(UserError, match="lacks train-images-idx3-ubyte.gz"):  # whose checksum is of the packed bytes
+        mnist.read_folder("fashion_mnist", folder)
+
+
+def test_unpacked_files_are_checked_too(published):
+    folder, _ = published
+    path = folder / "train-labels-idx1-ubyte.gz"
+    raw = gzip.decompress(path.read_bytes())
+    path.unlink()
+    (folder / path.stem).write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    with pytest.raises(UserError, match="train-labels-idx1-ubyte is not the published mnist file: sha256"):
+        mnist.read_folder("mnist", folder)
+
+
 def test_fashion_mnist_is_checked_as_published(published):
     folder, _ = published
     path = folder / "train-labels-idx1-ubyte.gz"

@@ -1,0 +1,42 @@
+"""The image files that a person names: one by one, by a pattern, or by their folder."""
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnn_jax.errors import UsageError
+from cnn_jax.files import printable
+
+
+def expand(names: Sequence[str], suffixes: set[str]) -> list[str]:
+    """Returns the files that are meant, each once, in order.
+
+    Args:
+      names: paths, patterns such as "*.png", and folders, of which all images are taken; a home may be written "~",
+        and several may stand in one text, separated by commas.
+      suffixes: of images, in small letters.
+
+    Raises:
+      UsageError: there are no such files.
+    """
+    found: dict[str, None] = {}
+    missing = []
+    for name in names:
+        # A name may have a comma of its own.
+        for part in [name] if os.path.lexists(os.path.expanduser(name)) else name.split(","):
+            files = _files(os.path.expanduser(part.strip()), suffixes) if part.strip() else []
+            found |= dict.fromkeys(files)
+            missing += [part] if part.strip() and not files else []
+    if missing:
+        raise UsageError(f"--images: these are no files: {', '.join(map(printable, missing))}")
+    return list(found)
+
+
+def _files(path, suffixes):
+    if os.path.isdir(path):
+        inside = sorted(each for each in Path(path).rglob("*") if each.suffix.lower() in suffixes and each.is_file())
+        return [str(each) for each in inside if not each.name.startswith(".")]
+    if os.path.isfile(path):
+        return [path]
+    return sorted(each for each in glob.glob(path, recursive=True) if os.path.isfile(each))
