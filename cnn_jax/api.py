@@ -235,6 +235,7 @@ class Run:
         callback: Callable[[dict], None] | None = None,
         progress: bool = True,
         init_from: str = "",
+        fresh: Sequence[str] = (),
         signals: bool = False,
         profile: bool = False,
     ) -> int:
@@ -246,6 +247,7 @@ class Run:
           progress: whether to show a progress bar and log lines.
           init_from: where the initial parameters come from: a workdir, or a PyTorch state dict of torchvision's
             AlexNet; "": random ones.
+          fresh: layers that begin with random numbers all the same, such as "output".
           signals: whether SIGTERM, SIGHUP and Ctrl-C save first, as on the command line. If not, Ctrl-C raises
             KeyboardInterrupt, as everywhere, and what was saved last is there.
           profile: whether to write a trace of some steps to the folder.
@@ -274,7 +276,7 @@ class Run:
                 watched = load(self.settings, learner.watched, known)
                 self._learner = learner
                 with contextlib.closing(learner.checkpoints(self.folder)) as checkpoints:
-                    state = run.first_state(learner, checkpoints, init_from)
+                    state = run.first_state(learner, checkpoints, init_from, fresh)
                     before = int(state.step)
                     run.begin(learner, self.settings, self.folder, before, known)
                     with heard(signals):

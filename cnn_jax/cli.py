@@ -244,6 +244,8 @@ def _check_flags(flags):
         raise UsageError(f"--mode=predict: --out={flags.out} must end in .html, .csv or .json")
     if flags.profile and flags.mode != "train":
         raise UsageError(f"--profile goes with --mode=train, not --mode={flags.mode}")
+    if flags.fresh and not (flags.init_from and flags.mode == "train"):
+        raise UsageError(f"--fresh={','.join(flags.fresh)} goes with --init_from and --mode=train")
     if flags.init_from:
         if flags.mode not in ("train", "eval"):
             raise UsageError(f"--init_from goes with --mode=train and --mode=eval, not --mode={flags.mode}")

@@ -44,6 +44,7 @@ class Flags:
     coordinator_timeout: int
     resume: bool
     init_from: str | None
+    fresh: Sequence[str]
     like: str | None
     report: bool
     profile: bool

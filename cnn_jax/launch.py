@@ -41,6 +41,7 @@ flags.DEFINE_string(
     None,
     "take the weights from a run's workdir or a PyTorch file: train starts from them, eval measures them",
 )
+flags.DEFINE_list("fresh", [], "with --init_from: layers that are not taken, such as output")
 flags.DEFINE_string("like", None, "start the run or study of this workdir once more, in another --workdir")
 flags.DEFINE_bool("report", True, "write report.html after training")
 flags.DEFINE_bool("profile", False, "train: write a trace of some steps to the workdir")

@@ -26,7 +26,7 @@ def train(flags: Flags, settings, folder) -> None:
     """Trains or continues, measures the test split, writes results.json and report.html."""
     this = api.Run(settings, folder, started=flags.started)
     with this.claimed():
-        this.train(init_from=flags.init_from or "", signals=True, profile=flags.profile)
+        this.train(init_from=flags.init_from or "", fresh=flags.fresh, signals=True, profile=flags.profile)
         result = this.measure()
         if not processes.is_first():
             return

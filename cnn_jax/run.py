@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -13,7 +14,7 @@ from cnn_jax.data.datasets import source
 from cnn_jax.data.identity import Identity
 from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.devices import choice, processes
-from cnn_jax.errors import UsageError
+from cnn_jax.errors import UsageError, UserError
 from cnn_jax.models import torchvision
 from cnn_jax.models.summary import summarise
 from cnn_jax.training import metrics
@@ -83,8 +84,15 @@ def facts(learner: Learner) -> dict:
     }
 
 
-def first_state(learner: Learner, checkpoints: Checkpoints, init_from: str = ""):
-    """The state to start from: the last checkpoint, or fresh, with the parameters of another run if asked."""
+def first_state(learner: Learner, checkpoints: Checkpoints, init_from: str = "", fresh: Sequence[str] = ()):
+    """The state to start from: the last checkpoint, or a new one, with the parameters of another run if asked.
+
+    Args:
+      learner: the network.
+      checkpoints: of the run.
+      init_from: see `taken_from`; "": nothing is taken.
+      fresh: layers that are not taken.
+    """
     processes.on_first(lambda: checkpoints.check_settings(learner.settings))
     saved = checkpoints.restore_latest(learner.state_like())
     if saved is not None:
@@ -92,7 +100,7 @@ def first_state(learner: Learner, checkpoints: Checkpoints, init_from: str = "")
     state = learner.initial()
     if not init_from:
         return state
-    params, batch_stats = taken_from(init_from, learner, Variables(state.params, state.batch_stats))
+    params, batch_stats = taken_from(init_from, learner, Variables(state.params, state.batch_stats), fresh)
     ema = None if state.ema is None else jax.tree.map(lambda x: x.copy(), params)
     return state._replace(params=params, batch_stats=batch_stats, ema=ema)
 
@@ -120,25 +128,65 @@ def store_results(folder: Path, evaluation: Evaluation, dataset: Dataset, step: 
     files.write_json(folder / "results.json", values)
 
 
-def taken_from(origin: str, learner: Learner, like: Variables) -> Variables:
-    """The variables of another run, or of a network that PyTorch saved.
+def taken_from(origin: str, learner: Learner, like: Variables, fresh: Sequence[str] = ()) -> Variables:
+    """The variables of another run, or of a network that PyTorch saved, and says which layers they are of.
 
     Args:
       origin: a workdir, or a PyTorch state dict; see `models.torchvision`.
-      learner: the devices they are for.
-      like: variables of the same structure.
+      learner: the network and devices they are for.
+      like: variables of the same structure; those of layers that are `fresh` are returned as they are.
+      fresh: layers that are not taken.
 
     Raises:
-      UsageError: there are none, or they are of another network.
+      UsageError: there are none, they are of another network, or it has no such layer.
     """
+    strange = [name for name in fresh if name not in like.params]
+    if strange:
+        raise UsageError(f"--fresh={','.join(strange)}: there is no such layer; there are {', '.join(like.params)}")
     path = workdir.locate(origin)
     if path.is_file():
-        processes.log(f"parameters from {path}")
-        return Variables(learner.parallel.replicate(torchvision.load_torch(path, like.params)), like.batch_stats)
+        params = learner.parallel.replicate(torchvision.load_torch(path, like.params, fresh))
+        class_names = torchvision.class_names(path)
+        found = Variables({name: params.get(name, leaves) for name, leaves in like.params.items()}, like.batch_stats)
+        where = str(path)
+    else:
+        found, class_names, where = _of_run(origin, path, learner, like, fresh)
+    taken = [name for name in like.params if name not in fresh]
+    processes.log(f"parameters from {where}: {', '.join(taken)}{''.join(f'; {name} is fresh' for name in fresh)}")
+    ours = learner.facts.class_names
+    if class_names and tuple(class_names) != ours and list(like.params)[-1] not in fresh:
+        some = lambda names: ", ".join(names[:4]) + ", ..." * (len(names) > 4)
+        processes.log(f"take care: they were trained for the classes {some(class_names)}; the data have {some(ours)}")
+    return found
+
+
+def _of_run(origin, path, learner, like, fresh):
+    """Variables of the run in a folder, the names of its classes, and the folder of the checkpoint."""
     with contextlib.closing(Checkpoints(path, best=True)) as others:
-        found = others.restore_chosen(like)
+        settings, known = workdir.stored_config(path), run_data.stored(path)
+        theirs = like
+        if fresh and settings is not None:  # other shapes: those of its own network
+            theirs = Learner(settings, facts=known.facts if known else None).variables_like()
+        try:
+            found = others.restore_chosen(theirs)
+        except UserError as error:
+            raise type(error)(f"{error}\nlayers that differ are left out with --fresh=LAYER,...") from error
         if found is None:
             raise UsageError(f"--init_from={origin}: there is no checkpoint in {others.folder}")
         variables, step, _ = found
-        processes.log(f"parameters from {others.folder / str(step)}")
-        return variables
+    if theirs is not like:  # placed on the devices as its own network is
+        variables = Variables(*map(learner.parallel.replicate, jax.tree.map(np.asarray, variables)))
+    wrong = []
+    for group, wanted in zip(variables, like):
+        for name in wanted:
+            shapes = lambda tree: jax.tree.map(lambda leaf: leaf.shape, tree)
+            if name not in fresh and shapes(group.get(name)) != shapes(wanted[name]):
+                wrong.append(name)
+    if wrong:
+        raise UsageError(
+            f"--init_from={origin}: {', '.join(dict.fromkeys(wrong))} of that network differ from this one's: leave "
+            f"them out with --fresh={','.join([*fresh, *dict.fromkeys(wrong)])}"
+        )
+    pick = lambda ours, theirs: {name: ours[name] if name in fresh else theirs[name] for name in ours}
+    merged = Variables(*(pick(ours, theirs) for ours, theirs in zip(like, variables)))
+    return merged, known.class_names if known else (), str(others.folder / str(step))

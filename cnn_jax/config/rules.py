@@ -2,6 +2,7 @@
 
 import math
 
+from cnn_jax.config.data import Folder
 from cnn_jax.config.fields import leaves, mistyped
 from cnn_jax.config.networks import pools
 from cnn_jax.config.sizes import FILLS
@@ -71,7 +72,13 @@ def _cross_checks(config):
         yield "schedule.name = 'step' needs schedule.drops, such as --set schedule.drops='6 epochs,8 epochs'"
     if getattr(config.optimizer.kind, "nesterov", False) and not config.optimizer.kind.momentum:
         yield "optimizer.nesterov needs optimizer.momentum above 0"
-    if isinstance(config.schedule.kind, Plateau) and not config.data.validation:
+    try:
+        config.optimizer.factors
+    except ValueError as error:
+        yield f"optimizer.layers: {error}"
+    # A folder may have validation images of its own.
+    chosen_by_files = isinstance(config.data.kind, Folder)
+    if isinstance(config.schedule.kind, Plateau) and not config.data.validation and not chosen_by_files:
         yield "schedule.name = 'plateau' follows the validation loss: hold out examples with data.validation"
     if getattr(config.model, "output", "") == "rbf" and config.train.label_smoothing:
         yield "train.label_smoothing does not apply to model.output = 'rbf', whose loss has its own background term"

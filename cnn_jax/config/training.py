@@ -36,6 +36,9 @@ def duration_steps(duration: str, examples: int, batch_size: int) -> int:
     return math.floor(amount * per_unit + 0.5)
 
 
+MOST_FACTOR = 1000  # of the learning rate of a layer
+
+
 class OptimizerKind(Kind):
     """Base of the optimisers."""
 
@@ -98,12 +101,32 @@ class Optimizer(Group):
         1, low=1, high=65_536
     )  # split each batch into this many parts, one after the other, in less memory; the same result, but that batch
     # normalisation then goes by the statistics of the parts
+    layers: tuple[str, ...] = ()  # layers with a rate of their own, as NAME:FACTOR of the learning rate, such as
+    # conv1:0,conv2:0.1; 0: the layer is frozen
     ema: float = setting(0.0, low=0.0, high=0.99999)  # decay of the averaged parameters that evaluation uses; 0: off
 
     @property
     def name(self) -> str:
         """The name of the kind."""
         return self.kind.name
+
+    @property
+    def factors(self) -> dict[str, float]:
+        """The factors of `layers`, by name of layer.
+
+        Raises:
+          ValueError: one is not written so, or out of range.
+        """
+        found = {}
+        for text in self.layers:
+            name, _, factor = text.partition(":")
+            try:
+                found[name] = float(factor)
+            except ValueError:
+                raise ValueError(f"{text!r} must be NAME:FACTOR, such as conv1:0") from None
+            if not 0 <= found[name] <= MOST_FACTOR:
+                raise ValueError(f"{text!r}: the factor must be from 0 to {MOST_FACTOR}")
+        return found
 
 
 class ScheduleKind(Kind):

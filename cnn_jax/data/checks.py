@@ -2,7 +2,7 @@
 
 from cnn_jax.config.rules import shape_problems
 from cnn_jax.config.run import Config
-from cnn_jax.config.training import MOST_STEPS, duration_steps
+from cnn_jax.config.training import MOST_STEPS, Plateau, duration_steps
 from cnn_jax.data.datasets import source
 
 
@@ -25,6 +25,8 @@ def problems(config: Config) -> list[str]:
         found.append(f"model.output = 'rbf' has bitmaps of the ten digits, and {data.name} has {facts.classes} classes")
     if examples is None:
         return found
+    if isinstance(config.schedule.kind, Plateau) and not source.validates(data, facts):
+        found.append("schedule.name = 'plateau' follows the validation loss: hold out examples with data.validation")
     if data.validation and facts.validated:
         return [
             *found,

@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+import safetensors
 import safetensors.numpy
 
 from cnn_jax import files
@@ -35,30 +36,33 @@ def looks_like_torch(path) -> bool:
     return str(path).endswith(SUFFIXES)
 
 
-def load_torch(path, params_like: dict) -> dict:
+def load_torch(path, params_like: dict, fresh: Sequence[str] = ()) -> dict:
     """The parameters of an `alexnet_owt` from a state dict of torchvision's AlexNet.
 
     Args:
       path: a .safetensors file, or .pth or .pt, which needs PyTorch to be installed.
       params_like: the network's parameters, nested dicts by layer and name, of arrays or anything with a shape.
+      fresh: layers that are not taken from the file.
 
     Returns:
-      The same nested dicts of NumPy float32 arrays.
+      The same nested dicts of NumPy float32 arrays, without the layers that are `fresh`.
 
     Raises:
       UserError: the file cannot be read, or is not of this network; the message lists the names that are missing,
         unexpected or of another shape.
     """
-    stored = _read(pathlib.Path(path).expanduser())
+    # DataParallel puts "module." before all names or, in the training script of PyTorch's examples, after "features.".
+    stored = {name.replace("module.", "", 1): value for name, value in _read(pathlib.Path(path).expanduser()).items()}
     wanted = _shapes(params_like)
     if {layer for layer, _ in wanted} != set(NAMES):
         raise UserError(
             f"{path} holds weights for torchvision's AlexNet, and this network has the layers "
             f"{', '.join(params_like)}: use an experiment whose model is alexnet_owt"
         )
-    expected = {_torch_name(*key): (key, _torch_shape(shape)) for key, shape in wanted.items()}
+    names = {_torch_name(*key): (key, _torch_shape(shape)) for key, shape in wanted.items()}
+    expected = {name: found for name, found in names.items() if found[0][0] not in fresh}
     missing = sorted(expected.keys() - stored.keys())
-    unexpected = sorted(stored.keys() - expected.keys())
+    unexpected = sorted(stored.keys() - names.keys())
     shapes = [
         f"{name} {list(stored[name].shape)}, not {list(shape)}"
         for name, (_, shape) in expected.items()
@@ -69,9 +73,10 @@ def load_torch(path, params_like: dict) -> dict:
         listed = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
         raise UserError(
             f"{path} does not fit the network. {listed}. It must be a state dict of torchvision's AlexNet, with as "
-            "many classes as the data, and images of a size that makes the last map as large"
+            "many classes as the data, and images of a size that makes the last map as large; layers that differ are "
+            "left out with --fresh=LAYER, such as --fresh=output"
         )
-    params = {layer: {} for layer in params_like}
+    params = {layer: {} for layer in params_like if layer not in fresh}
     for name, (key, _) in expected.items():
         tensor = stored[name].astype(np.float32)
         if not np.isfinite(tensor).all():
@@ -80,6 +85,17 @@ def load_torch(path, params_like: dict) -> dict:
             )
         params[key[0]][key[1]] = _to_ours(key, tensor, wanted)
     return params
+
+
+def class_names(path) -> tuple[str, ...]:
+    """What each logit of a network that `save_torch` wrote stands for; empty where the file does not say it."""
+    if not str(path).endswith(".safetensors"):
+        return ()
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            return tuple(json.loads((file.metadata() or {}).get("class_names", "[]")))
+    except Exception:  # whatever a damaged file makes of it; `load_torch` says so
+        return ()
 
 
 def save_torch(params: dict, path, class_names: Sequence[str] = ()) -> None:
@@ -175,6 +191,9 @@ def _read(path):
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file makes of the archive, the pickle and the tensors in it
         raise UserError(f"{path} is not a readable PyTorch file: {files.reason(error)}") from error
+    for wrapper in ("state_dict", "model"):  # as training scripts save them, beside their epoch and optimiser
+        if isinstance(stored, dict) and isinstance(stored.get(wrapper), dict):
+            stored = stored[wrapper]
     named = isinstance(stored, dict) and all(isinstance(name, str) for name in stored)
     if not named or not all(isinstance(value, torch.Tensor) for value in stored.values()):
         raise UserError(f"{path} is not a state dict, tensors by name; save `model.state_dict()`")

@@ -93,6 +93,13 @@ class Learner:
         self.total = config.duration_steps(settings.train.duration, self.order.examples, size)
         if self.total < 1:
             raise UsageError(f"train.duration = {settings.train.duration!r} is less than one step of {size} examples")
+        layers = [row.name for row in summarise(self.model) if row.parameters]
+        strange = [name for name in settings.optimizer.factors if name not in layers]
+        if strange:
+            raise UsageError(
+                f"optimizer.layers: there is no layer {', '.join(strange)} with parameters; there are "
+                + ", ".join(layers)
+            )
         rate = settings.optimizer.learning_rate
         self.schedule = make_schedule(settings.schedule, rate, self.total, self.order.examples, size)
         self.feed, self.placement = make_feed(settings.data.placement, dataset, orders, self.parallel)

@@ -123,13 +123,31 @@ def make_optimizer(settings: config.Optimizer) -> optax.GradientTransformationEx
 
     With nesterov the step is m v + the newest term, v being the new velocity (sgd, lars).
 
-    Parameters with one axis (biases, scales) are not decayed, unless `decay_biases`, and have no local rate.
+    Parameters with one axis (biases, scales) are not decayed, unless `decay_biases`, and have no local rate. In the end
+    what a layer would move by is multiplied by its factor in `layers`; the gradient of one with 0 does not count for
+    `clip_norm`.
 
     Args:
       settings: the optimiser's settings; `learning_rate`, `accumulate` and `ema` are the caller's part.
     """
     clip = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
-    return optax.chain(*clip, *OPTIMIZERS[type(settings.kind)](settings.kind, settings))
+    parts = [*clip, *OPTIMIZERS[type(settings.kind)](settings.kind, settings)]
+    if settings.factors:
+        frozen = {name: 0.0 for name, factor in settings.factors.items() if not factor}
+        parts = [_scale_layers(frozen), *parts, _scale_layers(settings.factors)]
+    return optax.chain(*parts)
+
+
+def _scale_layers(factors):
+    """Multiplies what belongs to some layers, by name."""
+
+    def update(updates, params):
+        return {
+            name: jax.tree.map(lambda value, by=factors[name]: by * value, leaves) if name in factors else leaves
+            for name, leaves in updates.items()
+        }
+
+    return optax.stateless(update)
 
 
 def _decay(settings):
