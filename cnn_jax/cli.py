@@ -9,6 +9,7 @@ from pathlib import Path
 from cnn_jax import checks, config, files, signals, workdir
 from cnn_jax.config import experiments, overrides, reference
 from cnn_jax.config import study as studies
+from cnn_jax.data.images import asked
 from cnn_jax.devices import accelerators, launchers
 from cnn_jax.errors import EXIT_FAILED, Interrupted, UsageError, UserError
 from cnn_jax.flags import MODES, Flags, program
@@ -229,10 +230,7 @@ def _stored(settings, folder, mode):
 
 def _check_flags(flags):
     if flags.mode == "predict":
-        from cnn_jax.data.datasets.folder import suffixes  # NumPy, which other usage errors do without
-        from cnn_jax.data.images import asked
-
-        if not asked.expand(flags.images, suffixes()):
+        if not asked.expand(flags.images):
             raise UsageError("--mode=predict needs --images=a.png,b.png; a folder or a pattern will do as well")
     if flags.images and flags.mode != "predict":
         raise UsageError(f"--images goes with --mode=predict, not --mode={flags.mode}")

@@ -8,7 +8,6 @@ import numpy as np
 from cnn_jax import api, config, run
 from cnn_jax.config.study import Study
 from cnn_jax.data.datasets import catalog, source
-from cnn_jax.data.datasets.folder import suffixes
 from cnn_jax.data.images import asked
 from cnn_jax.devices import choice, processes
 from cnn_jax.devices.mesh import Parallel
@@ -70,7 +69,7 @@ def _refuse(split, evaluation):
 def predict(flags: Flags, settings, folder) -> None:
     """Class probabilities of image files; those that cannot be read are named at the end."""
     this = api.Run(settings, folder)
-    names = asked.expand(flags.images, suffixes())
+    names = asked.expand(flags.images)
     found = this.predict(names, skip=True)
     processes.log(f"checkpoint: {found.parameters}")
     for file, name, picture, row in zip(found.files, found.names, found.pictures, found.probabilities):

@@ -10,7 +10,6 @@ import collections
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 import os
 import re
 import stat
@@ -25,15 +24,11 @@ from cnn_jax.data.datasets.base import TEST_SHARE, Source, sized
 from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.facts import Facts
 from cnn_jax.data.identity import Identity
+from cnn_jax.data.images.asked import HEIF_SUFFIXES, suffixes
 from cnn_jax.data.images.reader import ImageSource, Reading, Unreadable
 from cnn_jax.errors import UsageError, UserError
 from cnn_jax.files import printable
 
-SUFFIXES = {
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pnm",
-    ".avif", ".avifs",
-}  # fmt: skip
-HEIF_SUFFIXES = {".heic", ".heif", ".hif"}  # with an extra
 LITTER = {"__macosx", "thumbs.db", "desktop.ini", "icon\r"}  # of file managers; names that begin with a dot besides
 
 SPELLINGS = {
@@ -387,11 +382,6 @@ def _folders(folder):
         return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_litter(path.name))
     except OSError as error:
         _refuse(error)
-
-
-def suffixes() -> set[str]:
-    """The suffixes of files that are taken for images, in small letters."""
-    return SUFFIXES | HEIF_SUFFIXES if importlib.util.find_spec("pillow_heif") else SUFFIXES
 
 
 def _is_image(name):

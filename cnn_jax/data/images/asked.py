@@ -1,6 +1,8 @@
-"""The image files that a person names: one by one, by a pattern, or by their folder."""
+"""The image files that a person names: one by one, by a pattern, or by their folder. Imports nothing heavy."""
 
+import functools
 import glob
+import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +10,25 @@ from pathlib import Path
 from cnn_jax.errors import UsageError
 from cnn_jax.files import printable
 
+SUFFIXES = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pnm",
+    ".avif", ".avifs",
+}  # fmt: skip
+HEIF_SUFFIXES = {".heic", ".heif", ".hif"}  # with an extra
 
-def expand(names: Sequence[str], suffixes: set[str]) -> list[str]:
+
+@functools.cache
+def suffixes() -> set[str]:
+    """The suffixes of files that are taken for images, in small letters."""
+    return SUFFIXES | HEIF_SUFFIXES if importlib.util.find_spec("pillow_heif") else SUFFIXES
+
+
+def expand(names: Sequence[str]) -> list[str]:
     """Returns the files that are meant, each once, in order.
 
     Args:
       names: paths, patterns such as "*.png", and folders, of which all images are taken; a home may be written "~",
         and several may stand in one text, separated by commas.
-      suffixes: of images, in small letters.
 
     Raises:
       UsageError: there are no such files.
@@ -25,7 +38,7 @@ def expand(names: Sequence[str], suffixes: set[str]) -> list[str]:
     for name in names:
         # A name may have a comma of its own.
         for part in [name] if os.path.lexists(os.path.expanduser(name)) else name.split(","):
-            files = _files(os.path.expanduser(part.strip()), suffixes) if part.strip() else []
+            files = _files(os.path.expanduser(part.strip())) if part.strip() else []
             found |= dict.fromkeys(files)
             missing += [part] if part.strip() and not files else []
     if missing:
@@ -33,9 +46,9 @@ def expand(names: Sequence[str], suffixes: set[str]) -> list[str]:
     return list(found)
 
 
-def _files(path, suffixes):
+def _files(path):
     if os.path.isdir(path):
-        inside = sorted(each for each in Path(path).rglob("*") if each.suffix.lower() in suffixes and each.is_file())
+        inside = sorted(each for each in Path(path).rglob("*") if each.suffix.lower() in suffixes() and each.is_file())
         return [str(each) for each in inside if not each.name.startswith(".")]
     if os.path.isfile(path):
         return [path]
