@@ -6,7 +6,6 @@ import safetensors.numpy
 from tiny_images import write_class_folders
 
 import cnn_jax
-from cnn_jax.data.datasets import folder
 from cnn_jax.errors import UserError
 from cnn_jax.models import torchvision
 
@@ -26,7 +25,6 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("place")
     write_class_folders(place / "five", dict.fromkeys("abcde", 6))
     write_class_folders(place / "three", dict.fromkeys("xyz", 6))
-    folder.scan.cache_clear()
     cnn_jax.Run(settings(place / "five"), place / "run").train(progress=False)
     return place
 

@@ -136,9 +136,10 @@ class Folder(Source):
             raise UserError(
                 f"the run was trained on every image in {printable(str(listing.root))}: there is none to measure it on"
             )
-        kind = self.data.kind
+        side, _, channels = known.shape
+        reading = dataclasses.replace(self._reading, channels=channels)
         found = np.array(labels, np.int32)
-        return image_source(kind.path, listing.root, names, found, "unseen", kind.side, self._reading)
+        return image_source(self.data.kind.path, listing.root, names, found, "unseen", side, reading)
 
     def images(self, stored: str) -> ImageSource:
         listing, kind = self.listing, self.data.kind
@@ -151,7 +152,8 @@ class Folder(Source):
     @property
     def listing(self) -> "Listing":
         """What lies at data.path."""
-        return scan(_root(self.data.kind.path))
+        root = _root(self.data.kind.path)
+        return scan(root, _times(root))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -236,9 +238,8 @@ def looked_at(listing: "Listing") -> Looked:
     heads = [decode.head(read_file_or_none(listing.folders["train"] / names[row])) for row in rows]
     known = [head for head in heads if head]
     sides = sorted(min(size) for _, size in known)
-    return Looked(
-        bool(known) and all(mode in decode.GREY for mode, _ in known), tuple(sides[:: len(sides) - 1 or 1][:2])
-    )
+    grey = bool(known) and all(mode in decode.GREY for mode, _ in known)
+    return Looked(grey, (sides[0], sides[-1]) if sides else ())
 
 
 def read_file_or_none(path: Path) -> bytes | None:
@@ -298,9 +299,23 @@ def _is_like_a_split(name):
     return split_of(name) is not None or any(word in WORDS for word in re.findall("[a-z]+", name.lower()))
 
 
+def _times(root):
+    """When the folders of the splits and of the classes last changed: what they hold is looked at anew after that."""
+    try:
+        inside = _folders(root)
+        every = [root, *inside, *(each for path in inside if _is_like_a_split(path.name) for each in _folders(path))]
+        return tuple(path.stat().st_mtime_ns for path in every)
+    except (OSError, UserError):
+        return ()  # `scan` says what is wrong
+
+
 @functools.lru_cache(maxsize=4)
-def scan(root: Path) -> Listing:
+def scan(root: Path, times: tuple[int, ...]) -> Listing:
     """Looks at what lies in a folder of images.
+
+    Args:
+      root: the folder.
+      times: of its last changes; a listing is kept while they are the same.
 
     Raises:
       UserError: there are no class folders, or no images in one; splits have different classes; or folders look like

@@ -2,6 +2,8 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cnn_jax.data.batches.order import BatchOrder
 
@@ -28,6 +30,20 @@ def test_batches_follow_the_definition(examples, batch_size, steps):
     assert got.dtype == np.int32
     np.testing.assert_array_equal(got, expected)
     np.testing.assert_array_equal(index_plan.batch(steps - 1), expected[-1])
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 50),
+    st.integers(0, 2**31 - 1),
+    st.lists(st.integers(0, 12), min_size=1, max_size=4),
+)
+@settings(deadline=None, max_examples=40)
+def test_batches_follow_the_definition_however_they_are_cut(examples, batch_size, seed, stretches):
+    order, expected = BatchOrder(examples, batch_size, seed), reference(examples, batch_size, seed, sum(stretches))
+    ends = list(itertools.accumulate(stretches, initial=0))
+    got = [row for start, stop in itertools.pairwise(ends) for row in order.batches(start, stop).tolist()]
+    assert got == expected.tolist()
 
 
 def test_golden_values():
