@@ -19,13 +19,13 @@ demo: $(INSTALLED)
 	$(BIN)/python launch.py --experiment=lenet_digits
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -rs --hypothesis-profile=many
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -rs --hypothesis-profile=many
 
 test-versions: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "versions and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "versions and not slow"
 
 soak: $(INSTALLED)
 	$(BIN)/python tests/faults/soak.py

@@ -1,6 +1,9 @@
 """Weights of another network as a beginning: all but some layers, some of them frozen."""
 
+import dataclasses
+
 import numpy as np
+import optax
 import pytest
 import safetensors.numpy
 from tiny_images import write_class_folders
@@ -8,6 +11,7 @@ from tiny_images import write_class_folders
 import cnn_jax
 from cnn_jax.errors import UserError
 from cnn_jax.models import torchvision
+from cnn_jax.training.optimizer import make_optimizer
 
 
 def settings(path, *changes):
@@ -53,19 +57,28 @@ def test_other_classes_take_all_but_the_last_layer(place, tmp_path, capsys):
     assert 0.02 < np.abs(after["output"]["kernel"] - np.asarray(fresh)).max() < 0.2  # ten times the rate
 
 
-def test_a_factor_of_one_changes_nothing(place, tmp_path):
-    plain, same = (
-        weights_after(place, tmp_path / name, *changes)
-        for name, changes in (("plain", ()), ("same", ("optimizer.layers=conv2:1",)))
-    )
-    for layer in plain:
-        np.testing.assert_array_equal(plain[layer]["kernel"], same[layer]["kernel"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lars"])
+def test_a_factor_is_one_of_the_learning_rate(name):
+    """Each layer moves as it would alone, at so many times the rate; a frozen one not even by weight decay."""
+    draw = np.random.default_rng(0)
+    normal = lambda *shape: draw.normal(size=shape).astype(np.float32)
+    make = lambda: {layer: {"kernel": normal(3, 4), "bias": normal(4)} for layer in ("a", "b", "c")}
+    params, gradients = make(), [make() for _ in range(3)]
+    kind = cnn_jax.settings("lenet_digits", f"optimizer.name={name}", "optimizer.weight_decay=0.01").optimizer
 
+    def moved(layers, rates):
+        optimizer = make_optimizer(dataclasses.replace(kind, layers=layers))
+        now, state = params, optimizer.init(params)
+        for gradient in gradients:
+            updates, state = optimizer.update(gradient, state, now, learning_rate=rates)
+            now = optax.apply_updates(now, updates)
+        return now
 
-def weights_after(place, workdir, *changes):
-    run = cnn_jax.Run(settings(place / "three", "train.duration=2 steps", *changes), workdir)
-    run.train(progress=False)
-    return weights(run)
+    found, slow, fast = moved(("a:0", "b:0.1", "c:1"), 0.01), moved((), 0.001), moved((), 0.01)
+    for leaf in ("kernel", "bias"):
+        np.testing.assert_array_equal(found["a"][leaf], params["a"][leaf])
+        np.testing.assert_allclose(found["b"][leaf], slow["b"][leaf], rtol=1e-5)
+        np.testing.assert_allclose(found["c"][leaf], fast["c"][leaf], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

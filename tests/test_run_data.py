@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-from launching import environment, launch
 from tiny_images import encoded, photo, write_class_folders
 
 import cnn_jax
@@ -191,18 +190,14 @@ def test_a_damaged_record_is_named_and_written_anew(place, damage, capsys):
 
 def test_a_study_does_not_mix_data(tmp_path):
     write_class_folders(tmp_path / "shapes", COUNTS)
-    env = environment(tmp_path / "cache", TFDS_DATA_DIR=str(tmp_path / "data"))
-    words = [
-        "--experiment=pooling_digits", f"--workdir={tmp_path / 'study'}", "--noreport", "--set", "data.name=folder",
-        "--set", f"data.path={tmp_path / 'shapes'}", "--set", "data.side=28", "--set", "train.batch_size=4",
-        "--set", "train.duration=4 steps", "--set", "schedule.warmup=0 steps", "--set", "study.seeds=2",
-        "--set", "study.measurements=",
-    ]  # fmt: skip
-    launch(env, *words, "--set", "study.arms=average")
-    assert run_data.stored(tmp_path / "study/arms/max/seed-0") == run_data.stored(tmp_path / "study")
+    words = ("data.name=folder", f"data.path={tmp_path / 'shapes'}", "train.batch_size=4", "study.measurements=")
+    study = cnn_jax.StudyRun(cnn_jax.settings("pooling_digits", *words), tmp_path / "study")
+    study.folder.mkdir()
+    run_data.store(study.folder, source.identity(study.study.base.data))  # as its first arm left it
     change_data(tmp_path / "shapes", "remove")
-    done = launch(env, *words, "--set", "study.arms=min", status=2)
-    assert "ring/003.jpg) gone" in done.stderr and not (tmp_path / "study/arms/min").exists()
+    with pytest.raises(UsageError, match="ring/003.jpg. gone"):
+        study.train(progress=False)
+    assert not (study.folder / "arms").exists()
 
 
 def test_a_prepared_set_is_known_by_its_files(tmp_path):

@@ -116,6 +116,7 @@ def test_a_seed_of_an_arm_is_a_run_like_any_other(env, whole):
         right = (outcome["answers"][2] == outcome["labels"]).mean()
     assert re.search(rf"test: accuracy {100 * right:.2f} % .* \(best validation accuracy, step \d\)", done.stdout)
     assert json.loads((place / "config.json").read_text())["seed"] == 2
+    assert (place / "data.json").read_bytes() == (whole[0] / "data.json").read_bytes()
     results = json.loads((place / "results.json").read_text())
     assert results["test_accuracy"] == right and results["rule"] == "best validation accuracy"
     timing = [json.loads(line) for line in (place / "timing.jsonl").read_text().splitlines()]

@@ -56,7 +56,9 @@ def refused(env, *words):
     return last
 
 
-@pytest.mark.parametrize("left", [0, 2**14, 2**20])
+@pytest.mark.parametrize(
+    "left", [pytest.param(0, marks=pytest.mark.slow), 2**14, pytest.param(2**20, marks=pytest.mark.slow)]
+)
 def test_a_full_disk_costs_one_line(env, small, tmp_path, left):
     launch(env, *WORDS, f"--workdir={tmp_path / 'whole'}", "--noreport")
     fill(small, left)

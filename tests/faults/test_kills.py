@@ -7,7 +7,7 @@ import pytest
 from harness import ASKING, CASES, assert_same_end, make_environment, run, strike
 from launching import shared_folder
 
-SHORT = {"digits, device": 5}
+SHORT = {"digits, device": 2}
 LONG = {"digits, device": 12, "AlexNet, host": 5, "AlexNet, stream": 5, "study": 6, "two processes": 4}
 
 
