@@ -62,6 +62,7 @@ def test_nothing_but_the_package_is_installed(run, site):
     assert run(sys.executable, "-c", version).strip() == cnn_jax.__version__
 
 
+@pytest.mark.slow
 def test_a_run_records_the_version_and_writes_its_report(run, site, tmp_path):
     subprocess.run(["git", "init", "-q", tmp_path], check=True)  # the environment is not its code
     short = settings(train__duration="3 steps", schedule__warmup="0 steps")

@@ -95,6 +95,7 @@ def killed(env, folder: Path, moment: str, delay: float) -> bool:
     return reached and alive
 
 
+@pytest.mark.slow
 def test_kill_at_any_moment_and_resume(env, whole, tmp_path):
     """SIGKILL right after the start, in the middle of saves, and between them; the same command each time."""
     folder, draw = tmp_path / "run", random.Random(0)

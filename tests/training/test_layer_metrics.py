@@ -63,6 +63,7 @@ def test_norms_and_dead_units_are_those_of_the_last_batch(runs):
     assert dead["output"] is None and 0 <= dead["dense1"] < 1
 
 
+@pytest.mark.slow
 def test_a_dead_network_is_seen_to_be_dead(tmp_path):
     """A bias far below zero switches every unit of a layer off."""
     run = cnn_jax.Run(cnn_jax.settings("lenet_digits", *SHORT, "log.layers=true"), tmp_path)
