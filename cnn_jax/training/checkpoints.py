@@ -457,7 +457,9 @@ def _said(folder, doing):
     """Turns what Orbax raises over files into one message that names the folder."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, FileNotFoundError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # what TensorStore meets in damaged files, Orbax wraps in a plain Exception
         text = " ".join(str(error).split()) or type(error).__name__
         full = os.strerror(errno.ENOSPC)
         short = text if len(text) <= 400 else f"{text[:150]} ... {text[-200:]}"  # the cause often stands at the end
