@@ -1,5 +1,6 @@
 """Every file that a run owns, emptied, cut short or changed by a bit: one clear line, and nothing is lost by it."""
 
+import gc
 import random
 import shutil
 
@@ -52,6 +53,7 @@ def attempt(run, tmp_path, name, damage, draw):
         context = f"{name} {damage}, {mode}: {status}\n{said}"
         assert status in (0, 1, 2) and "Traceback" not in said, context
         assert status == 0 or len([line for line in said.splitlines() if line.startswith("error: ")]) == 1, context
+    gc.collect()  # what Orbax leaves behind warns here, where that is expected, and not in a later test
     if status == 0:
         assert (folder / "results.json").read_bytes() == (run / "results.json").read_bytes(), context
         if name.startswith("checkpoints"):
