@@ -59,7 +59,7 @@ def test_a_network_reads_photographs_as_it_reads_digits(tmp_path, digits):
     for kind in photographs.KINDS:
         draw = np.random.default_rng(7)
         found = [read(tmp_path, photographs.photograph(digit, kind, draw)).pixels for digit in images]
-        assert right(answers(found)) > as_drawn - 0.03, kind
+        assert right(answers(found)) > as_drawn - 0.06, kind  # a share of 150 has a standard error of 0.02
 
 
 def test_drawings_of_the_stored_size_on_another_ground_are_treated_like_any_other(tmp_path, digits):
