@@ -7,6 +7,7 @@ import optax
 import pytest
 import safetensors.numpy
 from tiny_images import write_class_folders
+from tiny_training import folder_settings
 
 import cnn_jax
 from cnn_jax.errors import UserError
@@ -15,12 +16,8 @@ from cnn_jax.training.optimizer import make_optimizer
 
 
 def settings(path, *changes):
-    words = (
-        "data.name=folder", f"data.path={path}", f"data.data_dir={path.parent}/data", "data.side=28",
-        "data.validation=0", "train.batch_size=4", "train.duration=4 steps", "schedule.warmup=0 steps",
-        "evaluation.every=4 steps",
-    )  # fmt: skip
-    return cnn_jax.settings("lenet_digits", *words, *changes)
+    words = ("data.validation=0", "train.duration=4 steps", "evaluation.every=4 steps")
+    return folder_settings(path, *words, *changes)
 
 
 @pytest.fixture(scope="module")

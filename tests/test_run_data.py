@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from tiny_images import encoded, photo, write_class_folders
+from tiny_training import folder_settings as settings
 
 import cnn_jax
 from cnn_jax import run_data
@@ -14,15 +15,6 @@ from cnn_jax.data.datasets import base, source
 from cnn_jax.errors import UsageError, UserError
 
 COUNTS = {"disc": 12, "ring": 14, "star": 16}
-
-
-def settings(path, *changes):
-    words = (
-        "data.name=folder", f"data.path={path}", f"data.data_dir={path.parent}/data", "data.side=28",
-        "data.validation=6", "train.batch_size=4", "train.duration=6 steps", "schedule.warmup=0 steps",
-        "evaluation.every=3 steps",
-    )  # fmt: skip
-    return cnn_jax.settings("lenet_digits", *words, *changes)
 
 
 @pytest.fixture(scope="module")

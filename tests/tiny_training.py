@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import tiny_data
 
-from cnn_jax import config
+from cnn_jax import checks, config
 from cnn_jax.config import overrides
 from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.training import state as states
@@ -124,3 +124,13 @@ def assert_same_bits(one, other):
     assert one.keys() == other.keys() and one
     different = [name for name in one if np.asarray(one[name]).tobytes() != np.asarray(other[name]).tobytes()]
     assert different == []
+
+
+def folder_settings(path, *changes):
+    """The settings of a short run of lenet_digits on the images in a folder; its caches lie beside that."""
+    words = (
+        "data.name=folder", f"data.path={path}", f"data.data_dir={path.parent}/data", "data.side=28",
+        "data.validation=6", "train.batch_size=4", "train.duration=6 steps", "schedule.warmup=0 steps",
+        "evaluation.every=3 steps",
+    )  # fmt: skip
+    return checks.settings("lenet_digits", [*words, *changes])

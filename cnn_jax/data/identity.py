@@ -48,9 +48,9 @@ class Identity:
         """The fixed properties of the data."""
         return Facts(self.shape, self.class_names, {}, "", exact=False, validated=self.validated)
 
-    def files_of(self, split: str) -> Files:
-        """The files of the stored split that a split is taken from."""
-        return self.files.get(split, self.files.get("train", {}))
+    def part(self, split: str) -> str:
+        """The stored split that a split is taken from."""
+        return split if split in self.files else "train"
 
     def rows(self, split: str, names: Sequence[str]) -> np.ndarray:
         """Returns where the images of a split stand in a list of names, ascending.
@@ -94,7 +94,7 @@ class Identity:
         Raises:
           UserError: some have another content.
         """
-        part = split if split in self.files else "train"
+        part = self.part(split)
         ours, theirs = self.files.get(part, {}), now.get(part, {})
         names = self.splits.get(split, ours)
         changed = [name for name in names if name in theirs and _differ(ours[name], theirs[name])]
@@ -107,7 +107,7 @@ class Identity:
         """Returns the digests, and the names, of the images that the run was trained on or chosen by."""
         digests, names = set(), set()
         for split in ("train", "validation"):
-            found = self.files_of(split)
+            found = self.files.get(self.part(split), {})
             for name in self.splits.get(split, ()):
                 names.add(name)
                 digests.add(found.get(name, (0, ""))[1])

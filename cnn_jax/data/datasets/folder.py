@@ -235,14 +235,14 @@ def looked_at(listing: "Listing") -> Looked:
     rows = range(len(names))
     if len(names) > SEEN:
         rows = subsets.stratified(labels, SEEN, subsets.digests_of_names(names))
-    heads = [decode.head(read_file_or_none(listing.folders["train"] / names[row])) for row in rows]
+    heads = [decode.head(_read_or_none(listing.folders["train"] / names[row])) for row in rows]
     known = [head for head in heads if head]
     sides = sorted(min(size) for _, size in known)
     grey = bool(known) and all(mode in decode.GREY for mode, _ in known)
     return Looked(grey, (sides[0], sides[-1]) if sides else ())
 
 
-def read_file_or_none(path: Path) -> bytes | None:
+def _read_or_none(path):
     """Returns the bytes of an image's file, None where it cannot be read."""
     try:
         return read_file(path)
@@ -330,7 +330,7 @@ def scan(root: Path, times: tuple[int, ...]) -> Listing:
         folders = _split_folders(root, alike)
         for path in inside:
             if path not in folders.values():
-                left_out[f"files in {printable(path.name)}, which is no split"] += _count_files(path)
+                left_out[f"files in {printable(path.name)}, which is no split"] += len(_files(path))
     else:
         folders = {"train": root}
     parts = {split: _classes(folder, left_out) for split, folder in folders.items()}
@@ -418,10 +418,6 @@ def _files(folder):
 
 def _refuse(error):
     raise UserError(f"cannot list {printable(str(error.filename))}: {error.strerror}") from error
-
-
-def _count_files(folder):
-    return len(_files(folder))
 
 
 def _leave_out(folder, left_out):

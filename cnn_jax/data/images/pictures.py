@@ -11,6 +11,7 @@ from cnn_jax.data.images.reader import Reading, Unreadable
 from cnn_jax.errors import UserError
 
 DIGIT = 20 / 28  # MNIST: a digit fills 20 of 28 pixels; LeCun et al. 1998, section III-A
+SHOWN = 320  # pixels of the longer side of a picture as it was given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +29,6 @@ class Picture:
     changes: str
     warnings: tuple[str, ...]
     given: np.ndarray
-
-
-SHOWN = 320
 
 
 def read_picture(path: str, shape: tuple[int, int, int], reading: Reading, drawn: bool) -> Picture:
