@@ -16,6 +16,7 @@ from cnn_jax.files import cores, printable
 from cnn_jax.flags import Flags
 from cnn_jax.models import resolve_layout
 from cnn_jax.training import metrics
+from cnn_jax.training.learner import load
 from cnn_jax.training.memory import step_memory
 
 MOST_CLASSES = 10  # of a prediction, printed
@@ -45,7 +46,9 @@ def evaluate(flags: Flags, settings, folder) -> None:
     variables, chosen = this.chosen(flags.init_from or "")
     unseen, changed = this.unseen()
     if unseen is None:
-        splits = {split: this.dataset(split) for split in dict.fromkeys((this.learner.watched, "test"))}
+        # Just found to be those of the run: `Run.dataset` would read all files again, once for each split.
+        known = this.identity
+        splits = {split: load(settings, split, known) for split in dict.fromkeys((this.learner.watched, "test"))}
     else:
         processes.log("\n  ".join(["the data that are there are not those that the run was trained on:", *changed]))
         splits = {"images it was not trained on": unseen}
