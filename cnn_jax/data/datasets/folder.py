@@ -65,12 +65,15 @@ class Folder(Source):
         return Reading(self.data.kind.exif, self.data.kind.ground, self.shape[2])
 
     def notes(self) -> list[str]:
-        found, side = looked_at(self.listing), self.data.kind.side
-        if not found.sides or found.sides[0] >= side:
-            return []
-        few, many = found.sides
-        sizes = f"{few}" if few == many else f"{few} to {many}"
-        return [f"the shorter side of the images has {sizes} pixels: smaller ones are enlarged to {side} (data.side)"]
+        found, side, lines = looked_at(self.listing), self.data.kind.side, []
+        if found.sides and found.sides[0] < side:
+            few, many = found.sides
+            sizes = f"{few}" if few == many else f"{few} to {many}"
+            sizes = f"the shorter side of the images has {sizes} pixels"
+            lines.append(f"{sizes}: smaller ones are enlarged to {side} (data.side)")
+        if found.moving:
+            lines.append(f"{found.moving} of {found.images} images looked at hold several frames: the first counts")
+        return lines
 
     def training_examples(self) -> int:
         labels = self.listing.labels("train")
@@ -218,12 +221,16 @@ class Looked:
     """What some images are like.
 
     Attributes:
+      images: how many could be read.
       grey: whether all are in shades of grey.
       sides: the smallest and the largest shorter side, pixels; empty where none can be read.
+      moving: how many hold several frames.
     """
 
+    images: int
     grey: bool
     sides: tuple[int, ...]
+    moving: int
 
 
 @functools.lru_cache(maxsize=4)
@@ -237,9 +244,10 @@ def looked_at(listing: "Listing") -> Looked:
         rows = subsets.stratified(labels, SEEN, subsets.digests_of_names(names))
     heads = [decode.head(_read_or_none(listing.folders["train"] / names[row])) for row in rows]
     known = [head for head in heads if head]
-    sides = sorted(min(size) for _, size in known)
-    grey = bool(known) and all(mode in decode.GREY for mode, _ in known)
-    return Looked(grey, (sides[0], sides[-1]) if sides else ())
+    sides = sorted(min(head.size) for head in known)
+    grey = bool(known) and all(head.mode in decode.GREY for head in known)
+    moving = sum(head.frames > 1 for head in known)
+    return Looked(len(known), grey, (sides[0], sides[-1]) if sides else (), moving)
 
 
 def _read_or_none(path):

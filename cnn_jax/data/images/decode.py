@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import io
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -48,8 +49,8 @@ def read(encoded: bytes, name: str, reading: Reading, least: int = 0) -> tuple[I
             if image.width * image.height > MOST_PIXELS:
                 raise Unreadable(f"{name} ({image.width * image.height:,} pixels; at most {MOST_PIXELS:,} are decoded)")
             done = []
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1 and image.format != "MPO":  # the JPEG of some cameras; its other frames are previews
+            frames = _frames(image)
+            if frames > 1:
                 done.append(f"the first of {frames} frames")
             if least:
                 image.draft("RGB", (least, least))
@@ -106,13 +107,26 @@ def _orientation(image):
         return None
 
 
-def head(encoded: bytes | None) -> tuple[str, tuple[int, int]] | None:
-    """The mode, in Pillow's words, and the width and height of an image; None of what is none."""
+class Head(NamedTuple):
+    """What an image says of itself: its mode in Pillow's words, width and height, and frames."""
+
+    mode: str
+    size: tuple[int, int]
+    frames: int
+
+
+def head(encoded: bytes | None) -> Head | None:
+    """What an image says of itself; None of what is none."""
     try:
         with Image.open(io.BytesIO(encoded or b""), formats=formats()) as image:
-            return image.mode, image.size
+            return Head(image.mode, image.size, _frames(image))
     except DAMAGED:
         return None
+
+
+def _frames(image):
+    """How many frames an image holds; previews, as in the JPEG of some cameras (MPO), are none."""
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
 
 def _coloured(image, reading, done):

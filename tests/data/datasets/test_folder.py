@@ -186,6 +186,14 @@ def test_enlarging_is_said(tmp_path):
     assert source.identity(config.Data.of(name="folder", path=str(tmp_path / "tiny"), side=8)).notes == []
 
 
+def test_that_images_hold_several_frames_is_said(tmp_path):
+    write_class_folders(tmp_path, {"a": 2, "b": 2})
+    frames = [Image.new("L", (32, 32), shade) for shade in (0, 99, 200)]
+    frames[0].save(tmp_path / "a/moving.gif", save_all=True, append_images=frames[1:])
+    notes = source.identity(config.Data.of(name="folder", path=str(tmp_path), side=8)).notes
+    assert notes == ["1 of 5 images looked at hold several frames: the first counts"]
+
+
 @pytest.mark.parametrize("experiment, side", [("alexnet_imagenet", 256), ("alexnet_cifar10", 32), ("lenet5_mnist", 28)])
 def test_a_folder_takes_the_size_of_the_dataset_in_whose_place_it_is(experiment, side):
     kind = made_settings(experiment, ["data.name=folder", "data.path=x"]).data.kind
