@@ -25,7 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnn_jax import checks, config, run, run_data
+from cnn_jax import checks, config, files, run, run_data
 from cnn_jax import workdir as folders
 from cnn_jax.config import experiments as cards
 from cnn_jax.config.run import Config
@@ -434,7 +434,7 @@ class Run:
         from cnn_jax.reports.predictions.page import write_answers  # draws with matplotlib, which takes half a second
 
         seen = run.as_seen(self.settings, np.stack([picture.pixels for picture in found.pictures]))
-        write_answers(Path(path).expanduser(), cards.title(self.settings.experiment), found, seen)
+        write_answers(os.fspath(path), cards.title(self.settings.experiment), found, seen)
 
     def network(self) -> Network:
         """Returns the network with the parameters that stand for the run."""
@@ -603,7 +603,8 @@ def _folder(settings, workdir) -> Path:
         _check_kind(settings, Config, Study)
     if workdir is not None and not isinstance(workdir, str | os.PathLike):
         raise UsageError(f"workdir = {workdir!r} must be the path of a folder")
-    return folders.locate(os.fspath(workdir or f"runs/{cards.title(settings.experiment)}"))
+    text = os.fspath(workdir or f"runs/{cards.title(settings.experiment)}")
+    return files.place(text, f"workdir = {text!r}")
 
 
 def _of_kind(kind, found, folder):

@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from cnn_jax import checks, config, files, signals, workdir
+from cnn_jax import buckets, checks, config, files, signals, workdir
 from cnn_jax.config import experiments, overrides, reference
 from cnn_jax.config import study as studies
 from cnn_jax.data.images import asked
@@ -61,6 +61,8 @@ def main(flags: Flags) -> int:
         return _ended(f"error: {error}", error.exit_code)
     except OSError as error:
         # A full disk or a folder that vanished can surface anywhere; the state on disk is whole at all times.
+        if (said := buckets.said(error)) is not None:
+            return _ended(f"error: {said}", EXIT_FAILED)
         where = f"{error.filename}: " if error.filename else ""
         way_out = WAYS_OUT.get(error.errno or 0, "")
         return _ended(f"error: {where}{error.strerror or error}{way_out}", EXIT_FAILED)
@@ -73,6 +75,11 @@ def main(flags: Flags) -> int:
         return _ended(f"error: not enough memory on the device ({reason}){LESS}", EXIT_FAILED)
     except signals.Stopped as stopped:
         return _ended(str(stopped), stopped.status)
+    except Exception as error:
+        said = buckets.said(error)
+        if said is None:
+            raise
+        return _ended(f"error: {said}", EXIT_FAILED)
 
 
 HELP = """\
@@ -121,8 +128,8 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
     if flags.rest:
         raise UsageError(f"{' '.join(flags.rest)!r} belongs to no flag; flags look like --name=value, see --help")
     settings = _base(flags)
-    folder = workdir.locate(flags.workdir or f"runs/{experiments.title(settings.experiment)}")
-    if flags.like and (not flags.workdir or folder == workdir.locate(flags.like)):
+    folder = _place(flags, "workdir") or files.place(f"runs/{experiments.title(settings.experiment)}", "--workdir")
+    if flags.like and (not flags.workdir or folder == _place(flags, "like")):
         raise UsageError(f"--like={flags.like} starts that run once more: name another folder with --workdir")
     stored = flags.mode in STORED and not flags.init_from
     if isinstance(settings, studies.Study):
@@ -157,7 +164,7 @@ def _base(flags):
         return experiments.load(flags.experiment)
     for name in ("like", "workdir", "init_from"):
         value = getattr(flags, name)
-        folder = workdir.locate(value) if value else None
+        folder = _place(flags, name)
         found = folder and (workdir.stored_config(folder) or workdir.stored_study(folder))
         if found:
             return found
@@ -168,6 +175,12 @@ def _base(flags):
             f"--workdir={flags.workdir} holds no run that names its experiment: add --experiment=NAME, see --list"
         )
     raise UsageError("which experiment? Use --experiment=NAME; --list shows the names")
+
+
+def _place(flags, name):
+    """The folder that a flag names; None where it is not given."""
+    text = getattr(flags, name)
+    return files.place(text, f"--{name}={text}") if text else None
 
 
 def listed_settings(flags: Flags) -> str:
@@ -247,7 +260,7 @@ def _check_flags(flags):
     if flags.init_from:
         if flags.mode not in ("train", "eval"):
             raise UsageError(f"--init_from goes with --mode=train and --mode=eval, not --mode={flags.mode}")
-        source = workdir.locate(flags.init_from)
+        source = files.place(flags.init_from, f"--init_from={flags.init_from}")
         saved = source / "checkpoints"
         if not source.exists():
             raise UsageError(

@@ -1,24 +1,44 @@
-"""Small tools for files and the machine: writing in one move, JSON lines, locks, space on the disk, cores."""
+"""Small tools for files, on a disk or in a bucket, and the machine: writing in one move, JSON lines, locks, space."""
 
 import contextlib
 import errno
 import fcntl
+import io
 import json
 import math
 import os
 import re
 import shutil
 import sys
+import tempfile
 import tokenize
 import uuid
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cnn_jax.errors import UserError
+from cnn_jax import buckets
+from cnn_jax.errors import UsageError, UserError
 
 SPARE_BYTES = 2**28  # left free on a disk
+
+
+def place(text: str, what: str) -> Path:
+    """Returns the path of a file or folder that a person names, absolute, on a disk or in a bucket.
+
+    Args:
+      text: such as "~/runs/1" or "gs://bucket/runs/1".
+      what: names it, for the message, such as "--workdir=runs/1".
+
+    Raises:
+      UsageError: it is in other storage, or names no bucket.
+    """
+    if "://" in text:
+        return buckets.place(text, what)
+    if re.search(r"(^|/)gs:(/|$)", text):
+        raise UsageError(f"{what} looks like a bucket, which is written gs://BUCKET/FOLDER")
+    return Path(text).expanduser().absolute()
 
 
 def replace(path: Path, write) -> None:
@@ -31,6 +51,12 @@ def replace(path: Path, write) -> None:
     Raises:
       OSError: it cannot be written.
     """
+    if buckets.is_far(path):
+        buckets.check_held(path)
+        content = io.BytesIO()
+        write(content)
+        path.write_bytes(content.getvalue())
+        return
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with named(path):
         try:
@@ -96,7 +122,7 @@ def read_json(path: Path) -> dict:
       ValueError: it holds something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: None)
+        found = json.loads(path.read_bytes().decode("utf-8"), parse_constant=lambda name: None)
     except DAMAGED_JSON as error:
         raise ValueError(f"{path} is damaged: {reason(error)}") from error
     if not isinstance(found, dict):
@@ -125,7 +151,7 @@ def read_arrays(path: Path) -> dict:
     import numpy as np  # here: usage errors do without
 
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (*DAMAGED_ARRAYS, AttributeError) as error:  # a single array is no archive
         raise ValueError(f"{path} is damaged: {reason(error)}") from error
@@ -151,7 +177,7 @@ def read_lines(path: Path, sound: Callable[[dict], bool] = lambda record: True) 
     if not path.exists():
         return []
     records, wrong = [], []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line, parse_constant=lambda name: None)
@@ -166,6 +192,113 @@ def read_lines(path: Path, sound: Callable[[dict], bool] = lambda record: True) 
         what = f"line {some} is damaged" if len(wrong) == 1 else f"lines {some} are damaged"
         print(f"{printable(str(path))}: {what} and left out", file=sys.stderr, flush=True)
     return records
+
+
+class Growing:
+    """A text file that grows line by line and, after `put`, is in its place: on the disk, or written whole to a bucket.
+
+    Args:
+      path: of the file.
+      text: that it begins with, in place of whatever was there.
+
+    Raises:
+      OSError: it cannot be written; of all methods.
+    """
+
+    def __init__(self, path: Path, text: str):
+        self._path = path
+        write_text(path, text)
+        self._far = io.StringIO(text) if buckets.is_far(path) else None
+        self._file = self._far or path.open("a", encoding="utf-8")
+        self._file.seek(0, io.SEEK_END)
+        self._new = False
+
+    def write(self, text: str) -> None:
+        """Adds text."""
+        self._file.write(text)
+        self._new = True
+
+    def put(self) -> None:
+        """Has all of it in its place."""
+        if self._far:
+            if self._new:
+                write_text(self._path, self._far.getvalue())
+        else:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        self._new = False
+
+    def is_there(self) -> bool:
+        """Tells whether it lies under its name: what is written to a file without one is lost."""
+        if self._far:
+            return True  # it is written whole
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno()))
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Closes it; what was not put may be lost."""
+        self._file.close()
+
+
+class Outbox:
+    """A folder on the disk for what is written by programs that know no bucket.
+
+    Args:
+      folder: where it shall lie.
+
+    Attributes:
+      local: the folder to write to: the same one, or one of which `put` copies what is new to the bucket.
+    """
+
+    def __init__(self, folder: Path):
+        self._far = buckets.Outbox(folder) if buckets.is_far(folder) else None
+        self.local = self._far.local if self._far else folder
+
+    def put(self) -> None:
+        """Has all of it in its place."""
+        if self._far:
+            self._far.put()
+
+    def close(self) -> None:
+        """Has all of it in its place, for good."""
+        if self._far:
+            self._far.close()
+
+
+@contextlib.contextmanager
+def on_disk(path: Path) -> Iterator[Path]:
+    """Gives a file on the disk: the same one, or a copy of one in a bucket, for as long as it is needed.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    if not buckets.is_far(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="cnn_jax-") as folder:
+        copy = Path(folder) / path.name
+        buckets.fetch(path, copy)
+        yield copy
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those that it lies in; a bucket has none to make.
+
+    Raises:
+      OSError: it cannot be made.
+    """
+    if not buckets.is_far(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder and all in it, as far as it is there and can be removed."""
+    if buckets.is_far(folder):
+        buckets.remove(folder)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 STRETCH = 4096  # bytes
@@ -191,6 +324,10 @@ def claimed(folder: Path):
     Raises:
       UserError: it cannot be written, or another process is running in it.
     """
+    if buckets.is_far(folder):
+        with buckets.claimed(folder):
+            yield
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _lock_file(folder / ".lock")
@@ -286,10 +423,33 @@ def cores() -> int:
 
 
 def free_bytes(folder: Path) -> int:
-    """Space left on the disk of a folder, which need not exist yet."""
+    """Space left on the disk of a folder, which need not exist yet; a bucket has any amount."""
+    if buckets.is_far(folder):
+        return sys.maxsize
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+def size(path: Path) -> int:
+    """Bytes of a file.
+
+    Raises:
+      OSError: there is none.
+    """
+    return buckets.size(path) if buckets.is_far(path) else path.stat().st_size
+
+
+def version(path: Path) -> str:
+    """Returns what is another with every writing of a file: its size, and its time or number.
+
+    Raises:
+      OSError: there is none.
+    """
+    if buckets.is_far(path):
+        return f"{buckets.size(path)} {buckets.version(path)}"
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def check_space(folder: Path, needed: int, what: str, way_out: str) -> None:

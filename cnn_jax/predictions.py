@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import io
 import os
-from pathlib import Path
 
 import numpy as np
 
@@ -54,7 +53,7 @@ class Predictions:
         Raises:
           UserError: it ends otherwise, or cannot be written.
         """
-        path = Path(path).expanduser()
+        path = files.place(os.fspath(path), f"--out={path}")
         if path.suffix not in TABLES:
             raise UserError(f"{path} must end in {' or '.join(TABLES)}")
         rows = []

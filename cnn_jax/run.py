@@ -143,10 +143,11 @@ def taken_from(origin: str, learner: Learner, like: Variables, fresh: Sequence[s
     strange = [name for name in fresh if name not in like.params]
     if strange:
         raise UsageError(f"--fresh={','.join(strange)}: there is no such layer; there are {', '.join(like.params)}")
-    path = workdir.locate(origin)
+    path = files.place(origin, f"--init_from={origin}")
     if path.is_file():
-        params = learner.parallel.replicate(torchvision.load_torch(path, like.params, fresh))
-        class_names = torchvision.class_names(path)
+        with files.on_disk(path) as near:
+            params = learner.parallel.replicate(torchvision.load_torch(near, like.params, fresh))
+            class_names = torchvision.class_names(near)
         found = Variables({name: params.get(name, leaves) for name, leaves in like.params.items()}, like.batch_stats)
         where = str(path)
     else:

@@ -94,5 +94,5 @@ def told(identity: Identity) -> list[str]:
         lines.append(f"and {len(identity.class_names) - MOST_CLASSES:,} classes more")
     lines.append(f"{'all':<{width}}  " + "  ".join(f"{len(names):>10,}" for names in splits.values()))
     if identity.left_out:
-        lines.append("left out: " + ", ".join(f"{count:,} {what}" for what, count in identity.left_out.items()))
+        lines.append("left out: " + ", ".join(f"{what} ({count:,})" for what, count in identity.left_out.items()))
     return lines + identity.notes

@@ -29,17 +29,6 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-da
 DIFF_LIMIT = 200_000  # characters of the uncommitted changes that a record holds
 
 
-def locate(text: str) -> Path:
-    """The folder that --workdir names, absolute.
-
-    Raises:
-      UsageError: it is not a local folder.
-    """
-    if "://" in text:
-        raise UsageError(f"--workdir={text} must be a local folder")
-    return Path(text).expanduser().absolute()
-
-
 def stored_config(folder: Path) -> config.Config | None:
     """The settings of the run in the folder: where config.json is lost, those saved with the newest checkpoint.
 

@@ -82,7 +82,7 @@ WRONG_FLAGS = {
     "report without a run": ([DIGITS, "--mode=report", "--workdir=there"], ["needs a trained run", "there"]),
     "images without predict": ([DIGITS, "--images=a.png"], ["--images goes with --mode=predict"]),
     "init_from without training": ([DIGITS, "--mode=summary", "--init_from=x"], ["--init_from goes with --mode=train"]),
-    "workdir far away": ([DIGITS, "--workdir=gs://bucket/run"], ["--workdir=gs://bucket/run", "local folder"]),
+    "workdir far away": ([DIGITS, "--workdir=s3://bucket/run"], ["--workdir=s3://bucket/run: s3:// is not"]),
     "not a number": ([DIGITS, "--set", "optimizer.learning_rate=nan"], ["optimizer.learning_rate = nan", "finite"]),
 }
 

@@ -6,12 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
+from array_record.python.array_record_module import ArrayRecordWriter
 from tiny_images import encoded, photo, write_class_folders
 from tiny_training import folder_settings as settings
 
 import cnn_jax
 from cnn_jax import run_data
 from cnn_jax.data.datasets import base, source
+from cnn_jax.data.identity import Identity
+from cnn_jax.data.images import records
 from cnn_jax.errors import UsageError, UserError
 
 COUNTS = {"disc": 12, "ring": 14, "star": 16}
@@ -192,14 +195,39 @@ def test_a_study_does_not_mix_data(tmp_path):
     assert not (study.folder / "arms").exists()
 
 
-def test_a_prepared_set_is_known_by_its_files(tmp_path):
-    data = cnn_jax.settings("lenet_digits", f"data.data_dir={tmp_path}").data
-    source.prepare(data)
-    known = source.identity(data)
+def test_a_prepared_set_is_known_by_its_examples(tmp_path):
+    """TFDS writes the fields of an example in an order of chance: prepared twice, sets have the same examples."""
+    of = lambda name: cnn_jax.settings("lenet_digits", f"data.data_dir={tmp_path / name}").data
+    source.prepare(of("here"))
+    known = source.identity(of("here"))
     assert known.class_names == tuple("0123456789") and known.splits == {} and set(known.files) == {"train", "test"}
     (shard,) = known.files["test"]
-    path = tmp_path / "digits/1.0.0" / shard
-    content = bytearray(path.read_bytes())
-    content[-100] ^= 1
-    path.write_bytes(content)
-    assert known.differences(source.identity(data)) == [f"test: 1 file ({shard}) changed"]
+    path = tmp_path / "here/digits/1.0.0" / shard
+    examples = [*records.FORMATS["array_record"]([path]).__getitems__(range(360))]
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+
+    def rewrite(changed):
+        writer = ArrayRecordWriter(str(tmp_path / "there/digits/1.0.0" / shard), "group_size:1")
+        for example in changed:
+            writer.write(example)
+        writer.close()
+
+    def turned(example):
+        fields = [*records._fields(example)]
+        return example[: len(example) - sum(map(len, fields))] + b"".join(reversed(fields))
+
+    rewrite(map(turned, examples))
+    assert (tmp_path / "there/digits/1.0.0" / shard).read_bytes() != path.read_bytes()
+    assert source.identity(of("there")) == known
+    image = bytearray(examples[7])
+    image[-20] ^= 1
+    rewrite([*examples[:7], bytes(image), *examples[8:]])
+    assert known.differences(source.identity(of("there"))) == [f"test: 1 file ({shard}) changed"]
+
+
+def test_digests_of_bytes_say_nothing_of_examples():
+    """Runs before them have a digest of the bytes."""
+    of = lambda digest: Identity(name="x", shape=(1, 1, 1), class_names=("a",), files={"train": {"f": (9, digest)}})
+    assert of("abc").differences(of("examples:def")) == []
+    assert of("examples:abc").differences(of("examples:def")) == ["train: 1 file (f) changed"]
+    assert of("abc").differences(of("def")) == ["train: 1 file (f) changed"]

@@ -78,13 +78,11 @@ def test_damaged_lines_are_named_and_left_out(tmp_path, capsys):
     assert capsys.readouterr().err == f"{path}: lines 2, 3, 4, 5 are damaged and left out\n"
 
 
-def test_locate(tmp_path, monkeypatch):
+def test_a_place_is_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert workdir.locate("runs/a") == tmp_path / "runs" / "a"
-    assert workdir.locate("~/a") == tmp_path / "home" / "a"
-    with pytest.raises(UsageError, match="local folder"):
-        workdir.locate("s3://bucket/run")
+    assert files.place("runs/a", "--workdir") == tmp_path / "runs" / "a"
+    assert files.place("~/a", "--workdir") == tmp_path / "home" / "a"
 
 
 @pytest.mark.parametrize("model", [config.LeNet(dropout=0.25), config.LeNet5(padding=config.Padding(mode="2"))])

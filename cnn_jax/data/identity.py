@@ -25,8 +25,8 @@ class Identity:
       shape: height, width and channels of a stored image.
       class_names: what each label, from 0, stands for.
       validated: whether there are validation images of its own.
-      files: by stored split, its files: of a folder the images, such as "cat/1.png", of a prepared set its shards.
-        Empty where the settings say everything. Digests are there below `LARGE`.
+      files: by stored split, its files: of a folder the images, such as "cat/1.png", of a prepared set its shards,
+        with a digest of their examples. Empty where the settings say everything. Digests are there below `LARGE`.
       splits: the names of the images of "train", "validation" and "test"; empty where examples have numbers alone.
       left_out: of a folder, what is no image or lies outside the class folders, in words, and how many.
       notes: what else is worth saying of them.
@@ -151,7 +151,10 @@ class Identity:
 
 
 def _differ(ours, theirs):
-    return ours[0] != theirs[0] or bool(ours[1] and theirs[1]) and ours[1] != theirs[1]
+    """Whether two files do, by their bytes and, where both were made in the same way, their digests."""
+    kinds = {digest.rpartition(":")[0] for _, digest in (ours, theirs)}  # of prepared sets, of examples or, once, bytes
+    known = ours[1] and theirs[1] and len(kinds) == 1
+    return ours[0] != theirs[0] or bool(known) and ours[1] != theirs[1]
 
 
 def _counted(names, what):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from cnn_jax import config
+from cnn_jax import config, files
 from cnn_jax.files import cores
 
 LEAST = 2**20  # bytes that the cache of compiled programs must have room for
@@ -69,7 +69,9 @@ def enable_compilation_cache() -> str:
     if folder is None:
         folder = str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnn_jax" / "xla")
     try:
-        if "://" not in folder:  # a bucket has no folders to make
+        if "://" in folder:  # a bucket has no folders to make
+            files.place(folder, f"JAX_COMPILATION_CACHE_DIR={folder}")
+        else:
             Path(folder).mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(b"?" * LEAST)

@@ -7,6 +7,7 @@ channel by channel, here pixel by pixel.
 
 import json
 import math
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -52,7 +53,7 @@ def load_torch(path, params_like: dict, fresh: Sequence[str] = ()) -> dict:
         unexpected or of another shape.
     """
     # DataParallel puts "module." before all names or, in the training script of PyTorch's examples, after "features.".
-    stored = {name.replace("module.", "", 1): value for name, value in _read(pathlib.Path(path).expanduser()).items()}
+    stored = {name.replace("module.", "", 1): value for name, value in _read(pathlib.Path(path)).items()}
     wanted = _shapes(params_like)
     if {layer for layer, _ in wanted} != set(NAMES):
         raise UserError(
@@ -122,7 +123,7 @@ def save_torch(params: dict, path, class_names: Sequence[str] = ()) -> None:
     tensors = {_torch_name(*key): _to_torch(key, np.asarray(params[key[0]][key[1]]), shapes) for key in shapes}
     content = safetensors.numpy.save(tensors, metadata={"format": "pt", "class_names": json.dumps(class_names)})
     try:
-        files.replace(pathlib.Path(path).expanduser(), lambda file: file.write(content))
+        files.replace(files.place(os.fspath(path), f"--out={path}"), lambda file: file.write(content))
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}; choose another file with --out") from error
 

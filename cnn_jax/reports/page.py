@@ -22,9 +22,9 @@ def write_page(path: str | os.PathLike, text: str) -> None:
     Raises:
       UserError: the file cannot be written.
     """
-    path = Path(path)
+    path = files.place(os.fspath(path), f"the report {path}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         files.write_text(path, text)
     except OSError as error:
         raise UserError(

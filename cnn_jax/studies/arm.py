@@ -12,7 +12,6 @@ checkpoints/       all seeds together, while the arm is being trained
 
 import contextlib
 import dataclasses
-import shutil
 from pathlib import Path
 
 import jax
@@ -91,7 +90,7 @@ def train(study: Study, arm: Arm, folder: Path, profile: bool = False, known: Id
       UserError: a save failed, or no seed is left.
     """
     settings = study.settings(arm)
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     if known is None or settings.data != study.base.data:
         known = source.identity(settings.data)
     training, test = load(settings, "train", known), load(settings, "test", known)
@@ -101,7 +100,7 @@ def train(study: Study, arm: Arm, folder: Path, profile: bool = False, known: Id
             watched = test if learner.watched == "test" else load(settings, "validation", known)
             folders = [_seed_folder(folder, seed) for seed in seeds]
             for each in folders:
-                each.mkdir(exist_ok=True)
+                files.make_folder(each)
             group = _Group(study, learner, folders, folder / "checkpoints" / f"{seeds[0]}-{seeds[-1]}")
             trace = folder / "trace" if profile else None
             parts.append(group.train(watched, test, trace))
@@ -110,7 +109,7 @@ def train(study: Study, arm: Arm, folder: Path, profile: bool = False, known: Id
     if not any(part["finite"].any() for part in parts):
         raise UserError("no seed gives finite numbers for the test images; lower optimizer.learning_rate")
     _store(study, arm, folder, parts)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    files.remove_folder(folder / "checkpoints")
 
 
 class _Group:
@@ -123,7 +122,7 @@ class _Group:
     def train(self, watched, test, trace) -> dict:
         """Trains the group; returns its evaluations of the test images, its measurements, pictures and timing."""
         learner = self.learner
-        self.own.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.own)
         best = self._kept_best() if self.selects else NoBest()
         with contextlib.closing(learner.checkpoints(self.own, keep=1)) as checkpoints:
             state = run.first_state(learner, checkpoints)
@@ -143,8 +142,8 @@ class _Group:
             return BestOfSeeds(path)
         except ValueError as error:  # the checkpoint beside it may be of a step after those best ones
             processes.log(f"{error}: these seeds begin anew")
-            shutil.rmtree(self.own)
-            self.own.mkdir()
+            files.remove_folder(self.own)
+            files.make_folder(self.own)
             return BestOfSeeds(path)
 
     def _best(self, best, last, alive):

@@ -112,7 +112,7 @@ def run(study: Study, folder: Path, log, profile: bool = False, known: Identity 
     protocol = dataclasses.asdict(study.protocol)
     workdir.record_start(folder, study.base, devices=devices, study=protocol, **choice.numerics())
     chosen, failures = study.chosen, []
-    (folder / "arms").mkdir(exist_ok=True)
+    files.make_folder(folder / "arms")
     for place, arm in enumerate(chosen, 1):
         title = f"arm {place}/{len(chosen)} {arm.name}"
         if arms.is_finished(arms.folder_of(folder, arm)):

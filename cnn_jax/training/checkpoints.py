@@ -16,7 +16,6 @@ import logging
 import math
 import os
 import re
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -26,11 +25,11 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 from orbax.checkpoint import future
 
-from cnn_jax import config, files
+from cnn_jax import buckets, config, files
 from cnn_jax.devices import processes
 from cnn_jax.errors import UserError
 from cnn_jax.training.metric_files import read_rows
-from cnn_jax.training.saved import CHECKSUMS, SCHEDULED, SCORE, Saved, survey, text_checksum
+from cnn_jax.training.saved import CHECKSUMS, SCHEDULED, SCORE, Saved, numbered, survey, text_checksum
 from cnn_jax.training.state import Variables, named_leaves
 
 REMOVED = "removed"  # folder that old checkpoints are moved to before they are removed
@@ -93,12 +92,14 @@ class Checkpoints:
     def _open(self):
         """Makes the folder ready for saves; only the process that has claimed the workdir saves."""
         with _said(self.folder, "open"):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            files.make_folder(self.folder)
+            for path in numbered(self.folder, whole=False):
+                files.remove_folder(path)
         self._sound()
         for path in [path for path in self._unsound if path.exists()]:
             aside = path.with_name(f"damaged-{path.name}")
             with _said(path, "set aside"):
-                shutil.rmtree(aside, ignore_errors=True)
+                files.remove_folder(aside)
                 path.rename(aside)
             processes.log(f"{path} is now {aside.name}")
         self._unsound = {}
@@ -111,8 +112,9 @@ class Checkpoints:
             best_mode="max",
             preservation_policy=policies.AnyPreservationPolicy(kept),
             enable_async_checkpointing=True,
-            # A checkpoint goes in one move, so that a kill leaves it whole or not at all.
-            todelete_subdir=REMOVED,
+            # A checkpoint goes in one move, so that a kill leaves it whole or not at all. A bucket knows no moves: what
+            # a kill leaves there is not whole, and passed over.
+            todelete_subdir=None if buckets.is_far(self.folder) else REMOVED,
         )
         handlers = {
             "state": ocp.PyTreeCheckpointHandler(multiprocessing_options=self._alone),
@@ -124,6 +126,8 @@ class Checkpoints:
 
     def _place(self):
         """The folder under a name that Orbax can look for files in."""
+        if buckets.is_far(self.folder):
+            return self.folder
         folder = self.folder.absolute()
         if not PATTERN & set(str(folder)):
             return folder
@@ -194,6 +198,7 @@ class Checkpoints:
     def _save(self, step, state, settings, score, scheduled):
         if self._manager is None:
             self._open()
+        buckets.check_held(self.folder)
         _check_space(self.folder, state)
         arrays, settings = named_leaves(processes.local_copy(state)), config.to_dict(settings)
         metrics = {SCORE: score, SCHEDULED: int(scheduled)}
@@ -365,7 +370,8 @@ class Checkpoints:
 
     def _remove(self):
         """Removes what was moved out of the way."""
-        shutil.rmtree(self.folder / REMOVED, ignore_errors=True)
+        if not buckets.is_far(self.folder):
+            files.remove_folder(self.folder / REMOVED)
 
     def close(self) -> None:
         """Waits and releases the folder.
@@ -409,7 +415,7 @@ class _ChecksumHandler(ocp.AsyncCheckpointHandler):
             "config": text_checksum(args.settings),
             "metrics": text_checksum(args.metrics),
         }
-        (Path(directory) / CHECKSUMS).write_text(json.dumps(found), encoding="utf-8")
+        (directory / CHECKSUMS).write_text(json.dumps(found))
 
     def restore(self, directory, args=None):
         raise NotImplementedError("checksums are read by saved.py")
@@ -426,7 +432,7 @@ def _name_now(name):
 def _check_space(folder, state):
     """Refuses a save that cannot fit: a disk that runs full in the middle of one shows as dozens of errors."""
     needed = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + 2**20
-    free = shutil.disk_usage(folder).free
+    free = files.free_bytes(folder)
     if free < needed:
         raise UserError(
             f"cannot save {folder}: the disk has {free / 2**20:.1f} MiB left, and a checkpoint may take "

@@ -7,12 +7,11 @@ killed and resumed leaves the same bytes as one that was not. Times go to timing
 import contextlib
 import csv
 import io
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cnn_jax.errors import UserError
-from cnn_jax.files import json_line, named, read_lines, write_text
+from cnn_jax.files import Growing, json_line, named, read_lines
 from cnn_jax.training import metrics
 
 COLUMNS = ("step", "epoch", "split", *(metric.name for metric in metrics.numbers()), "learning_rate", "gradient_norm")
@@ -86,11 +85,11 @@ class MetricFiles:
 
     def __init__(self, workdir: Path, step: int, tensorboard: bool, listen: Callable[[dict], None] = lambda row: None):
         kept = [{name: row.get(name) for name in COLUMNS} for row in read_rows(workdir) if row["step"] <= step]
-        self._jsonl = _rewrite(workdir / "metrics.jsonl", "".join(map(json_line, kept)))
-        self._csv = _rewrite(workdir / "metrics.csv", _csv_line(COLUMNS) + "".join(map(_csv_row, kept)))
+        self._jsonl = Growing(workdir / "metrics.jsonl", "".join(map(json_line, kept)))
+        self._csv = Growing(workdir / "metrics.csv", _csv_line(COLUMNS) + "".join(map(_csv_row, kept)))
         times = read_timing(workdir)
         self.seconds = times[-1]["seconds"] if times else 0.0
-        self._timing = _rewrite(workdir / "timing.jsonl", "".join(map(json_line, times)))
+        self._timing = Growing(workdir / "timing.jsonl", "".join(map(json_line, times)))
         self._board = _board(workdir / "tensorboard", step) if tensorboard else None
         self._listen = listen
         self._workdir, self._layers = workdir, None
@@ -116,7 +115,7 @@ class MetricFiles:
         if rows and self._layers is None:
             step = rows[0]["step"]
             kept = [row for row in read_lines(self._workdir / "layers.jsonl", _is_step) if row["step"] < step]
-            self._layers = _rewrite(self._workdir / "layers.jsonl", "".join(map(json_line, kept)))
+            self._layers = Growing(self._workdir / "layers.jsonl", "".join(map(json_line, kept)))
         with named(self._workdir):
             for row in rows:
                 self._layers.write(json_line(row))
@@ -132,24 +131,16 @@ class MetricFiles:
           UserError: the folder was removed or moved.
           OSError: the disk is full, or fails.
         """
-        if not self._are_there():
+        if not self._jsonl.is_there():
             raise UserError(
                 f"{self._workdir} was removed or moved while the run went on, which ends here; the same command starts "
                 "it anew there, and goes on where the folder is put back"
             )
         with named(self._workdir):
             for file in self._files:
-                file.flush()
-                os.fsync(file.fileno())
+                file.put()
             if self._board:
                 self._board.flush()
-
-    def _are_there(self):
-        """Tells whether the files lie under their names: what is written to a file without one is lost."""
-        try:
-            return os.path.samestat(os.stat(self._workdir / "metrics.jsonl"), os.fstat(self._jsonl.fileno()))
-        except OSError:
-            return False
 
     @property
     def _files(self):
@@ -195,12 +186,6 @@ def _csv_line(cells):
 
 def _csv_row(row):
     return _csv_line(["" if row[name] is None else row[name] for name in COLUMNS])
-
-
-def _rewrite(path, text):
-    """Replaces a file's text and opens it for appending."""
-    write_text(path, text)
-    return path.open("a", encoding="utf-8")
 
 
 def _board(folder, step):

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import jax
 
+from cnn_jax.files import Outbox
+
 DISPATCHES = 3  # traced, after the first, which compiles
 
 
@@ -19,13 +21,15 @@ class Profile:
         self._folder = folder
         self._say = say
         self._seen = 0
+        self._box: Outbox | None = None
 
     def note(self) -> None:
         """A dispatch has ended."""
         if not self._folder:
             return
         if self._seen == 0:
-            jax.profiler.start_trace(self._folder)
+            self._box = Outbox(self._folder)
+            jax.profiler.start_trace(self._box.local)
         self._seen += 1
         if self._seen == 1 + DISPATCHES:
             self.close()
@@ -34,5 +38,6 @@ class Profile:
         """Ends the trace."""
         if self._folder and self._seen:
             jax.profiler.stop_trace()
+            self._box.close()
             self._say(f"trace of {self._seen - 1} dispatches in {self._folder}")
         self._folder = None

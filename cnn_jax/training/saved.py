@@ -15,10 +15,13 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+from cnn_jax import buckets
+
 # What a step has at least; one that lacks any was cut short while it was removed, or damaged.
 PARTS = ("_CHECKPOINT_METADATA", "config/metadata", "metrics/metrics", "state/_METADATA", "state/manifest.ocdbt")
 CHECKSUMS = "checksums"
 SCHEDULED = "scheduled"  # 1, or 0 where a signal or a part of a run asked for it; missing until November 2026
+COMMITTED = "commit_success.txt"  # in a bucket, written when all else is: what lacks it was never a checkpoint
 SCORE = "score"  # what "best" goes by: the higher the better; null (-Infinity before) where nothing was measured
 
 
@@ -58,8 +61,7 @@ def survey(folder: Path) -> tuple[list[Saved], dict[Path, str]]:
       The sound ones, oldest first; and of the others the path and what is wrong.
     """
     sound, unsound = [], {}
-    numbered = [path for path in (folder.iterdir() if folder.is_dir() else ()) if path.name.isdecimal()]
-    for path in sorted(numbered, key=lambda path: int(path.name)):
+    for path in sorted(numbered(folder), key=lambda path: int(path.name)):
         try:
             sound.append(_read(path))
         except FileNotFoundError:
@@ -69,6 +71,12 @@ def survey(folder: Path) -> tuple[list[Saved], dict[Path, str]]:
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             unsound[path] = f"is damaged ({' '.join(str(error).split())[:200]})"
     return sound, unsound
+
+
+def numbered(folder: Path, whole: bool = True) -> list[Path]:
+    """Returns the folders of steps; in a bucket those that were saved to the end or, if not `whole`, the others."""
+    found = [path for path in (folder.iterdir() if folder.is_dir() else ()) if path.name.isdecimal()]
+    return [path for path in found if whole == (not buckets.is_far(path) or (path / COMMITTED).exists())]
 
 
 def _read(path):
@@ -88,7 +96,7 @@ def _read(path):
 
 
 def _json(path):
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = json.loads(path.read_bytes().decode("utf-8"))
     if not isinstance(found, dict):
         raise ValueError(f"{path.parent.name}/{path.name} holds no table of names and values")
     return found

@@ -12,6 +12,8 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from cnn_jax.files import Outbox
+
 
 class Board:
     """An event file.
@@ -25,9 +27,10 @@ class Board:
     """
 
     def __init__(self, folder: Path, step: int):
-        folder.mkdir(exist_ok=True)
+        self._box = Outbox(folder)
+        self._box.local.mkdir(exist_ok=True)
         # Its name has the time in seconds only.
-        self._events = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        self._events = EventsWriter(str(self._box.local / "events"), f".{os.getpid()}")
         if step:
             started = SessionLog(status=SessionLog.START)
             self._events.write_event(Event(wall_time=time.time(), step=step + 1, session_log=started))
@@ -39,7 +42,9 @@ class Board:
     def flush(self) -> None:
         """Puts the events on the disk."""
         self._events.flush()
+        self._box.put()
 
     def close(self) -> None:
         """Flushes and closes."""
         self._events.close()
+        self._box.close()

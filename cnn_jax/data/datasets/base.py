@@ -8,12 +8,13 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from cnn_jax import config, files, flags
+from cnn_jax import buckets, config, files, flags
 from cnn_jax.config import experiments
 from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.facts import Facts
@@ -140,12 +141,16 @@ class Stored(Source):
         return found
 
     def files(self) -> dict[str, dict[str, tuple[int, str]]]:
-        found = {}
+        sizes, found = {}, {}
         for split in self.facts().splits:
             with self.damage_reported(split):
-                shards = records.describe(self.folder, self.stem, split)["file_bytes"]
-            found[split] = {name: self.folder / name for name in shards}
-        return sized(found)
+                sizes[split] = records.describe(self.folder, self.stem, split)["file_bytes"]
+        small = sum(size for each in sizes.values() for size in each.values()) < LARGE
+        for split, each in sizes.items():
+            with self.damage_reported(split):
+                digests = records.digests([self.folder / name for name in each]) if small else {}
+            found[split] = {name: (size, digests.get(name, "")) for name, size in each.items()}
+        return found
 
     @property
     def stem(self) -> str:
@@ -158,7 +163,7 @@ class Stored(Source):
         return data_root(self.data) / self.data.name / self.facts().version
 
     def cache_folder(self) -> Path:
-        return self.folder / "decoded"
+        return records.decoded_folder(self.folder)
 
     def is_prepared(self) -> bool:
         return (self.folder / "dataset_info.json").is_file()
@@ -175,8 +180,16 @@ class Stored(Source):
         return f"{self.data.name} is {state} in {self.folder}: {counts} examples"
 
     def build(self, download: bool, experiment: str) -> None:
-        """Writes it where it is not there yet, as `prepare`."""
+        """Writes it where it is not there yet, as `prepare`; for a bucket on the disk, from where it is copied."""
         root = data_root(self.data)
+        if buckets.is_far(root):
+            near = type(self)(dataclasses.replace(self.data, data_dir=""))
+            print(near.prepare(download, experiment), file=sys.stderr)
+            print(f"copying {near.folder} to {self.folder}", file=sys.stderr, flush=True)
+            every = [path for path in near.folder.rglob("*") if path.is_file()]
+            names = [path.relative_to(near.folder).as_posix() for path in every if records.is_published(path)]
+            buckets.upload(near.folder, self.folder, names, last="dataset_info.json")
+            return
         if self.folder.exists():
             raise UserError(
                 f"{self.folder} exists but holds no complete dataset: delete that folder and prepare it again"

@@ -1,10 +1,11 @@
 """The published datasets: what is known of them before a byte is read. Imports nothing heavy."""
 
+import hashlib
 import os
 from pathlib import Path
 
+from cnn_jax import buckets, files
 from cnn_jax.data.facts import Facts, Files
-from cnn_jax.errors import UsageError
 
 DIGITS = tuple("0123456789")
 
@@ -58,9 +59,29 @@ def data_root(data) -> Path:
     """The folder of all prepared datasets: data.data_dir, else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
 
     Raises:
-      UsageError: it is not a local folder.
+      UsageError: it is neither on a disk nor in a bucket.
     """
-    root = data.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    if "://" in root:
-        raise UsageError(f"data_dir = {root!r} must be a local folder; choose one with --set data.data_dir=FOLDER")
-    return Path(root).expanduser().absolute()
+    if data.data_dir:
+        return files.place(data.data_dir, f"data.data_dir = {data.data_dir!r}")
+    root = os.environ.get("TFDS_DATA_DIR")
+    return files.place(root, f"TFDS_DATA_DIR={root}") if root else Path("~/tensorflow_datasets").expanduser()
+
+
+def manual_folder(data) -> Path:
+    """The folder of the files that a person has put there, data.manual_dir.
+
+    Raises:
+      UsageError: it is neither on a disk nor in a bucket.
+    """
+    return files.place(data.manual_dir, f"data.manual_dir = {data.manual_dir!r}")
+
+
+def near(far: Path) -> Path:
+    """The folder on the disk for what is made of data in a bucket: in $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+
+    Args:
+      far: the folder of the data in the bucket.
+    """
+    root = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    root = Path("~/tensorflow_datasets" if buckets.is_far(root) else root).expanduser().absolute()
+    return root / "bucket" / f"{far.name}-{hashlib.sha256(str(far).encode()).hexdigest()[:12]}"

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_jax import randomness
+from cnn_jax import buckets, files, randomness
 from cnn_jax.data import subsets
 from cnn_jax.data.datasets.base import TEST_SHARE, Source, sized
-from cnn_jax.data.datasets.catalog import data_root
+from cnn_jax.data.datasets.catalog import data_root, near
 from cnn_jax.data.facts import Facts
 from cnn_jax.data.identity import Identity
 from cnn_jax.data.images.asked import HEIF_SUFFIXES, suffixes
@@ -293,7 +293,16 @@ def _root(path):
         raise UsageError(
             "data.name = 'folder' needs the folder whose subfolders are the classes: --set data.path=FOLDER"
         )
-    return Path(path).expanduser().absolute()
+    place = files.place(path, f"data.path = {path!r}")
+    return _mirrored(place) if buckets.is_far(place) else place
+
+
+@functools.cache
+def _mirrored(place):
+    """A folder on the disk with the images of one in a bucket, as they are at the start of this process."""
+    root = near(place) / place.name
+    buckets.mirror(place, root, f"copying {place}, once, to {root}")
+    return root
 
 
 def split_of(name: str) -> str | None:

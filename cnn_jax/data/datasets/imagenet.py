@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from cnn_jax.data.datasets.base import Stored
-from cnn_jax.data.datasets.catalog import data_root
+from cnn_jax.data.datasets.catalog import data_root, manual_folder
 from cnn_jax.data.facts import Facts
 
 NAME = "imagenet2012"
@@ -66,10 +66,10 @@ def class_names(data) -> tuple[str, ...]:
     """
     folders = [data_root(data) / NAME / VERSION]
     if data.manual_dir:
-        folders.append(Path(data.manual_dir).expanduser())
+        folders.append(manual_folder(data))
     for folder in folders:
         if (folder / WORDS_FILE).is_file():
-            lines = (folder / WORDS_FILE).read_text().splitlines()
+            lines = (folder / WORDS_FILE).read_text(encoding="utf-8").splitlines()
             words = {line.split(" ", 1)[0]: line.split(" ", 1)[1].split(",")[0] for line in lines if " " in line}
             counts = collections.Counter(words.values())
             apart = {synset: name if counts[name] == 1 else f"{name} {synset}" for synset, name in words.items()}

@@ -14,13 +14,14 @@ import io
 import json
 import os
 import shutil
+import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from cnn_jax import files, randomness
+from cnn_jax import buckets, files, randomness
 from cnn_jax.data.batches import order
 from cnn_jax.data.datasets.imagenet import NAME, SPLITS, VERSION, WORDS_FILE, synsets, validation_synsets
 from cnn_jax.data.images import records
@@ -97,11 +98,22 @@ def missing(root: Path, command: str, problem: str) -> str:
 def _archives(manual_dir, root, command):
     if not manual_dir:
         raise UserError(missing(root, command, "no folder with the official archives was given"))
-    folder = Path(manual_dir).expanduser().absolute()
+    folder = files.place(manual_dir, f"data.manual_dir = {manual_dir!r}")
     absent = [name for name in ARCHIVES.values() if not (folder / name).is_file()]
     if absent:
         raise UserError(missing(root, command, f"{folder} lacks {' and '.join(absent)}"))
-    return {split: folder / name for split, name in ARCHIVES.items()}
+    if not buckets.is_far(folder):
+        return {split: folder / name for split, name in ARCHIVES.items()}
+    # Images are copied in a random order, for which a disk is needed.
+    near = {split: root / "downloads" / NAME / name for split, name in ARCHIVES.items()}
+    needed = sum(files.size(folder / path.name) for path in near.values() if not path.exists())
+    files.check_space(root, needed, f"the archives of {NAME}", f"choose another disk:\n  {command}")
+    for path in near.values():
+        print(f"copying {folder / path.name} to {path}", file=sys.stderr, flush=True)
+        buckets.fetch(folder / path.name, path)
+    if (folder / WORDS_FILE).is_file():
+        buckets.fetch(folder / WORDS_FILE, root / "downloads" / NAME / WORDS_FILE)
+    return near
 
 
 def _fill(staging, archives, command):

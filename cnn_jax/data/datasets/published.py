@@ -28,7 +28,7 @@ class Published(Stored):
         """The images and labels of each split, from data.manual_dir or the network."""
         name = self.data.name
         if self.data.manual_dir:
-            return self.read_folder(name, Path(self.data.manual_dir).expanduser())
+            return self.read_folder(name, catalog.manual_folder(self.data))
         if not download:
             raise UserError(self.missing(experiment))
         fetched = catalog.data_root(self.data) / "downloads" / name

@@ -11,7 +11,7 @@ import numpy as np
 from cnn_jax import randomness
 from cnn_jax.data import subsets
 from cnn_jax.data.datasets.base import TEST_SHARE, Stored
-from cnn_jax.data.datasets.catalog import data_root
+from cnn_jax.data.datasets.catalog import data_root, manual_folder
 from cnn_jax.data.facts import Facts
 from cnn_jax.data.images.reader import ImageSource
 from cnn_jax.errors import UsageError, UserError
@@ -92,7 +92,7 @@ class Tfds(Stored):
 
         if not download:
             raise UserError(self.missing(experiment))
-        manual = {"manual_dir": str(Path(self.data.manual_dir).expanduser())} if self.data.manual_dir else {}
+        manual = {"manual_dir": str(manual_folder(self.data))} if self.data.manual_dir else {}
         settings = tfds.download.DownloadConfig(try_download_gcs=False, **manual)
         try:
             builder = tfds.builder(self.set_name, data_dir=str(data_root(self.data)), file_format="array_record")

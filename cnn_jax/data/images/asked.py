@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from cnn_jax import buckets
 from cnn_jax.errors import UsageError
 from cnn_jax.files import printable
 
@@ -31,13 +32,15 @@ def expand(names: Sequence[str]) -> list[str]:
         and several may stand in one text, separated by commas.
 
     Raises:
-      UsageError: there are no such files.
+      UsageError: there are no such files, or they are in a bucket.
     """
     found: dict[str, None] = {}
     missing = []
     for name in names:
         # A name may have a comma of its own.
         for part in [name] if os.path.lexists(os.path.expanduser(name)) else name.split(","):
+            if buckets.is_far(part.strip()):
+                raise UsageError(f"--images: {part.strip()} is in a bucket: copy it to the disk first")
             files = _files(os.path.expanduser(part.strip())) if part.strip() else []
             found |= dict.fromkeys(files)
             missing += [part] if part.strip() and not files else []

@@ -4,7 +4,9 @@ ArrayRecord is read as TFDS reads it. TFRecord, which TFDS wrote for years and h
 the positions of its records, found once and kept with the labels in <folder>/decoded/<split>_index.npz.
 """
 
+import contextlib
 import functools
+import hashlib
 import json
 import os
 import resource
@@ -14,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_jax import files
+from cnn_jax import buckets, files
+from cnn_jax.data.datasets import catalog
 from cnn_jax.progress import Counter
 
 CHUNK = 1024  # examples read at a time while looking for labels
+INDEX = "_index.npz"  # how the file with the labels of a split ends
 CACHE_FORMAT = 1  # raise it when the cached arrays change their meaning
 SPARE_FILES = 256  # that the rest of the process may have open
 # What damaged files raise. RuntimeError: ArrayRecord; ValueError: JSON, TFDS, this package; KeyError: missing entries.
@@ -44,7 +48,7 @@ class Records:
         self.origin = describe(folder, name, split)
         self.title = f"{name} {split}"
         self._folder = folder
-        self._index = folder / "decoded" / f"{split}_index.npz"
+        self._index = decoded_folder(folder) / f"{split}{INDEX}"
 
     @functools.cached_property
     def _opened(self):
@@ -122,14 +126,27 @@ class Records:
         return labels
 
     def _known_labels(self):
-        try:
-            stored = files.read_arrays(self._index)
-            labels = stored["labels"]
-            if json.loads(str(stored["origin"])) == self.origin and labels.shape == (len(self),):
-                return labels.astype(np.int32) if labels.dtype.kind in "iu" else None
-        except (OSError, ValueError, KeyError, RecursionError):
-            pass  # absent, or not what was written
+        # A set in a bucket may bring them along.
+        for path in dict.fromkeys((self._index, self._folder / "decoded" / self._index.name)):
+            try:
+                stored = files.read_arrays(path)
+                labels = stored["labels"]
+                known = json.loads(str(stored["origin"])) == self.origin and labels.shape == (len(self),)
+                if known and labels.dtype.kind in "iu":
+                    return labels.astype(np.int32)
+            except (OSError, ValueError, KeyError, RecursionError):
+                pass  # absent, or not what was written
         return None
+
+
+def decoded_folder(folder: Path) -> Path:
+    """The folder, on the disk, of what is kept of a prepared dataset: its decoded images and its labels."""
+    return (catalog.near(folder) if buckets.is_far(folder) else folder) / "decoded"
+
+
+def is_published(path: Path) -> bool:
+    """Tells whether a file belongs to a copy of a prepared dataset, and is not made from it where it is used."""
+    return path.parent.name != "decoded" or path.name.endswith(INDEX)
 
 
 def write_labels(path: Path, origin: dict, labels: np.ndarray) -> None:
@@ -138,7 +155,7 @@ def write_labels(path: Path, origin: dict, labels: np.ndarray) -> None:
     Raises:
       OSError: it cannot be written.
     """
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     files.replace(path, lambda file: np.savez(file, origin=np.array(json.dumps(origin)), labels=labels))
 
 
@@ -168,8 +185,69 @@ def describe(folder: Path, name: str, split: str) -> dict:
         "file_format": file_format,
         "examples": sum(lengths),
         "example_bytes": example_bytes,
-        "file_bytes": {shard.name: shard.stat().st_size for shard in shards},
+        "file_bytes": {shard.name: files.size(shard) for shard in shards},
     }
+
+
+def digests(paths: list[Path]) -> dict[str, str]:
+    """Returns a digest of the examples in each of some files of a prepared set, by name.
+
+    It is one of the examples, whatever the order of their fields, and not of the bytes: of the same images TFDS makes
+    other bytes in every process, as protobuf orders fields by chance. What was found is kept beside the decoded images
+    for as long as the files stay what they are.
+
+    Raises:
+      OSError, ValueError, KeyError, RuntimeError: a file is damaged.
+    """
+    place = decoded_folder(paths[0].parent) / "digests.json"
+    versions = {path.name: files.version(path) for path in paths}
+    try:
+        known = files.read_json(place)
+    except (OSError, ValueError):
+        known = {}
+    found = {name: known.get(f"{name} {version}") for name, version in versions.items()}
+    new = [path for path in paths if not isinstance(found[path.name], str)]
+    found |= {path.name: _digest(path) for path in new}
+    if new:
+        with contextlib.suppress(OSError):  # read-only or full
+            place.parent.mkdir(parents=True, exist_ok=True)
+            kept = {f"{name} {version}": found[name] for name, version in versions.items()}
+            files.write_json(place, known | kept)
+    return found
+
+
+def _digest(path):
+    found, total = FORMATS["array_record" if ".array_record" in path.name else "tfrecord"]([path]), hashlib.sha256()
+    for start in range(0, len(found), CHUNK):
+        for record in found.__getitems__(list(range(start, min(start + CHUNK, len(found))))):
+            try:
+                total.update(b"".join(sorted(_fields(record))))
+            except IndexError:
+                raise ValueError(f"{path.name} holds something else than examples") from None
+    return f"examples:{total.hexdigest()[:32]}"
+
+
+def _fields(record):
+    """The fields of a serialised `tf.train.Example`, a map: each as its tag, its length and its content.
+
+    Source: protobuf's encoding, https://protobuf.dev/programming-guides/encoding.
+    """
+    place = _after_varint(record, 1)[1]
+    while place < len(record):
+        length, begin = _after_varint(record, place + 1)
+        yield record[place : begin + length]
+        place = begin + length
+
+
+def _after_varint(record, place):
+    """A number written 7 bits at a time, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = record[place]
+        value |= (byte & 127) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 128:
+            return value, place
 
 
 def _array_records(paths):

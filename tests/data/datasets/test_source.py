@@ -162,8 +162,8 @@ def test_data_root(monkeypatch, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "env"))
     assert catalog.data_root(config.Data()) == tmp_path / "env"
     assert catalog.data_root(config.Data(data_dir="~/mine")) == tmp_path / "home" / "mine"
-    with pytest.raises(UsageError, match="gs://bucket.*local folder"):
-        catalog.data_root(config.Data(data_dir="gs://bucket"))
+    with pytest.raises(UsageError, match="data.data_dir = 's3://bucket': s3:// is not supported"):
+        catalog.data_root(config.Data(data_dir="s3://bucket"))
 
 
 @pytest.fixture
