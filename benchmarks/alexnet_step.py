@@ -94,8 +94,8 @@ def ours(options):
 
     def steps(state, count):
         began = time.perf_counter()
-        state, finite = run(state, data, jnp.int32(count))
-        if not jax.block_until_ready(finite):
+        state, report = run(state, data, jnp.int32(count))
+        if not report.finite:
             sys.exit("error: loss or gradient is not finite")
         jax.block_until_ready(state)
         return state, time.perf_counter() - began

@@ -192,7 +192,12 @@ class Run:
     """
 
     def __init__(
-        self, settings: Config | None = None, workdir: str | os.PathLike | None = None, *, started: float | None = None
+        self,
+        settings: Config | None = None,
+        workdir: str | os.PathLike | None = None,
+        *,
+        started: float | None = None,
+        known: Identity | None = None,
     ):
         """Opens a run; nothing is written before `train`.
 
@@ -200,6 +205,7 @@ class Run:
           settings: from `settings`; None: those of the run that is in the folder.
           workdir: its folder; None: runs/NAME, after the experiment.
           started: `time.perf_counter()` when the process began, for the log.
+          known: what its data are, where the folder is on another machine; None: what the folder says.
 
         Raises:
           UserError: there is neither a run in the folder nor settings, or the folder cannot be read.
@@ -207,6 +213,7 @@ class Run:
         self.folder = _folder(settings, workdir)
         self.settings: Config = _of_kind(Config, settings or folders.stored_config(self.folder), self.folder)
         self._started = started
+        self._known = known
         self._learner: Learner | None = None
         self._is_claimed = False
 
@@ -238,6 +245,7 @@ class Run:
         fresh: Sequence[str] = (),
         signals: bool = False,
         profile: bool = False,
+        profile_process: int = 0,
     ) -> int:
         """Trains, or continues, and saves the last step.
 
@@ -251,6 +259,7 @@ class Run:
           signals: whether SIGTERM, SIGHUP and Ctrl-C save first, as on the command line. If not, Ctrl-C raises
             KeyboardInterrupt, as everywhere, and what was saved last is there.
           profile: whether to write a trace of some steps to the folder.
+          profile_process: which of several processes writes it, on its own machine.
 
         Returns:
           The step it has come to.
@@ -268,6 +277,9 @@ class Run:
         checks.check_data(self.settings)
         known = run_data.same(self.folder, self.settings.data)
         place = _prepare(self.settings)
+        if profile_process >= jax.process_count():
+            raise UsageError(f"--profile_process={profile_process}: there are {jax.process_count()} processes, from 0")
+        traced = profile and jax.process_index() == profile_process
         with self.claimed(), contextlib.nullcontext() if progress else processes.silenced():
             processes.log(f"compilation cache: {place}")
             training = load(self.settings, "train", known)
@@ -288,7 +300,7 @@ class Run:
                             watched,
                             last=None if steps is None else before + steps,
                             listen=callback or (lambda row: None),
-                            profile=self.folder / "trace" if profile else None,
+                            profile=self.folder / "trace" if traced else None,
                             started=self._started,
                         )
                     run_data.note_unreadable(self.folder, training, watched)
@@ -297,7 +309,7 @@ class Run:
     @property
     def identity(self) -> Identity | None:
         """What the run's data are; None where that is not known, as before it was trained."""
-        return run_data.stored(self.folder)
+        return self._known or run_data.stored(self.folder)
 
     @property
     def learner(self) -> Learner:

@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -151,19 +151,17 @@ def fetch(path: Path, to: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def mirror(folder: Path, to: Path, said: str) -> None:
+def mirror(folder: Path, to: Path, counter: Callable[[int], Any]) -> None:
     """Makes a local folder equal to one in a bucket: fetches what is new or changed, and removes what is gone.
 
     Args:
       folder: in a bucket.
       to: the local folder; it is this function's alone.
-      said: what is fetched, for the line of progress.
+      counter: makes what counts files up to a number, such as `progress.Counter`.
 
     Raises:
       UserError: there is nothing in it.
     """
-    from cnn_jax.progress import Counter
-
     there = {name: about for name, about in listing(folder).items() if _is_plain(name)}
     if not there:
         raise UserError(f"there is nothing in {folder}")
@@ -179,9 +177,9 @@ def mirror(folder: Path, to: Path, said: str) -> None:
         if path.is_file() and (name not in now or name in new):
             path.unlink()
     if new:
-        with Counter(said, len(new)) as counter, ThreadPoolExecutor(STREAMS) as pool:
+        with counter(len(new)) as count, ThreadPoolExecutor(STREAMS) as pool:
             for _ in pool.map(lambda name: fetch(folder / name, to / name), new):
-                counter.advance(1)
+                count.advance(1)
         record.write_text(json.dumps(now), encoding="utf-8")
 
 

@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from cnn_jax import buckets, checks, config, files, signals, workdir
+from cnn_jax import buckets, checks, config, files, signals, watchdog, workdir
 from cnn_jax.config import experiments, overrides, reference
 from cnn_jax.config import study as studies
 from cnn_jax.data.images import asked
@@ -43,12 +43,23 @@ def main(flags: Flags) -> int:
 
             modes.devices(flags, None, None)
             return 0
+        rendezvous = launchers.from_flags(flags)
+        if flags.mode == "eval" and rendezvous:
+            from cnn_jax import modes
+            from cnn_jax.devices import processes
+
+            with watchdog.watching(flags.watchdog), processes.joined(rendezvous):
+                modes.evaluate_together(flags, check)
+            return 0
         settings, folder, notes = check(flags)
-        rendezvous = launchers.from_flags(flags, settings) if isinstance(settings, config.Config) else None
+        if isinstance(settings, studies.Study):
+            rendezvous = None
+        elif rendezvous:
+            launchers.check_parallel(settings)
         from cnn_jax import modes  # imports jax, which takes a second
         from cnn_jax.devices import processes
 
-        with processes.joined(rendezvous):
+        with watchdog.watching(flags.watchdog), processes.joined(rendezvous):
             for line in notes:
                 processes.log(line)
             if isinstance(settings, config.Config):
@@ -95,7 +106,8 @@ Train and study LeNet-5 and AlexNet.
 {modes}
 
 Exit status: 0 done; 1 failed; 2 wrong flags or settings; 75 stopped by a signal while training or
-preparing: the same command goes on; 128 + the signal's number: stopped while doing something else.
+preparing: the same command goes on; 76 ended for want of progress: likewise; 128 + the signal's number:
+stopped while doing something else.
 """
 
 
@@ -255,6 +267,8 @@ def _check_flags(flags):
         raise UsageError(f"--mode=predict: --out={flags.out} must end in .html, .csv or .json")
     if flags.profile and flags.mode != "train":
         raise UsageError(f"--profile goes with --mode=train, not --mode={flags.mode}")
+    if flags.profile_process and not flags.profile:
+        raise UsageError(f"--profile_process={flags.profile_process} goes with --profile")
     if flags.fresh and not (flags.init_from and flags.mode == "train"):
         raise UsageError(f"--fresh={','.join(flags.fresh)} goes with --init_from and --mode=train")
     if flags.init_from:

@@ -2,6 +2,7 @@
 
 EXIT_USAGE = 2  # wrong flags or settings; nothing was started
 EXIT_FAILED = 1  # the run could not go on
+EXIT_STUCK = 76  # no progress for a long time; start again to continue
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: saved on SIGTERM or Ctrl-C, start again to continue
 
 

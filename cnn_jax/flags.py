@@ -47,7 +47,9 @@ class Flags:
     fresh: Sequence[str]
     like: str | None
     report: bool
+    watchdog: float
     profile: bool
+    profile_process: int
     out: str | None
     images: Sequence[str]
     rest: Sequence[str]

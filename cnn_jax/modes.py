@@ -1,15 +1,17 @@
 """The modes of launch.py. Results go to standard output, everything else to standard error."""
 
+import json
 import platform
 
 import jax
 import numpy as np
 
-from cnn_jax import api, config, run
+from cnn_jax import api, config, files, run, run_data
 from cnn_jax.config.study import Study
 from cnn_jax.data.datasets import catalog, source
+from cnn_jax.data.identity import Identity
 from cnn_jax.data.images import asked
-from cnn_jax.devices import choice, processes
+from cnn_jax.devices import choice, launchers, processes
 from cnn_jax.devices.mesh import Parallel
 from cnn_jax.errors import EXIT_FAILED, UsageError, UserError
 from cnn_jax.files import cores, printable
@@ -26,7 +28,8 @@ def train(flags: Flags, settings, folder) -> None:
     """Trains or continues, measures the test split, writes results.json and report.html."""
     this = api.Run(settings, folder, started=flags.started)
     with this.claimed():
-        this.train(init_from=flags.init_from or "", fresh=flags.fresh, signals=True, profile=flags.profile)
+        start = {"init_from": flags.init_from or "", "fresh": flags.fresh}
+        this.train(**start, signals=True, profile=flags.profile, profile_process=flags.profile_process)
         result = this.measure()
         if not processes.is_first():
             return
@@ -40,9 +43,37 @@ def train(flags: Flags, settings, folder) -> None:
         _refuse("test", result.evaluation)
 
 
-def evaluate(flags: Flags, settings, folder) -> None:
-    """Measures the chosen checkpoint, or the parameters of --init_from, on the splits that do not train."""
-    this = api.Run(settings, folder)
+def evaluate_together(flags: Flags, check) -> None:
+    """`evaluate` by several processes, of which the first alone needs to have the workdir.
+
+    Args:
+      flags: of the command line.
+      check: `cli.check`.
+    """
+    said = json.loads(processes.text_from_first(lambda: json.dumps(_to_evaluate(*check(flags)))))
+    settings = config.from_dict(said["config"])
+    launchers.check_parallel(settings)
+    known = said["known"] and Identity.from_dict(said["known"])
+    evaluate(flags, settings, files.place(said["folder"], "--workdir"), known)
+
+
+def _to_evaluate(settings, folder, notes):
+    for line in notes:
+        processes.log(line)
+    known = run_data.stored(folder)
+    return {"config": config.to_dict(settings), "folder": str(folder), "known": known and known.to_dict()}
+
+
+def evaluate(flags: Flags, settings, folder, known: Identity | None = None) -> None:
+    """Measures the chosen checkpoint, or the parameters of --init_from, on the splits that do not train.
+
+    Args:
+      flags: of the command line.
+      settings: of the run.
+      folder: the workdir.
+      known: the data of the run, where process 0 has told it; None: what the workdir says.
+    """
+    this = api.Run(settings, folder, known=known)
     variables, chosen = this.chosen(flags.init_from or "")
     unseen, changed = this.unseen()
     if unseen is None:

@@ -5,6 +5,8 @@ import sys
 import time
 from typing import Any
 
+from cnn_jax import watchdog
+
 EVERY = 10.0  # seconds between plain lines
 CELL = 0.2  # seconds between updates in a notebook
 QUIET = 2.0  # seconds before the first one of a count: what is done sooner needs none
@@ -233,6 +235,7 @@ class Counter:
 
     def advance(self, count: int) -> None:
         """Counts what was done since the last call."""
+        watchdog.note()
         self._done += count
         now = time.perf_counter()
         if self._bar:

@@ -22,6 +22,7 @@ import cnn_jax
 from cnn_jax import buckets, config, files
 from cnn_jax.data.datasets import source
 from cnn_jax.errors import UsageError, UserError
+from cnn_jax.progress import Counter
 
 needs_packages = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("gcsfs", "gcp_storage_emulator")),
@@ -189,12 +190,12 @@ def test_a_mirror_follows_what_changes(bucket, tmp_path, capsys):
     far, near = files.place(f"{bucket}/mirrored", "folder"), tmp_path / "mirror"
     for name, text in {"a/1": "one", "a/2": "two", "b/1": "three"}.items():
         (far / name).write_text(text)
-    buckets.mirror(far, near, "copying")
+    buckets.mirror(far, near, lambda count: Counter("copying", count))
     assert tree(near) == {"a/1": b"one", "a/2": b"two", "b/1": b"three"}
     (far / "a/1").unlink()
     (far / "a/2").write_text("TWO")  # as long as before
     (far / "c").write_text("new")
-    buckets.mirror(far, near, "copying")
+    buckets.mirror(far, near, lambda count: Counter("copying", count))
     assert tree(near) == {"a/2": b"TWO", "b/1": b"three", "c": b"new"}
 
 

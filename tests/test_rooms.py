@@ -35,7 +35,8 @@ ROOMS = [
     ["data.facts"],
     ["config"],
     ["flags", "progress", "randomness"],
-    ["files", "signals", "streams"],
+    ["files", "signals", "streams", "watchdog"],
+    ["buckets"],
     ["errors"],
 ]
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}

@@ -92,8 +92,8 @@ class TinyRun:
     def advance(self, state, steps: int):
         """The state after one stretch of so many steps."""
         start = int(state.step)
-        state, finite = self.run(state, self.feed.stretch(start, start + steps), np.int32(steps))
-        assert finite
+        state, report = self.run(state, self.feed.stretch(start, start + steps), np.int32(steps))
+        assert report.finite
         return state
 
     def losses(self, state=None, steps: int = STEPS):
@@ -111,8 +111,8 @@ def train_seeds(numbers: list[int], *changes: str):
     state, losses = learner.initial(), []
     zero = jax.device_get(states.zero_totals())
     for step in range(STEPS):
-        state, finite = learner.advance(state, learner.begin(step, step + 1).result(), np.ones(len(numbers)))
-        assert np.all(finite)
+        state, report = learner.advance(state, learner.begin(step, step + 1).result(), np.ones(len(numbers)))
+        assert np.all(report.finite)
         losses.append(np.asarray(state.totals.loss))
         state = state._replace(totals=learner.joined([zero] * len(numbers)))
     return np.array(losses), jax.device_get(state), learner

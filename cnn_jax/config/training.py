@@ -241,4 +241,4 @@ class Log(Group):
     # weight norm of each layer, and its share of dead ReLUs; costs about one step, and a compilation at the start
     peak: float = setting(
         0.0, identity=False, low=0.0, high=1e9
-    )  # TFLOP/s of all devices: the log then shows the share used
+    )  # TFLOP/s of all devices, of which the log shows the share used; 0: as published, where that is known

@@ -33,12 +33,11 @@ class Rendezvous:
     index: int | None = None
 
 
-def from_flags(flags: Flags, settings: config.Config, environ=os.environ) -> Rendezvous | None:
+def from_flags(flags: Flags, environ=os.environ) -> Rendezvous | None:
     """Returns the rendezvous of the processes that share the work; None where this one works alone.
 
     Args:
       flags: of the command line.
-      settings: the config they add up to.
       environ: the environment, in which launchers leave their variables.
 
     Raises:
@@ -62,9 +61,17 @@ def from_flags(flags: Flags, settings: config.Config, environ=os.environ) -> Ren
             "--distributed=on: there are no variables of SLURM or Open MPI for several processes, and this is no "
             "Cloud TPU; give --coordinator=HOST:PORT, --process_count=N and --process_index=I"
         )
+    return Rendezvous(flags.coordinator_timeout, **_checked(flags)) if given else Rendezvous(flags.coordinator_timeout)
+
+
+def check_parallel(settings: config.Config) -> None:
+    """Refuses settings that several processes cannot share.
+
+    Raises:
+      UsageError: they are for one device.
+    """
     if settings.parallel == "jit":
         raise UsageError("--parallel=jit is for one device: with several processes, use mesh, pmap or auto")
-    return Rendezvous(flags.coordinator_timeout, **_checked(flags)) if given else Rendezvous(flags.coordinator_timeout)
 
 
 def _checked(flags):

@@ -100,7 +100,7 @@ class Parallel:
         return self.split(state, 0) if self.seeds > 1 else self.replicate(state)
 
     def compile_run(self, run, data_axes: dict) -> "Program":
-        """`run(state, data, count) -> (state, finite)` for the devices; the state's buffers are reused.
+        """`run(state, data, count) -> (state, report)` for the devices; the state's buffers are reused.
 
         Args:
           run: from `step.make_run`; with several seeds of stacked states, see `each_seed`.

@@ -225,6 +225,25 @@ def _broadcast(said):
     return json.loads(bytes(multihost_utils.broadcast_one_to_all(sent)).rstrip(b"\0"))
 
 
+def text_from_first(read) -> str:
+    """The text that `read()` gives on process 0, which alone calls it; of any length.
+
+    Raises:
+      UserError: what `read` raised, on every process.
+    """
+    if jax.process_count() == 1:
+        return read()
+    kept: list[bytes] = []
+
+    def measured():
+        kept.append(read().encode())
+        return len(kept[0])
+
+    length = on_first(measured)
+    sent = np.frombuffer(kept[0], np.uint8) if kept else np.zeros(length, np.uint8)
+    return bytes(multihost_utils.broadcast_one_to_all(sent)).decode()
+
+
 def arrays_from_first(read, like) -> list[jax.Array]:
     """The arrays that `read()` gives on process 0, which alone calls it, on the devices of all.
 
@@ -274,12 +293,33 @@ def local_copy(tree):
     return tree if jax.device_count() == 1 else jax.tree.map(np.array, tree)
 
 
-def agree(asked: bool, steps: int) -> tuple[bool, int]:
-    """Returns whether any process was asked to stop, and the number of steps that process 0 gives.
+class Agreement:
+    """What several processes decide together, now and then: whether to stop, and how long stretches are.
 
-    A sum of a few bytes over all processes: some milliseconds, once in each dispatch of steps.
+    Attributes:
+      step: at which all agree next; None where there is one process, which agrees with itself at every step.
     """
-    if jax.process_count() == 1:
-        return asked, steps
-    every = multihost_utils.process_allgather(np.array([asked, steps], np.int32))
-    return bool(every[:, 0].any()), int(every[0, 1])
+
+    def __init__(self):
+        self.step: int | None = None if jax.process_count() == 1 else -1
+        self._steps = 1
+
+    def ask(self, step: int, asked: bool, steps: int, wait: int) -> tuple[bool, int]:
+        """Whether any process was asked to stop, and the number of steps that process 0 gives.
+
+        Between two agreements nobody stops, and the number stays. An agreement is a sum of a few bytes over all
+        processes, some milliseconds; which step the next one comes at is part of it, so that no clock decides.
+
+        Args:
+          step: that all have come to.
+          asked: whether this process was.
+          steps: of a stretch, as this process would have it.
+          wait: steps to the next agreement, likewise.
+        """
+        if self.step is None:
+            return asked, steps
+        if step < self.step:
+            return False, self._steps
+        every = multihost_utils.process_allgather(np.array([asked, steps, wait], np.int32))
+        self._steps, self.step = int(every[0, 1]), step + int(every[0, 2])
+        return bool(every[:, 0].any()), self._steps

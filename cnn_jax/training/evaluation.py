@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cnn_jax import config, randomness
+from cnn_jax import config, randomness, watchdog
 from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.devices.mesh import Parallel, each_seed
 from cnn_jax.training.metrics import Evaluation
@@ -96,6 +96,7 @@ class Evaluator:
         for start in range(0, total, size):
             index = np.minimum(np.arange(start, start + size), total - 1).reshape(count, batch)[:, own]
             batches = dataset.images[index], dataset.labels[index], index.astype(np.int32)
+            watchdog.note()
             results.append(self._outputs(variables, self._spread(batches)))
             if len(results) % MOST_QUEUED == 0:
                 jax.block_until_ready(results[-1])

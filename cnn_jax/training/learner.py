@@ -31,7 +31,7 @@ from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.evaluation import Evaluator
 from cnn_jax.training.metrics import Evaluation
 from cnn_jax.training.optimizer import make_optimizer, make_schedule
-from cnn_jax.training.state import TrainState, Variables
+from cnn_jax.training.state import Report, TrainState, Variables
 from cnn_jax.training.step import forward, make_run, make_train_step, prepare_images
 
 # Operations of a training example for one multiply-add of the network: two forwards, and twice that backwards.
@@ -157,7 +157,7 @@ class Learner:
         """Begins to fetch the data of steps start..stop-1."""
         return self._worker.submit(self.feed.stretch, start, stop)
 
-    def advance(self, state: TrainState, data: dict, steps) -> tuple[TrainState, jax.Array]:
+    def advance(self, state: TrainState, data: dict, steps) -> tuple[TrainState, Report]:
         """The state after a stretch of steps; the state that is given is used up.
 
         Args:
@@ -166,8 +166,8 @@ class Learner:
           steps: how many, [R]; a network with 0 stays as it is.
 
         Returns:
-          The state, and whether loss and gradient of each network were finite, bool [R], or a scalar for one. One that
-          is not stays at the step after. The devices may still be at work.
+          The state, and a report of it. A network whose loss or gradient is not finite stays at the step after. The
+          devices may still be at work.
         """
         steps = np.asarray(steps, np.int32)
         return self.program(state, data, steps[0] if len(self.seeds) == 1 else steps)

@@ -4,18 +4,24 @@ A checkpoint therefore always comes after the rows of its step, and a run that c
 the same for a run and for the seeds of a study's arm: rows and files are those of each network, the checkpoint of all.
 """
 
+import collections
 import contextlib
+import dataclasses
+import functools
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from cnn_jax import signals
+from cnn_jax import signals, watchdog
 from cnn_jax.config.training import Plateau
 from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.devices import processes
+from cnn_jax.devices.peaks import peak
 from cnn_jax.errors import Interrupted, UserError
 from cnn_jax.progress import Clock, Lines, Silence, make_progress
 from cnn_jax.training import metrics
@@ -26,10 +32,12 @@ from cnn_jax.training.metric_files import MetricFiles, NoFiles, evaluation_row, 
 from cnn_jax.training.optimizer import plateau_update
 from cnn_jax.training.profile import Profile
 from cnn_jax.training.selection import NoBest
-from cnn_jax.training.state import TrainState, named_leaves, zero_totals
+from cnn_jax.training.state import Report, TrainState, named_leaves
 from cnn_jax.training.timetable import Timetable
 
-DISPATCH_SECONDS = 0.5  # a signal waits this long, and the progress line moves this often
+DISPATCH_SECONDS = 0.25  # of a stretch; two are under way, so a signal waits twice as long
+AGREEMENT_SECONDS = 1.0  # between the agreements of several processes
+TIMING_SECONDS = 10.0  # between rows of timing.jsonl, besides those of training rows: few, however long a run is
 
 
 def train(
@@ -61,7 +69,7 @@ def train(
       last: the step to end at, before that of the settings; the schedules do not change.
       best: is told each network's validation accuracy, see `selection.py`.
       listen: is given each row of metrics.jsonl, of any network, once it is written.
-      profile: where a trace of some steps goes; None: there is none.
+      profile: where a trace of some steps of this process goes; None: there is none.
       started: `time.perf_counter()` when the process began, for the time to the first step.
       progress: what a person sees; default: a bar or lines.
 
@@ -87,53 +95,94 @@ def train(
             for each in folders
         ]
         progress = progress or (make_progress(total, step) if processes.speaks() else Silence(total))
-        trace = Profile(profile if first else None, progress.log)
+        trace = Profile(profile, progress.log if first else functools.partial(print, file=sys.stderr, flush=True))
         stack.enter_context(contextlib.closing(trace))
         stack.enter_context(progress)
         worker = _Worker(learner, state, files, progress, checkpoints, watched, best)
         examples = settings.train.batch_size * len(files)
-        clock = Clock(examples, files[0].seconds, learner.flops, 1e12 * settings.log.peak)
+        most = 1e12 * settings.log.peak or peak(learner.parallel.devices, settings.train.precision)
+        clock = Clock(examples, files[0].seconds, learner.flops, most)
         pace = Pace(learner.feed.most_steps)
+        agreement = processes.Agreement()
+        under_way: collections.deque[_Stretch] = collections.deque()
+        settled = time.perf_counter()  # when the devices were last seen to be done with something
 
-        def stretch(start, steps):
-            dues = [table.after(start) for table in (rows, evaluations, saves)]
-            until = min([start + steps, end, *[due for due in dues if due is not None]])
+        def fetch(start, steps):
+            dues = [*(table.after(start) for table in (rows, evaluations, saves)), agreement.step]
+            until = min([start + steps, end, *(due for due in dues if due is not None and due > start)])
             return until, learner.begin(start, until)
 
-        coming = stretch(step, pace.steps) if step < end else None
-        fresh = True  # nothing has been stepped yet, so nothing is due
+        def settle(most):
+            """Waits until so many stretches at most are under way, and reads what the others leave."""
+            nonlocal settled
+            while len(under_way) > most:
+                done = under_way.popleft()
+                worker.drop_lost(done.report, step)
+                now = time.perf_counter()
+                seconds, settled = now - max(settled, done.began), now
+                if done.is_first and started is not None:
+                    progress.log(f"first step done {now - started:.1f} s after the start")
+                watchdog.note()
+                clock.note(done.until - done.start, seconds, min(done.waited, seconds))
+                pace.note(done.until - done.start, seconds)
+                worker.show(done, clock, done.until in rows)
+                if done.until in rows:
+                    worker.write_training_rows(done)
+                trace.note()
+
+        coming, is_first = None, True  # nothing has been stepped yet, so nothing is due
         while True:
-            stopping, steps = processes.agree(stop(), pace.steps)
-            scores = None
-            if not fresh and step in rows:
-                worker.write_training_rows(step)
-            if not fresh and step in evaluations:
-                scores = worker.evaluate(step)
-            scheduled = step in saves or worker.is_best(scores)
-            if not fresh and (scheduled or stopping or step == end):
+            stopping, steps = agreement.ask(step, stop(), pace.steps, pace.steps_in(AGREEMENT_SECONDS))
+            evaluating, saving = step in evaluations and not is_first, step in saves
+            if is_first or evaluating or saving or stopping or step == end or step in rows and worker.looks_at_states:
+                settle(0)
+            if step in rows and not is_first:
+                worker.zero_totals()
+            scores = worker.evaluate(step) if evaluating else None
+            scheduled = saving or worker.is_best(scores)
+            if not is_first and (scheduled or stopping or step == end):
                 worker.save(step, scores if scheduled else None, scheduled)
             if stopping:
                 checkpoints.wait()
                 raise Interrupted(f"saved at step {step:,} of {total:,}; the same command continues")
             if step >= end:
                 break
-            asked = time.perf_counter()
-            until, fetched = coming
+            until, fetched = coming or fetch(step, steps)
+            began = time.perf_counter()
             data = fetched.result()
-            waited = time.perf_counter() - asked
-            worker.advance(data, step, until)
-            coming = stretch(until, steps) if until < end else None
-            worker.drop_lost(until)
-            seconds = time.perf_counter() - asked
-            if fresh and started is not None:
-                progress.log(f"first step done {time.perf_counter() - started:.1f} s after the start")
-            clock.note(until - step, seconds, waited)
-            pace.note(until - step, seconds)
-            worker.show(until, clock)
-            trace.note()
-            step, fresh = until, False
+            # The devices have waited only if they were done with what was under way.
+            idle = not under_way or under_way[-1].report.counts.is_ready()
+            waited = time.perf_counter() - began if idle else 0.0
+            report = worker.advance(data, step, until)
+            under_way.append(_Stretch(step, until, report, began, waited, is_first))
+            step = until
+            if is_first:
+                settle(0)  # it was compiled in that time, and says how long the next ones should be
+                is_first = False
+            coming = fetch(step, steps) if step < end else None
+            settle(1)
         checkpoints.wait()
         return worker.state
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stretch:
+    """Steps that were given to the devices.
+
+    Attributes:
+      start, until: the steps before and after them.
+      report: of the state after them; there when they are computed.
+      began: when their data were asked for.
+      waited: seconds that the devices waited for these.
+      is_first: whether they are the first of this start.
+    """
+
+    start: int
+    until: int
+    report: Report
+    began: float
+    waited: float
+    is_first: bool
 
 
 class _Worker:
@@ -149,6 +198,9 @@ class _Worker:
         self.checkpoints, self.watched, self.best = checkpoints, watched, best
         measured = learner.settings.log.layers and processes.is_first()
         self.layers = LayerMetrics(learner, learner.training) if measured else NoLayerMetrics()
+        self.looks_at_states = measured
+        self.factors = [float(plateau.factor) for plateau in learner.each(state.plateau)]
+        self.times, self.timed = None, 0.0  # the last row of timing.jsonl until it is written, and the time of that
         steps = np.atleast_1d(np.asarray(state.step))
         self.alive = steps == steps.max()
         self.top = checkpoints.top_score()
@@ -156,13 +208,20 @@ class _Worker:
     def _living(self, things):
         return [(k, thing) for k, thing in enumerate(things) if self.alive[k]]
 
-    def advance(self, data, step, stop):
-        """A stretch of steps; `finite` then holds for which networks it went well."""
-        self.state, self.finite = self.learner.advance(self.state, data, (stop - step) * self.alive)
+    def advance(self, data, step, stop) -> Report:
+        """Begins a stretch of steps."""
+        self.state, report = self.learner.advance(self.state, data, (stop - step) * self.alive)
+        return report
 
-    def drop_lost(self, step):
-        """Marks the networks that are not finite any more; the only one ends the run."""
-        finite = np.atleast_1d(np.asarray(self.finite))  # waits for the devices
+    def drop_lost(self, report, step):
+        """Marks the networks that are not finite any more; the only one ends the run.
+
+        Args:
+          report: of a stretch; this waits for it.
+          step: that the others have come to, or will when all that is under way is done. The lost ones stay where they
+            were lost.
+        """
+        finite = np.atleast_1d(report.finite)
         self._drop({k: _not_finite for k in np.flatnonzero(self.alive & ~finite)}, step)
 
     def _drop(self, lost, step):
@@ -182,14 +241,14 @@ class _Worker:
             raise UserError(f"all {len(states)} seeds are lost; the last one: {reason}")
         self.state = self.learner.joined(states)
 
-    def show(self, step, clock):
-        """The progress line and the rows of timing.jsonl."""
-        living = self._living(self.learner.each(self.state.totals))
+    def show(self, done, clock, due):
+        """The progress line and, where it is due or some time after the last, a row of timing.jsonl."""
+        living = self._living(done.report.totals())
         known = [metric for metric in metrics.numbers() if metric.of_totals]
         means = {metric.name: np.mean([metric.of_totals(totals) for _, totals in living]) for metric in known}
-        self.progress.step(step, metrics.described(means), clock)
-        row = {
-            "step": step,
+        self.progress.step(done.until, metrics.described(means), clock)
+        self.times = {
+            "step": done.until,
             "seconds": round(clock.seconds, 3),
             "examples_per_second": round(clock.examples_per_second, 1),
             "mean_examples_per_second": round(clock.mean_rate, 1),
@@ -199,19 +258,28 @@ class _Worker:
             "seeds": len(self.files),
             "memory": self.learner.program.memory,
         }
-        for file in self.files:
-            file.write_timing(row)
+        if due or clock.seconds - self.timed >= TIMING_SECONDS:
+            self.write_times()
 
-    def write_training_rows(self, step):
-        """A row of means since the row before, for each network; the totals are then zero."""
-        learner = self.learner
-        totals, factors = learner.each(self.state.totals), learner.each(self.state.plateau.factor)
+    def write_times(self):
+        """A row of timing.jsonl, unless the last one is written already."""
+        if self.times:
+            self.timed = self.times["seconds"]
+            for file in self.files:
+                file.write_timing(self.times)
+        self.times = None
+
+    def write_training_rows(self, done):
+        """A row of means since the row before, for each network."""
+        learner, step, totals = self.learner, done.until, done.report.totals()
         for k, file in self._living(self.files):
-            rate = float(learner.schedule(step - 1)) * float(factors[k])
+            rate = float(learner.schedule(step - 1)) * self.factors[k]
             file.write(training_row(step, learner.order.epoch(step), totals[k], rate))
             file.write_layers(self.layers.rows(k, self.state, step))
-        zero = jax.device_get(zero_totals())
-        self.state = self.state._replace(totals=learner.joined([zero] * len(self.files)))
+
+    def zero_totals(self):
+        """Begins the sums of the next training row; waits for nothing."""
+        self.state = self.state._replace(totals=_zeroed(self.state.totals))
 
     def evaluate(self, step):
         """A row of the watched split for each network, and what the plateau schedule makes of it.
@@ -234,6 +302,7 @@ class _Worker:
                 for plateau, each, alive in zip(learner.each(self.state.plateau), found, self.alive)
             ]
             self.state = self.state._replace(plateau=learner.joined(jax.device_get(plateaus)))
+            self.factors = [float(plateau.factor) for plateau in plateaus]
         if self.watched.split != "validation":
             return None
         scores = [row["accuracy"] if alive else -np.inf for row, alive in zip(rows, self.alive)]
@@ -251,10 +320,17 @@ class _Worker:
         """A checkpoint of all networks, with the score of a single one."""
         states = self.learner.each(self.state)
         self._drop({k: _not_saved(name) for k, each in self._living(states) if (name := _first_bad_leaf(each))}, step)
+        self.write_times()
         for file in self.files:
             file.flush()
         score = scores[0] if scores and len(self.files) == 1 else None
         self.checkpoints.save(step, self.state, self.learner.settings, score, scheduled=scheduled)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _zeroed(totals):
+    """Totals of no steps; where a sum was not finite it stays so, as nobody may have looked yet."""
+    return jax.tree.map(lambda total: jnp.where(jnp.isfinite(total), 0, total), totals)
 
 
 class Pace:
@@ -264,6 +340,10 @@ class Pace:
         self._most = most
         self._compiled = False
         self.steps = 1
+
+    def steps_in(self, seconds: float) -> int:
+        """About how many steps are done in some seconds, 1 at least."""
+        return max(1, int(self.steps * seconds / DISPATCH_SECONDS)) if self._compiled and DISPATCH_SECONDS else 1
 
     def note(self, steps: int, seconds: float):
         """Learns from a dispatch; the first one does not count, as it was compiled in that time."""

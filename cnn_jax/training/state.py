@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from cnn_jax import config, randomness
@@ -63,6 +64,41 @@ class TrainState(NamedTuple):
     def evaluated(self) -> Variables:
         """The variables that evaluation uses: the averaged parameters where there are any, and the statistics."""
         return Variables(self.params if self.ema is None else self.ema, self.batch_stats)
+
+
+class Report(NamedTuple):
+    """What a stretch of steps leaves to be read while the next one is computed, which uses up the state itself.
+
+    Attributes:
+      counts: int32 [4] or, of several networks, [R, 4]: steps, examples and right answers of the totals, and whether
+        loss and gradient were finite.
+      values: float32 [2] or [R, 2]: the loss of the totals, and the norm of the last gradient.
+    """
+
+    counts: jax.Array
+    values: jax.Array
+
+    @classmethod
+    def of(cls, state: "TrainState") -> "Report":
+        """The report of one network."""
+        totals = state.totals
+        counts = totals.steps, totals.examples, totals.correct, is_finite(state).astype(jnp.int32)
+        return cls(jnp.stack(counts), jnp.stack((totals.loss, totals.gradient_norm)))
+
+    @property
+    def finite(self) -> np.ndarray:
+        """Whether loss and gradient were finite; bool, a scalar or [R]. Waits for the devices."""
+        return np.asarray(self.counts)[..., 3] > 0
+
+    def totals(self) -> list[Totals]:
+        """The totals of each network, on the host. Waits for the devices."""
+        pairs = zip(np.asarray(self.counts).reshape(-1, 4), np.asarray(self.values).reshape(-1, 2))
+        return [Totals(steps, examples, loss, correct, norm) for (steps, examples, correct, _), (loss, norm) in pairs]
+
+
+def is_finite(state: "TrainState") -> jax.Array:
+    """Whether loss and gradient were finite in all steps so far, as far as the totals know; bool scalar."""
+    return jnp.isfinite(state.totals.loss) & jnp.isfinite(state.totals.gradient_norm)
 
 
 def zero_totals() -> Totals:

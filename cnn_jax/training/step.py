@@ -14,7 +14,7 @@ from cnn_jax.data.augment.mixing import mix
 from cnn_jax.data.augment.transforms import centre_crop, move, normalise, recolour, ten_crops, to_canvas
 from cnn_jax.models import needs_keys
 from cnn_jax.training.optimizer import ema_update
-from cnn_jax.training.state import Network, Totals, TrainState, Variables
+from cnn_jax.training.state import Network, Report, Totals, TrainState, Variables, is_finite
 
 ALONE = 2**18  # elements, from which an array is a message of its own between devices
 
@@ -79,11 +79,11 @@ def forward(settings: config.Config, network: Network, variables: Variables, ima
 
 
 def make_train_step(settings: config.Config, network: Network, schedule, optimizer):
-    """The step function `train_step(state, batch, axis=None) -> (state, finite)`.
+    """The step function `train_step(state, batch, axis=None) -> state`.
 
     A batch is a dict: images uint8 [N, H, W, C], labels int32 [N], index int32 [N] (of the examples in the training
     set). Under pmap each device holds a part of the batch and `axis` names the devices; loss and gradients are then
-    averaged over it. `finite` is False once the loss or the gradient is not a finite number.
+    averaged over it.
 
     Args:
       settings: the run's config.
@@ -108,8 +108,7 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
         seen = state.totals
         totals = Totals(seen.steps + 1, seen.examples + examples, seen.loss + loss, seen.correct + correct, norm)
         step = state.step + 1
-        state = TrainState(state.seed, step, params, batch_stats, optimizer_state, ema, state.plateau, totals)
-        return state, jnp.isfinite(loss) & jnp.isfinite(norm)
+        return TrainState(state.seed, step, params, batch_stats, optimizer_state, ema, state.plateau, totals)
 
     return train_step
 
@@ -201,11 +200,11 @@ def _computed_once(certain, compute):
 
 
 def make_run(train_step, pick):
-    """Returns `run(state, data, count, axis=None) -> (state, finite)`, which takes many steps in one dispatch.
+    """Returns `run(state, data, count, axis=None) -> (state, report)`, which takes many steps in one dispatch.
 
     The number of steps is an argument, not part of the program: however a run is cut into stretches, every step is
     computed by the same instructions. That is what makes a resumed run equal to the bit. It stops at the first step
-    that is not finite.
+    that is not finite, and a stretch after it does nothing.
 
     Args:
       train_step: from `make_train_step`.
@@ -214,12 +213,11 @@ def make_run(train_step, pick):
 
     def run(state, data, count, axis=None):
         def body(carry):
-            i, state, _ = carry
-            state, finite = train_step(state, pick(data, i), axis)
-            return i + 1, state, finite
+            i, state = carry
+            return i + 1, train_step(state, pick(data, i), axis)
 
-        ahead = lambda carry: (carry[0] < count) & carry[2]
-        _, state, finite = lax.while_loop(ahead, body, (jnp.int32(0), state, jnp.bool(True)))
-        return state, finite
+        ahead = lambda carry: (carry[0] < count) & is_finite(carry[1])
+        _, state = lax.while_loop(ahead, body, (jnp.int32(0), state))
+        return state, Report.of(state)
 
     return run

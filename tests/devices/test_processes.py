@@ -6,6 +6,7 @@ Each process is a launch.py of its own, on virtual CPU devices.
 import fcntl
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -53,8 +54,8 @@ def pair(env, *words) -> list[subprocess.Popen]:
     return [begun(env, each(index)) for index in range(2)]
 
 
-def begun(env, words) -> subprocess.Popen:
-    return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def begun(env, words, cwd=None) -> subprocess.Popen:
+    return subprocess.Popen(words, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def ended(processes, statuses) -> list[tuple[str, str]]:
@@ -176,7 +177,27 @@ def test_the_first_process_alone_speaks_and_writes(stages):
     starts = [json.loads(line) for line in (folder / "starts.jsonl").read_text().splitlines()]
     assert [len(start["devices"]) for start in starts] == [4, 4, 4]
     times = [json.loads(line)["step"] for line in (folder / "timing.jsonl").read_text().splitlines()]
-    assert times == list(range(1, STEPS + 1))
+    assert times == list(range(1, STEPS + 1))  # the steps of the training rows
+
+
+@pytest.mark.slow
+def test_evaluation_needs_the_workdir_on_the_first_machine_alone(env, alone, tmp_path):
+    shutil.copytree(alone, tmp_path / "first" / "run")
+    (tmp_path / "second").mkdir()
+    place = f"--coordinator=localhost:{free_port()}"
+    each = lambda index: [
+        *command("--mode=eval", "--workdir=run", place, "--process_count=2", f"--process_index={index}")
+    ]
+    folders = tmp_path / "first", tmp_path / "second"
+    started = [begun(env, each(index), cwd=folder) for index, folder in enumerate(folders)]
+    (results, _), (nothing, _) = ended(started, [0, 0])
+    expected = json.loads((alone / "results.json").read_text())["test_accuracy"]
+    assert f"test: accuracy {100 * expected:.2f} %" in results and nothing == ""
+    assert [*(tmp_path / "second").iterdir()] == []
+    place = f"--coordinator=localhost:{free_port()}"
+    started = [begun(env, each(index), cwd=folders[1]) for index in range(2)]
+    for _, errors in ended(started, [2, 2]):
+        assert "--workdir=run holds no run" in errors or errors == ""
 
 
 @pytest.mark.parametrize("lost", [0, 1])
@@ -239,7 +260,10 @@ def find(environ=None, parallel="auto", **flags):
     """`launchers.from_flags` with the flags, and none of the others."""
     wish = {"mode": "train", "distributed": "auto", "coordinator_timeout": 300}
     wish |= dict.fromkeys(("coordinator", "process_count", "process_index"))
-    return launchers.from_flags(SimpleNamespace(**wish | flags), config.Config(parallel=parallel), environ or {})
+    found = launchers.from_flags(SimpleNamespace(**wish | flags), environ or {})
+    if found:
+        launchers.check_parallel(config.Config(parallel=parallel))
+    return found
 
 
 THREE = {"coordinator": "host:8476", "process_count": 2, "process_index": 1}

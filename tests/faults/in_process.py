@@ -10,7 +10,8 @@ from cnn_jax.flags import Flags
 def flags(experiment, pairs, folder, **others):
     given = dict.fromkeys(Flags.__dataclass_fields__) | {
         "experiment": experiment, "set": pairs, "workdir": str(folder), "mode": "train", "list": False, "resume": True,
-        "distributed": "off", "coordinator_timeout": 300, "report": False, "profile": False, "images": (), "fresh": (),
+        "distributed": "off", "coordinator_timeout": 300, "report": False, "profile": False,
+        "profile_process": 0, "images": (), "fresh": (),
         "rest": (),
         "started": 0.0,
     }  # fmt: skip

@@ -48,8 +48,8 @@ def one_by_one(number):
     state, losses = learner.initial(), []
     zero = learner.each(state.totals)
     for step in range(STEPS):
-        state, finite = learner.advance(state, learner.begin(step, step + 1).result(), [1])
-        assert finite
+        state, report = learner.advance(state, learner.begin(step, step + 1).result(), [1])
+        assert report.finite
         losses.append(float(state.totals.loss))
         state = state._replace(totals=learner.joined(zero))
     return losses, learner.each(state), learner
@@ -58,10 +58,10 @@ def one_by_one(number):
 def test_a_seed_with_no_steps_stays_as_it_is():
     learner = Learner(tiny_training.RECIPE, NUMBERS, tiny_training.dataset())
     first = learner.each(learner.initial())
-    state, finite = learner.advance(learner.joined(first), learner.begin(0, 2).result(), [0, 2])
+    state, report = learner.advance(learner.joined(first), learner.begin(0, 2).result(), [0, 2])
     one, other = learner.each(state)
     tiny_training.assert_same_bits(one, first[0])
-    assert int(other.step) == 2 and np.all(finite)
+    assert int(other.step) == 2 and np.all(report.finite)
     learner.close()
 
 

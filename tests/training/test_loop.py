@@ -139,12 +139,14 @@ def test_a_signal_saves_at_the_very_step_and_continuing_leaves_no_trace(run, num
     monkeypatch.setattr(loop, "DISPATCH_SECONDS", 0.0)  # one step at a time
     before = signal.getsignal(number)
     stop = Acting(at, lambda: os.kill(os.getpid(), number))
-    with pytest.raises(Interrupted, match=f"saved at step {at} of {STEPS}; the same command continues") as caught:
+    # Another step is under way while one is seen to be done, but for the first.
+    saved = at + (at > 1)
+    with pytest.raises(Interrupted, match=f"saved at step {saved} of {STEPS}; the same command continues") as caught:
         train(run, tmp_path, stop)
     assert caught.value.exit_code == EXIT_INTERRUPTED == 75
     assert signal.getsignal(number) is before
-    assert (tmp_path / "checkpoints" / str(at)).is_dir()
-    assert max(row["step"] for row in read_timing(tmp_path)) == at == stop.stopped_at
+    assert (tmp_path / "checkpoints" / str(saved)).is_dir()
+    assert max(row["step"] for row in read_timing(tmp_path)) == saved and stop.stopped_at == at
     monkeypatch.undo()
     assert_same_bits(train(run, tmp_path), whole[1])
     assert metrics(tmp_path) == metrics(whole[0])

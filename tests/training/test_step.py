@@ -112,8 +112,12 @@ def test_training_learns(plain):
 def test_a_stretch_stops_at_the_first_step_that_is_not_finite(plain):
     state = plain.advance(plain.first_state(), 3)
     broken = plain.parallel.replicate(jax.tree.map(lambda w: np.full_like(w, np.nan), jax.device_get(state.params)))
-    state, finite = plain.run(state._replace(params=broken), plain.feed.stretch(3, STEPS), np.int32(STEPS - 3))
-    assert not finite and int(state.step) == 4
+    for _ in range(2):  # and a stretch after it does nothing
+        state, report = plain.run(state._replace(params=broken), plain.feed.stretch(3, STEPS), np.int32(STEPS - 3))
+        assert not report.finite and int(state.step) == 4
+        broken = state.params
+    (totals,) = report.totals()
+    assert totals.steps == 4 and not np.isfinite(totals.loss) and totals.examples == 4 * 16
 
 
 # What random choices depend on. One step is taken from the same parameters, with one thing changed.
@@ -214,7 +218,7 @@ def test_every_experiment_has_a_step_at_its_full_size(name, layout):
     state = jax.eval_shape(lambda: states.initial_state(settings, shape, classes, optimizer, 0))
     index = jax.ShapeDtypeStruct((size,), jnp.int32)
     batch = {"images": jax.ShapeDtypeStruct((size, *stored), jnp.uint8), "labels": index, "index": index}
-    after, _ = jax.eval_shape(step, state, batch)
+    after = jax.eval_shape(step, state, batch)
     kinds = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
     assert kinds(after) == kinds(state)
     assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.batch_stats))} == {jnp.dtype("float32")}

@@ -1,10 +1,9 @@
 """The published datasets: what is known of them before a byte is read. Imports nothing heavy."""
 
-import hashlib
 import os
 from pathlib import Path
 
-from cnn_jax import buckets, files
+from cnn_jax import files
 from cnn_jax.data.facts import Facts, Files
 
 DIGITS = tuple("0123456789")
@@ -74,14 +73,3 @@ def manual_folder(data) -> Path:
       UsageError: it is neither on a disk nor in a bucket.
     """
     return files.place(data.manual_dir, f"data.manual_dir = {data.manual_dir!r}")
-
-
-def near(far: Path) -> Path:
-    """The folder on the disk for what is made of data in a bucket: in $TFDS_DATA_DIR, else ~/tensorflow_datasets.
-
-    Args:
-      far: the folder of the data in the bucket.
-    """
-    root = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    root = Path("~/tensorflow_datasets" if buckets.is_far(root) else root).expanduser().absolute()
-    return root / "bucket" / f"{far.name}-{hashlib.sha256(str(far).encode()).hexdigest()[:12]}"

@@ -21,13 +21,15 @@ import numpy as np
 from cnn_jax import buckets, files, randomness
 from cnn_jax.data import subsets
 from cnn_jax.data.datasets.base import TEST_SHARE, Source, sized
-from cnn_jax.data.datasets.catalog import data_root, near
+from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.facts import Facts
 from cnn_jax.data.identity import Identity
 from cnn_jax.data.images.asked import HEIF_SUFFIXES, suffixes
 from cnn_jax.data.images.reader import ImageSource, Reading, Unreadable
+from cnn_jax.data.images.records import near
 from cnn_jax.errors import UsageError, UserError
 from cnn_jax.files import printable
+from cnn_jax.progress import Counter
 
 LITTER = {"__macosx", "thumbs.db", "desktop.ini", "icon\r"}  # of file managers; names that begin with a dot besides
 
@@ -301,7 +303,7 @@ def _root(path):
 def _mirrored(place):
     """A folder on the disk with the images of one in a bucket, as they are at the start of this process."""
     root = near(place) / place.name
-    buckets.mirror(place, root, f"copying {place}, once, to {root}")
+    buckets.mirror(place, root, lambda count: Counter(f"copying {place}, once, to {root}", count))
     return root
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from cnn_jax import buckets, files
-from cnn_jax.data.datasets import catalog
 from cnn_jax.progress import Counter
 
 CHUNK = 1024  # examples read at a time while looking for labels
@@ -139,9 +138,20 @@ class Records:
         return None
 
 
+def near(far: Path) -> Path:
+    """The folder on the disk for what is made of data in a bucket: in $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+
+    Args:
+      far: the folder of the data in the bucket.
+    """
+    root = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    root = Path("~/tensorflow_datasets" if buckets.is_far(root) else root).expanduser().absolute()
+    return root / "bucket" / f"{far.name}-{hashlib.sha256(str(far).encode()).hexdigest()[:12]}"
+
+
 def decoded_folder(folder: Path) -> Path:
     """The folder, on the disk, of what is kept of a prepared dataset: its decoded images and its labels."""
-    return (catalog.near(folder) if buckets.is_far(folder) else folder) / "decoded"
+    return (near(folder) if buckets.is_far(folder) else folder) / "decoded"
 
 
 def is_published(path: Path) -> bool:
