@@ -5,6 +5,7 @@
 writes what it saw to FOLDER/seen.npz, and two checkpoints there, of a state saved on eight devices and on one.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 from tiny_training import RECIPE, SMOOTH, TinyRun, assert_same_bits, dataset, train_seeds
 
+from cnn_jax.data.batches import feed
 from cnn_jax.devices.mesh import Parallel
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.evaluation import Evaluator
@@ -31,6 +33,8 @@ MODES = {
         "model.layout=NHWC",
     ),
 }
+SPREAD = "mesh, spread over the devices"
+MODES[SPREAD] = ("parallel=mesh", "data.placement=device")
 COUNT = 103  # examples to evaluate
 EVALUATIONS = [(batch, devices) for batch in (1, 7, 64, 128) for devices in (1, 8)]
 
@@ -38,12 +42,17 @@ EVALUATIONS = [(batch, devices) for batch in (1, 7, 64, 128) for devices in (1, 
 def main(folder: Path) -> None:
     seen = {}
     for name, changes in MODES.items():
+        feed.DEVICE_BYTES = 0 if name == SPREAD else 2**31
         run = TinyRun(BATCH, SMOOTH, *changes)
+        assert isinstance(run.feed, feed.SpreadFeed) == (name == SPREAD)
         assert len(run.parallel.devices) == (1 if "parallel=jit" in changes else 8)
         seen[f"losses/{name}"], state = run.losses()
         seen |= {f"params/{name}/{leaf}": value for leaf, value in named_leaves(state.params).items()}
+        if name == SPREAD:
+            check_batches(run)
         if name in ("jit", "mesh"):
             save_and_restore(folder / name, run, state, seen)
+    feed.DEVICE_BYTES = 2**31
     for mode in ("mesh", "pmap"):
         numbers = list(range(RECIPE.seed, RECIPE.seed + 8))
         seen[f"seeds/{mode}"], state, learner = train_seeds(numbers, BATCH, SMOOTH, f"parallel={mode}")
@@ -54,6 +63,23 @@ def main(folder: Path) -> None:
         outcome = evaluate(batch, jax.devices()[:devices])
         seen |= {f"{part}/{batch}/{devices}": getattr(outcome, part) for part in ("losses", "probabilities", "labels")}
     np.savez(folder / "seen.npz", **{name: np.asarray(value) for name, value in seen.items()})
+
+
+def check_batches(run):
+    """A spread set gives the batches of any other, and its program collects no images from all devices."""
+    whole = dataset()
+    data = run.feed.stretch(0, 5)
+    assert {shard.data.shape for shard in data["images"].addressable_shards} == {(7, 28, 28, 1)}  # of 50
+    for step in range(5):
+        batch = jax.jit(run.feed.pick)(data, step)
+        index = run.order.batch(step)
+        np.testing.assert_array_equal(batch["images"], whole.images[index])
+        np.testing.assert_array_equal(batch["labels"], whole.labels[index])
+        np.testing.assert_array_equal(batch["index"], index)
+        assert len(batch["images"].sharding.device_set) == 8 and not batch["images"].is_fully_replicated
+    program = run.run._compiled.as_text()
+    collected = [line for line in program.splitlines() if re.search(r"= u8\[\S+ all-gather(-start)?\(", line)]
+    assert not collected, collected
 
 
 def save_and_restore(folder, run, state, seen):

@@ -14,14 +14,17 @@ import collections
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from cnn_jax.errors import UsageError
+from cnn_jax.errors import UsageError, UserError
+from cnn_jax.files import gigabytes
 
 AXIS = "data"
+PIECE_BYTES = 2**29  # of an array that goes to a device piece by piece
 
 
 class Parallel:
@@ -94,6 +97,62 @@ class Parallel:
         whole = lambda shape: (*shape[:axis], shape[axis] * self.processes, *shape[axis + 1 :])
         put = lambda leaf: jax.make_array_from_process_local_data(sharding, leaf, whole(leaf.shape))
         return jax.tree.map(put, tree)
+
+    def spread(self, rows: np.ndarray) -> jax.Array:
+        """An array of which each device has some rows, in order; zeros are added at its end until they are alike.
+
+        It goes to the devices piece by piece: no copy of it is made in the host's memory.
+
+        Args:
+          rows: uint8 [N, ...], or what gives that when it is sliced; the same in every process.
+
+        Raises:
+          UserError: the devices have not enough memory left.
+        """
+        each = -(-rows.shape[0] // len(self.devices))
+        row_bytes = int(np.prod(rows.shape[1:]))
+        local = [device for device in self.devices if device.process_index == jax.process_index()]
+        count = min(each, max(1, PIECE_BYTES // row_bytes))
+        for device in local:
+            _check_memory(device, (each + count) * row_bytes, len(self.devices))
+        write = jax.jit(jax.lax.dynamic_update_slice_in_dim, static_argnums=3, donate_argnums=0)
+        found = []
+        for device in local:
+            first = self.devices.index(device) * each
+            with jax.default_device(device):
+                own = jnp.zeros((each, *rows.shape[1:]), np.uint8)
+            for start in range(0, each, count):
+                piece = np.asarray(rows[first + start : min(first + start + count, first + each, rows.shape[0])])
+                if len(piece):
+                    own = write(own, jax.device_put(piece, device), np.int32(start), 0)
+            found.append(own)
+        shape = (each * len(self.devices), *rows.shape[1:])
+        return jax.make_array_from_single_device_arrays(shape, self._sharded(0), found)
+
+    def gather(self, spread, index):
+        """Rows of a `spread` array, one piece of them to each device; runs on the devices.
+
+        Each device picks the rows it has, with zeros for the others, and the sum over the devices is split among them:
+        what is exchanged is as large as the rows that are asked for, and not as the array.
+
+        Args:
+          spread: [N, ...].
+          index: int32 [B], in full on each device.
+        """
+
+        def own(rows, index):
+            place = index - lax.axis_index(AXIS) * rows.shape[0]
+            mine = (place >= 0) & (place < rows.shape[0])
+            found = rows[jnp.clip(place, 0, rows.shape[0] - 1)]
+            found = jnp.where(mine.reshape(-1, *[1] * (found.ndim - 1)), found, 0)
+            return lax.psum_scatter(found, AXIS, scatter_dimension=0, tiled=True)
+
+        specs = {"in_specs": (_spec(0), _spec(None)), "out_specs": _spec(0)}
+        return jax.shard_map(own, mesh=self._mesh, check_vma=False, **specs)(spread, index)
+
+    def scatter(self, tree):
+        """Arrays [B, ...] that are in full on each device, cut along their first axis; runs on the devices."""
+        return jax.tree.map(lambda leaf: lax.with_sharding_constraint(leaf, self._sharded(0)), tree)
 
     def place(self, state):
         """A state where the step wants it: whole on every device, or each device with its share of the seeds."""
@@ -178,6 +237,20 @@ class Parallel:
         results = examples if self.processes == 1 else self.replicated
         placed = {"in_shardings": (self.replicated, examples), "out_shardings": results}
         return jax.jit(jax.shard_map(function, **shares), **placed)
+
+
+def _check_memory(device, needed, devices):
+    """Refuses to begin what does not fit into a device's memory, where that is known."""
+    known = device.memory_stats() or {}
+    limit = known.get("bytes_limit")
+    free = limit and limit - known.get("bytes_in_use", 0)
+    if free and needed > free:
+        raise UserError(
+            f"data.placement=device needs {gigabytes(needed)} on each of {devices} devices, and {device.device_kind} "
+            f"has {gigabytes(free)} left of the {gigabytes(limit)} that JAX takes: XLA_PYTHON_CLIENT_MEM_FRACTION=.95 "
+            "in the environment lets it take more than three quarters of a GPU; data.side=160 stores smaller images; "
+            "data.placement=host keeps them on the host"
+        )
 
 
 class Program:

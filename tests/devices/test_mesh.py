@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from tiny_training import STEPS, TinyRun, dataset
 
+from cnn_jax.devices import mesh
 from cnn_jax.devices.mesh import Parallel
-from cnn_jax.errors import UsageError
+from cnn_jax.errors import UsageError, UserError
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.state import named_leaves
 
@@ -137,3 +138,13 @@ def test_processes_with_unlike_numbers_of_devices_are_refused():
     devices = [SimpleNamespace(process_index=index) for index in (0, 1, 1)]
     with pytest.raises(UsageError, match="as many devices as the others; they have {0: 1, 1: 2}"):
         Parallel("mesh", 6, devices=devices)
+
+
+def test_a_set_that_does_not_fit_is_refused_before_it_is_sent():
+    device = SimpleNamespace(
+        device_kind="NVIDIA H200", memory_stats=lambda: {"bytes_limit": 105 * 10**9, "bytes_in_use": 5 * 10**9}
+    )
+    mesh._check_memory(device, 99 * 10**9, 2)
+    with pytest.raises(UserError, match=r"needs 126.0 GB on each of 2 .* has 100.0 GB left .*MEM_FRACTION=.95"):
+        mesh._check_memory(device, 126 * 10**9, 2)
+    mesh._check_memory(SimpleNamespace(memory_stats=lambda: None), 10**15, 1)  # a CPU does not tell

@@ -1,6 +1,7 @@
 """Feeds: where the training set is kept, and how a stretch of steps gets its batches.
 
-  device  the whole set in device memory; a stretch is only its indices.
+  device  the whole set in device memory; a stretch is only its indices. A set larger than `DEVICE_BYTES` is spread
+          over the devices of a mesh, each of which has some of the images; a smaller one is whole on each.
   host    the set in the host's memory, or decoded in a file; the images of a stretch are sent to the device.
   stream  the set still encoded; the images of the next steps are decoded in threads while the device works.
 
@@ -12,10 +13,12 @@ import functools
 
 import numpy as np
 
+from cnn_jax import files
 from cnn_jax.data.batches.order import BatchOrder
 from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.data.images.placement import DEVICE_BYTES
 from cnn_jax.data.images.reader import LazyImages, PendingRead
+from cnn_jax.errors import UsageError
 
 MOST_STEPS = 1000  # of a stretch on the device
 STRETCH_BYTES = 32 * 2**20  # of a stretch sent from the host
@@ -98,6 +101,35 @@ class DeviceFeed(Feed):
     def pick(data, i):
         index = data["index"][i]
         return {"images": data["images"][index], "labels": data["labels"][index], "index": index}
+
+
+class SpreadFeed(Feed):
+    """The set spread over the memory of the devices, each with some of its images. Arguments as `Feed`."""
+
+    most_steps = MOST_STEPS
+    shared = ("images", "labels")
+
+    def __init__(self, dataset: Dataset, orders: list[BatchOrder], parallel):
+        super().__init__(dataset, orders, parallel)
+        self._whole = functools.partial(_part_of_batches, orders[0], slice(None))
+
+    @property
+    def axes(self) -> dict:
+        return {"images": 0, "labels": None, "index": None}
+
+    @functools.cached_property
+    def _set(self):
+        images = self._parallel.spread(self._dataset.images)
+        return {"images": images, "labels": self._parallel.replicate(self._dataset.labels)}
+
+    def stretch(self, start: int, stop: int) -> dict:
+        index = _lengthened(self._whole(start, stop).astype(np.int32), self.most_steps)
+        return self._set | {"index": self._parallel.replicate(index)}
+
+    def pick(self, data: dict, i) -> dict:
+        index = data["index"][i]
+        images = self._parallel.gather(data["images"], index)
+        return {"images": images, **self._parallel.scatter({"labels": data["labels"][index], "index": index})}
 
 
 class HostFeed(Feed):
@@ -207,4 +239,12 @@ def choose(placement: str, dataset: Dataset, parallel) -> tuple[type[Feed], str]
         chosen = placement
         reason = "; ".join(filter(None, [reason, dataset.reason]))
     kind = {"device": DeviceFeed, "host": HostFeed, "stream": HostFeed}[chosen]
+    if kind is DeviceFeed and size > DEVICE_BYTES:
+        if parallel.seeds > 1 or parallel.mode == "pmap":
+            raise UsageError(
+                f"data.placement=device: a set of {files.gigabytes(size)} decoded is spread over the devices, which "
+                "goes with one seed and --parallel=mesh; use data.placement=host"
+            )
+        kind = SpreadFeed
+        reason = f"{files.gigabytes(size / len(parallel.devices))} on each of {len(parallel.devices)} devices; {reason}"
     return kind, f"{chosen} ({size / 2**20:.1f} MiB decoded; {reason})"

@@ -10,7 +10,9 @@ from tiny_training import dataset
 
 from cnn_jax.data.batches import feed as feeds
 from cnn_jax.data.batches.order import BatchOrder
+from cnn_jax.devices import mesh
 from cnn_jax.devices.mesh import Parallel
+from cnn_jax.errors import UsageError
 
 PLAN = BatchOrder(examples=50, batch_size=16, seed=1)
 
@@ -75,3 +77,29 @@ def test_what_is_read_ahead_goes_by_the_share_of_the_process():
     shared.part = lambda size: slice(3 * size // 16, 4 * size // 16)
     ahead = [feeds.HostFeed(dataset(), [PLAN], parallel)._ahead for parallel in (alone, shared)]
     assert ahead == [feeds.AHEAD_EXAMPLES // 16, feeds.AHEAD_EXAMPLES]
+
+
+def test_a_large_set_is_spread_over_the_devices_of_a_mesh():
+    large = SimpleNamespace(images=SimpleNamespace(nbytes=252 * 10**9), where="cache", reason="")
+    of = lambda mode, seeds=1: SimpleNamespace(devices=jax.devices() * 4, processes=1, mode=mode, seeds=seeds)
+    kind, why = feeds.choose("device", large, of("mesh"))
+    assert kind is feeds.SpreadFeed and "63.0 GB on each of 4 devices" in why
+    assert feeds.choose("auto", large, of("mesh"))[0] is feeds.HostFeed
+    for other in (of("pmap"), of("mesh", seeds=4)):
+        with pytest.raises(
+            UsageError, match="a set of 252.0 GB decoded is spread over the devices, which goes with one"
+        ):
+            feeds.choose("device", large, other)
+
+
+def test_a_spread_set_on_one_device_gives_the_same_batches(monkeypatch):
+    monkeypatch.setattr(mesh, "PIECE_BYTES", 28 * 28 * 7)  # seven images at a time, of 50
+    whole = make("device")[0]
+    monkeypatch.setattr(feeds, "DEVICE_BYTES", 0)
+    spread = make("device")[0]
+    assert type(spread) is feeds.SpreadFeed
+    data, other = spread.stretch(2, 6), whole.stretch(2, 6)
+    for step in range(4):
+        ours, theirs = jax.jit(spread.pick)(data, step), jax.jit(whole.pick)(other, step)
+        for name in theirs:
+            np.testing.assert_array_equal(ours[name], theirs[name])
