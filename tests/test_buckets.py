@@ -103,6 +103,10 @@ def test_a_run_in_a_bucket_equals_one_on_the_disk(bucket, tmp_path, capsys):
     assert far.metrics()["step"].max() == 6 and (far.folder / "report.html").exists()
     assert not (far.folder / ".owner").exists() and [*(far.folder / "tensorboard").iterdir()]
     assert not any("gs:" in str(path) for path in Path.cwd().iterdir())
+    answers = far.predict([str(tmp_path / "images/a/000.jpg")])
+    for name in ("answers.html", "answers.csv"):
+        far.write_answers(answers, f"{bucket}/{name}")
+        assert "000.jpg" in files.place(f"{bucket}/{name}", name).read_text()
     with pytest.raises(UsageError, match="holds a run with other settings"):
         cnn_jax.Run(folder_settings(tmp_path / "images", "seed=9"), far.folder).train(progress=False)
     fresh = cnn_jax.Run(folder_settings(tmp_path / "images", "seed=9"), tmp_path / "fresh")
@@ -197,6 +201,17 @@ def test_a_mirror_follows_what_changes(bucket, tmp_path, capsys):
     (far / "c").write_text("new")
     buckets.mirror(far, near, lambda count: Counter("copying", count))
     assert tree(near) == {"a/2": b"TWO", "b/1": b"three", "c": b"new"}
+
+
+@needs_packages
+def test_what_another_process_writes_is_seen(bucket):
+    """Clients remember listings, unless they are told not to."""
+    folder = files.place(f"{bucket}/shared", "folder")
+    (folder / "0").write_text("mine")
+    assert [path.name for path in folder.iterdir()] == ["0"] and not (folder / "1").exists()
+    code = f"from cnn_jax import files; files.place('{folder}/1', 'file').write_text('theirs')"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["0", "1"] and (folder / "1").read_text() == "theirs"
 
 
 @needs_packages
@@ -298,9 +313,9 @@ def test_a_run_that_was_killed_goes_on_on_an_empty_machine(bucket, env, tmp_path
             time.sleep(0.01)
         process.kill()
         assert process.wait() == -signal.SIGKILL
-    second = env | {"HOME": str(tmp_path / "second")}
+    second = env | {"HOME": str(tmp_path / "second"), "JAX_COMPILATION_CACHE_DIR": f"{root}/cache"}
     done = launch(second, *far)
-    assert "continuing from step" in done.stderr
+    assert "continuing from step" in done.stderr and buckets.listing(files.place(f"{root}/cache", "cache"))
     assert tree(f"{root}/run") == tree(tmp_path / "whole")
     assert "test: accuracy" in launch(second, f"--workdir={root}/run", "--mode=eval").stdout
     assert f"report {root}/run/report.html" in launch(second, f"--workdir={root}/run", "--mode=report").stdout

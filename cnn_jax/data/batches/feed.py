@@ -246,5 +246,7 @@ def choose(placement: str, dataset: Dataset, parallel) -> tuple[type[Feed], str]
                 "goes with one seed and --parallel=mesh; use data.placement=host"
             )
         kind = SpreadFeed
-        reason = f"{files.gigabytes(size / len(parallel.devices))} on each of {len(parallel.devices)} devices; {reason}"
+        if len(parallel.devices) > 1:
+            each = files.gigabytes(size / len(parallel.devices))
+            reason = f"{each} on each of {len(parallel.devices)} devices; {reason}"
     return kind, f"{chosen} ({size / 2**20:.1f} MiB decoded; {reason})"
