@@ -96,8 +96,9 @@ def size(path: Any) -> int:
 
 
 def version(path: Path) -> str:
-    """Returns what is another with every writing of an object."""
-    return str(_system().info(str(path)).get("generation", ""))
+    """Returns what is another with every writing of an object: its size and its generation."""
+    about = _system().info(str(path))
+    return f"{about['size']} {about.get('generation', '')}"
 
 
 def remove(folder: Any) -> None:
@@ -171,7 +172,7 @@ def mirror(folder: Path, to: Path, counter: Callable[[int], Any]) -> None:
     except (OSError, ValueError):
         known = {}
     now = {name: [about["size"], str(about.get("generation", ""))] for name, about in there.items()}
-    new = [name for name in now if known.get(name) != now[name] or not (to / name).is_file()]
+    new = {name: None for name in now if known.get(name) != now[name] or not (to / name).is_file()}
     for path in sorted(to.rglob("*"), reverse=True) if to.is_dir() else []:
         name = path.relative_to(to).as_posix()
         if path.is_file() and (name not in now or name in new):

@@ -59,7 +59,9 @@ def main(flags: Flags) -> int:
         from cnn_jax import modes  # imports jax, which takes a second
         from cnn_jax.devices import processes
 
-        with watchdog.watching(flags.watchdog), processes.joined(rendezvous):
+        # What else may take long, such as preparing a set of TFDS, does not say that it goes on.
+        watched = flags.watchdog if flags.mode == "train" else 0
+        with watchdog.watching(watched), processes.joined(rendezvous):
             for line in notes:
                 processes.log(line)
             if isinstance(settings, config.Config):

@@ -447,7 +447,7 @@ def version(path: Path) -> str:
       OSError: there is none.
     """
     if buckets.is_far(path):
-        return f"{buckets.size(path)} {buckets.version(path)}"
+        return buckets.version(path)
     status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns}"
 

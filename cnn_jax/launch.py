@@ -45,7 +45,10 @@ flags.DEFINE_list("fresh", [], "with --init_from: layers that are not taken, suc
 flags.DEFINE_string("like", None, "start the run or study of this workdir once more, in another --workdir")
 flags.DEFINE_bool("report", True, "write report.html after training")
 flags.DEFINE_float(
-    "watchdog", 3600, "seconds without progress, after which the process ends with status 76; 0: never", lower_bound=0
+    "watchdog",
+    3600,
+    "train, and eval by several processes: seconds without progress, after which it ends with status 76; 0: never",
+    lower_bound=0,
 )
 flags.DEFINE_bool("profile", False, "train: write a trace of some steps to the workdir")
 flags.DEFINE_integer("profile_process", 0, "with --profile: which of several processes is traced", lower_bound=0)

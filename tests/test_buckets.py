@@ -159,6 +159,14 @@ def test_prepared_data_are_written_on_the_disk_and_copied(bucket, tmp_path, monk
 
 
 @needs_packages
+def test_the_data_folder_of_the_environment_may_be_in_a_bucket(bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", f"{bucket}/environment")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert f"prepared in {bucket}/environment/digits/1.0.0" in source.prepare(config.Data.of(name="digits"))
+    assert (tmp_path / "tensorflow_datasets/digits/1.0.0/dataset_info.json").is_file()
+
+
+@needs_packages
 @pytest.mark.slow
 def test_a_small_imagenet_is_read_from_the_bucket(bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "near"))

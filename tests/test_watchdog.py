@@ -1,10 +1,12 @@
 """A process that hangs ends with a status of its own, and says where it hung."""
 
+import contextlib
 import socket
 import subprocess
 import sys
 import time
 
+import in_process
 import pytest
 from launching import REPOSITORY, command, environment, shared_folder
 
@@ -40,6 +42,15 @@ def test_it_stops_watching_with_its_block(monkeypatch):
     with watchdog.watching(0), watchdog.watching(60):
         time.sleep(0.1)
     assert not ended
+
+
+def test_preparing_is_not_watched(monkeypatch, tmp_path):
+    """Downloads and copies of hours do not say that they go on."""
+    seen = []
+    monkeypatch.setattr(watchdog, "watching", lambda seconds: seen.append(seconds) or contextlib.nullcontext())
+    sets = [f"data.data_dir={tmp_path / 'data'}"]
+    asked = in_process.flags("lenet_digits", sets, tmp_path / "run", mode="prepare", watchdog=5.0)
+    assert in_process.done(asked)[0] == 0 and seen == [0]
 
 
 @pytest.mark.slow

@@ -103,15 +103,12 @@ class DeviceFeed(Feed):
         return {"images": data["images"][index], "labels": data["labels"][index], "index": index}
 
 
-class SpreadFeed(Feed):
-    """The set spread over the memory of the devices, each with some of its images. Arguments as `Feed`."""
-
-    most_steps = MOST_STEPS
-    shared = ("images", "labels")
+class SpreadFeed(DeviceFeed):
+    """The set spread over the memory of the devices, each with some of its images. Arguments as `Feed`; of one seed."""
 
     def __init__(self, dataset: Dataset, orders: list[BatchOrder], parallel):
         super().__init__(dataset, orders, parallel)
-        self._whole = functools.partial(_part_of_batches, orders[0], slice(None))
+        self._batches = [functools.partial(_part_of_batches, orders[0], slice(None))]  # all of a batch, everywhere
 
     @property
     def axes(self) -> dict:
@@ -123,8 +120,7 @@ class SpreadFeed(Feed):
         return {"images": images, "labels": self._parallel.replicate(self._dataset.labels)}
 
     def stretch(self, start: int, stop: int) -> dict:
-        index = _lengthened(self._whole(start, stop).astype(np.int32), self.most_steps)
-        return self._set | {"index": self._parallel.replicate(index)}
+        return self._set | self._parallel.replicate(self._arrays(0, start, stop))
 
     def pick(self, data: dict, i) -> dict:
         index = data["index"][i]

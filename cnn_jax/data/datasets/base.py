@@ -183,7 +183,7 @@ class Stored(Source):
         """Writes it where it is not there yet, as `prepare`; for a bucket on the disk, from where it is copied."""
         root = data_root(self.data)
         if buckets.is_far(root):
-            near = type(self)(dataclasses.replace(self.data, data_dir=""))
+            near = type(self)(dataclasses.replace(self.data, data_dir=str(records.disk_root())))
             print(near.prepare(download, experiment), file=sys.stderr)
             print(f"copying {near.folder} to {self.folder}", file=sys.stderr, flush=True)
             every = [path for path in near.folder.rglob("*") if path.is_file()]

@@ -138,15 +138,19 @@ class Records:
         return None
 
 
+def disk_root() -> Path:
+    """The folder of prepared datasets on the disk: $TFDS_DATA_DIR, or ~/tensorflow_datasets if that is in a bucket."""
+    root = os.environ.get("TFDS_DATA_DIR", "")
+    return Path("~/tensorflow_datasets" if not root or buckets.is_far(root) else root).expanduser().absolute()
+
+
 def near(far: Path) -> Path:
     """The folder on the disk for what is made of data in a bucket: in $TFDS_DATA_DIR, else ~/tensorflow_datasets.
 
     Args:
       far: the folder of the data in the bucket.
     """
-    root = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    root = Path("~/tensorflow_datasets" if buckets.is_far(root) else root).expanduser().absolute()
-    return root / "bucket" / f"{far.name}-{hashlib.sha256(str(far).encode()).hexdigest()[:12]}"
+    return disk_root() / "bucket" / f"{far.name}-{hashlib.sha256(str(far).encode()).hexdigest()[:12]}"
 
 
 def decoded_folder(folder: Path) -> Path:
