@@ -524,6 +524,8 @@ class StudyRun:
     def train(self, *, progress: bool = True, signals: bool = False, profile: bool = False) -> list[str]:
         """Trains and measures the arms that are not finished, and writes the tables.
 
+        Other processes may do the same in the same folder: each takes a group of seeds that nobody works on.
+
         Args:
           progress: whether to show progress bars and log lines.
           signals: whether signals save first, see `Run.train`.
@@ -538,12 +540,11 @@ class StudyRun:
         """
         from cnn_jax.studies import results, runner
 
-        folders.check_same_study(self.folder, self.study, resume=True)
         checks.check_data(self.study)
         known = run_data.same(self.folder, self.study.base.data)
         choice.prepare(self.study.base, self.study.groups)
         quiet = contextlib.nullcontext() if progress else processes.silenced()
-        with processes.claimed(self.folder), quiet, heard(signals):
+        with quiet, heard(signals):
             processes.log(f"compilation cache: {choice.enable_compilation_cache()}")
             failures = runner.run(self.study, self.folder, processes.log, profile, known)
             results.write(results.load(self.study, self.folder), self.folder)

@@ -1,23 +1,18 @@
 """Folders in a bucket of Google Cloud Storage, gs://BUCKET/FOLDER: what differs from those on a disk.
 
 A place in a bucket is an `etils.epath.Path`; it has the methods of a `pathlib.Path` that this package uses. A bucket
-has no folders, locks, appending or renaming: an object appears whole, folders are what names have in common, and a lock
-is an object that is only written if it has the generation last seen. Here is what that takes; `files.py` calls it.
+has no folders, appending or renaming: an object appears whole, and folders are what names have in common. Here is what
+that takes; `files.py` calls it.
 """
 
-import contextlib
 import importlib.util
 import json
 import logging
 import os
 import re
-import socket
-import sys
-import threading
-import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,9 +21,6 @@ from cnn_jax.errors import UsageError, UserError
 
 SCHEME = "gs://"
 NAME = re.compile(r"gs://[a-z0-9][a-z0-9_.-]{1,220}[a-z0-9](/.*)?")  # as Google Cloud Storage lets buckets be called
-OWNER = ".owner"  # the object that says which process runs in a folder
-PERIOD = 10.0  # seconds between signs of life of an owner
-SILENCE = 45.0  # seconds without one, after which another process may take over
 STREAMS = 16  # objects copied at the same time
 INSTALL = "pip install 'cnn_jax[cloud]'"
 
@@ -209,165 +201,3 @@ class Outbox:
             self.put()
         finally:
             self._kept.cleanup()
-
-
-# One process at a time.
-
-_held: dict[str, "_Lease"] = {}
-
-
-@contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a folder in a bucket.
-
-    Its owner is an object that this process writes anew every `PERIOD` seconds. One that was killed leaves it behind:
-    on the same machine it is taken over at once, else after `SILENCE` seconds without a sign of life.
-
-    Raises:
-      UserError: another process is running in it.
-    """
-    lease = _Lease(folder)
-    lease.take()
-    _held[str(folder)] = lease
-    try:
-        yield
-    finally:
-        del _held[str(folder)]
-        lease.release()
-
-
-def check_held(path: Path) -> None:
-    """Refuses to write into a folder that this process had claimed and another one has taken over.
-
-    Raises:
-      UserError: that is so.
-    """
-    for folder, lease in _held.items():
-        if lease.lost and f"{path}/".startswith(f"{folder}/"):
-            raise UserError(
-                f"{folder} has another owner: no sign of life of this process came through for {SILENCE:.0f} seconds, "
-                "and another one took over; what was saved is whole"
-            )
-
-
-class _Lease:
-    """The right to write into a folder.
-
-    Attributes:
-      lost: whether another process may have it by now.
-    """
-
-    def __init__(self, folder: Path):
-        from google.cloud import storage
-
-        bucket, _, key = str(folder / OWNER).removeprefix(SCHEME).partition("/")
-        self._folder = folder
-        self._blob = storage.Client().bucket(bucket).blob(key)
-        self._record = _this_process() | {"id": uuid.uuid4().hex}
-        self._generation = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._refresh, daemon=True, name="owner")
-        self.lost = False
-
-    def take(self):
-        """Writes the object, once nobody else lives by it.
-
-        Raises:
-          UserError: somebody does.
-        """
-        while not self._write(self._generation):
-            found = self._read()
-            self._generation = 0 if found is None else self._abandoned(*found)
-        self._thread.start()
-
-    def _abandoned(self, generation, record):
-        """The generation of an owner that is no more, or 0 if it went while that was found out."""
-        if _is_dead(record):
-            return generation
-        who = f"process {record.get('pid', '?')} on {record.get('host', '?')}"
-        print(f"{self._folder}: asking for a sign of life of {who}", file=sys.stderr, flush=True)
-        until = time.monotonic() + SILENCE
-        while time.monotonic() < until:
-            time.sleep(PERIOD / 10)
-            found = self._read()
-            if found is None:
-                return 0
-            if found[0] != generation:
-                raise UserError(
-                    f"another process is running in {self._folder}, {who}: wait for it, or choose another --workdir"
-                )
-        return generation
-
-    def _write(self, generation):
-        """Tells whether the object was written in place of a generation, 0 for none."""
-        from google.api_core import exceptions
-
-        try:
-            self._blob.upload_from_string(json.dumps(self._record), if_generation_match=generation)
-        except exceptions.PreconditionFailed:
-            # A write that came through, and was sent again because its answer did not.
-            found = self._read()
-            if found is None or found[1].get("id") != self._record["id"]:
-                return False
-            self._generation = found[0]
-            return True
-        self._generation = self._blob.generation
-        return True
-
-    def _read(self):
-        """The generation and the record of the owner; None if there is none."""
-        from google.api_core import exceptions
-
-        try:
-            self._blob.reload()
-            generation = self._blob.generation
-            record = json.loads(self._blob.download_as_bytes())
-        except exceptions.NotFound:
-            return None
-        except ValueError:
-            record = {}
-        return generation, record if isinstance(record, dict) else {}
-
-    def _refresh(self):
-        seen = time.monotonic()
-        while not self._ended.wait(PERIOD):
-            try:
-                if not self._write(self._generation):
-                    self.lost = True
-                    return
-                seen = time.monotonic()
-            except Exception:  # the network, for a while; nothing but time tells whether it matters
-                self.lost = time.monotonic() - seen > SILENCE - PERIOD
-
-    def release(self):
-        """Removes the object, if it is still this process's."""
-        self._ended.set()
-        self._thread.join()
-        if not self.lost:
-            with contextlib.suppress(Exception):  # the next process waits for a sign of life, then
-                self._blob.delete(if_generation_match=self._generation)
-
-
-def _this_process():
-    return {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "started": _started(os.getpid())}
-
-
-def _is_dead(record):
-    """Whether the owner was a process of this machine that has ended."""
-    here = (record.get("host"), record.get("boot")) == (socket.gethostname(), _boot()) and bool(_boot())
-    return here and _started(record.get("pid")) != record.get("started")
-
-
-def _boot():
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def _started(pid):
-    """When a process started, in ticks since the machine did; None of one that is not there."""
-    try:
-        return Path(f"/proc/{int(pid)}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-    except (OSError, ValueError, TypeError, IndexError):
-        return None

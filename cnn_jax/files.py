@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cnn_jax import buckets
+from cnn_jax import buckets, leases
 from cnn_jax.errors import UsageError, UserError
 
 SPARE_BYTES = 2**28  # left free on a disk
@@ -51,8 +51,8 @@ def replace(path: Path, write) -> None:
     Raises:
       OSError: it cannot be written.
     """
+    leases.check_held(path)
     if buckets.is_far(path):
-        buckets.check_held(path)
         content = io.BytesIO()
         write(content)
         path.write_bytes(content.getvalue())
@@ -190,7 +190,7 @@ def read_lines(path: Path, sound: Callable[[dict], bool] = lambda record: True) 
     if wrong:
         some = ", ".join(map(str, wrong[:5])) + ", ..." * (len(wrong) > 5)
         what = f"line {some} is damaged" if len(wrong) == 1 else f"lines {some} are damaged"
-        print(f"{printable(str(path))}: {what} and left out", file=sys.stderr, flush=True)
+        _tell(f"{path}: {what} and left out")
     return records
 
 
@@ -317,6 +317,28 @@ def checksum(array) -> int:
     return zlib.crc32(data[whole:], zlib.crc32(sums))
 
 
+def make_workdir(folder: Path) -> None:
+    """Makes a folder to work in.
+
+    Raises:
+      UserError: it cannot be made.
+    """
+    with _workdir(folder):
+        make_folder(folder)
+
+
+@contextlib.contextmanager
+def _workdir(folder):
+    """Has an error say what the folder is for."""
+    try:
+        yield
+    except OSError as error:
+        link = f"{folder / '.lock'} is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise UserError(
+            f"cannot write to the workdir {folder}: {link}; choose another with --workdir=FOLDER"
+        ) from error
+
+
 @contextlib.contextmanager
 def claimed(folder: Path):
     """Makes a folder and keeps other processes out of it.
@@ -325,17 +347,12 @@ def claimed(folder: Path):
       UserError: it cannot be written, or another process is running in it.
     """
     if buckets.is_far(folder):
-        with buckets.claimed(folder):
+        with leases.held(folder, log=_tell):
             yield
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    make_workdir(folder)
+    with _workdir(folder):
         lock = _lock_file(folder / ".lock")
-    except OSError as error:
-        link = f"{folder / '.lock'} is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        raise UserError(
-            f"cannot write to the workdir {folder}: {link}; choose another with --workdir=FOLDER"
-        ) from error
     with lock:
         if not _lock(lock):
             raise UserError(f"another process is running in {folder}: wait for it, or choose another --workdir")
@@ -375,7 +392,7 @@ def locked(path: Path, what: str):
     """
     with _lock_file(path) as file:
         if not _lock(file):
-            print(f"waiting for another process to {what} ({printable(str(path))})", file=sys.stderr, flush=True)
+            _tell(f"waiting for another process to {what} ({path})")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -398,12 +415,12 @@ def _lock(file):
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        print(
-            f"the file system has no locks ({error.strerror}): see to it that no other process uses the same folder",
-            file=sys.stderr,
-            flush=True,
-        )
+        _tell(f"the file system has no locks ({error.strerror}): see to it that no other process uses the same folder")
     return True
+
+
+def _tell(line):
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def printable(text: str, lines: bool = False) -> str:

@@ -19,7 +19,7 @@ from launching import command, environment, launch, settings, shared_folder
 from tiny_training import folder_settings
 
 import cnn_jax
-from cnn_jax import buckets, config, files
+from cnn_jax import buckets, config, files, leases
 from cnn_jax.data.datasets import source
 from cnn_jax.errors import UsageError, UserError
 from cnn_jax.progress import Counter
@@ -65,7 +65,8 @@ def tree(folder) -> dict[str, bytes]:
     else:
         names = [each.relative_to(path).as_posix() for each in path.rglob("*") if each.is_file()]
     kept = [name for name in names if not {"checkpoints", "tensorboard"} & set(name.split("/"))]
-    timed = ("timing.jsonl", "starts.jsonl", "report.html", "arm.json", "costs.csv", ".lock", ".owner")
+    kept = [name for name in kept if leases.NAME not in name]
+    timed = ("timing.jsonl", "starts.jsonl", "report.html", "arm.json", "costs.csv", ".lock")
     return {name: (path / name).read_bytes() for name in sorted(kept) if not name.endswith(timed)}
 
 
@@ -224,8 +225,8 @@ def test_what_another_process_writes_is_seen(bucket):
 
 @needs_packages
 def test_two_processes_do_not_write_into_one_folder(bucket, monkeypatch, capsys):
-    monkeypatch.setattr(buckets, "PERIOD", 0.2)
-    monkeypatch.setattr(buckets, "SILENCE", 1.5)
+    monkeypatch.setattr(leases, "PERIOD", 0.2)
+    monkeypatch.setattr(leases, "SILENCE", 1.5)
     folder = files.place(f"{bucket}/owned", "folder")
     with files.claimed(folder):
         with pytest.raises(UserError, match=f"another process is running in {folder}, process {os.getpid()} on "):
@@ -235,7 +236,7 @@ def test_two_processes_do_not_write_into_one_folder(bucket, monkeypatch, capsys)
     assert not (folder / ".owner").exists()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    here = buckets._this_process()
+    here = leases._this_process()
     (folder / ".owner").write_text(json.dumps(here | {"pid": gone.pid, "started": "1"}))
     began = time.monotonic()
     with files.claimed(folder):  # of this machine, and no more
@@ -248,7 +249,7 @@ def test_two_processes_do_not_write_into_one_folder(bucket, monkeypatch, capsys)
 
 @needs_packages
 def test_an_owner_that_was_silent_for_too_long_writes_no_more(bucket, monkeypatch):
-    monkeypatch.setattr(buckets, "PERIOD", 0.2)
+    monkeypatch.setattr(leases, "PERIOD", 0.2)
     folder = files.place(f"{bucket}/lost", "folder")
     with files.claimed(folder):
         files.write_text(folder / "mine", "1")
@@ -331,12 +332,18 @@ def test_a_run_that_was_killed_goes_on_on_an_empty_machine(bucket, env, tmp_path
 
 @needs_packages
 @pytest.mark.slow
-def test_a_study_in_a_bucket_equals_one_on_the_disk(bucket, env, tmp_path):
+def test_a_study_of_two_processes_in_a_bucket_equals_one_on_the_disk(bucket, env, tmp_path):
     root = f"{bucket}/studies"
     few = settings(study__seeds=2, train__duration="20 steps", evaluation__every="10 steps", schedule__warmup="0 steps")
     words = ("--experiment=pooling_digits", *few, *settings(study__arms="max,average"))
-    for place in (f"{root}/study", tmp_path / "study"):
-        launch(env, *words, f"--workdir={place}")
+    launch(env, *words, f"--workdir={tmp_path}/study")
+    both = [
+        subprocess.Popen(command(*words, f"--workdir={root}/study"), env=env, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sum("arm 1/2 max: done" in text for text in said) == 1
     far, near = tree(f"{root}/study"), tree(tmp_path / "study")
     assert far.keys() == near.keys()
     for name in ("results.csv", "summary.csv", "table.tex"):

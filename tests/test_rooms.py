@@ -36,6 +36,7 @@ ROOMS = [
     ["config"],
     ["flags", "progress", "randomness"],
     ["files", "signals", "streams", "watchdog"],
+    ["leases"],
     ["buckets"],
     ["errors"],
 ]

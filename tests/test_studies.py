@@ -7,9 +7,16 @@ import signal
 import subprocess
 import time
 
+import jax
 import numpy as np
 import pytest
 from launching import QUICK, command, environment, launch, settings, shared_folder, snapshot
+
+import cnn_jax
+from cnn_jax.config import experiments
+from cnn_jax.studies import arm as arms
+from cnn_jax.studies import runner
+from cnn_jax.training.learner import Learner
 
 pytestmark = pytest.mark.versions
 
@@ -137,7 +144,7 @@ def test_a_failed_arm_is_reported_and_the_others_go_on(env, tmp_path):
     done = launch(env, *WORDS, *asked, f"--workdir={folder}", status=1)
     assert "error: arm max failed" in done.stderr and "error: arm average failed: all 4 seeds are lost" in done.stderr
     assert "average: no result: all 4 seeds are lost" in done.stdout
-    assert "max: no result: FileExistsError: " in done.stdout
+    assert "max: no result: NotADirectoryError: " in done.stdout
     assert rows(folder / "results.csv") == []
     assert not list((folder / "arms" / "average").glob("**/checkpoints/*/state"))
 
@@ -154,3 +161,95 @@ def test_refusals_name_the_thing(env, whole):
         done = launch(env, *WORDS, f"--workdir={folder}", *words, status=2)
         assert message in done.stderr
     assert snapshot(folder) == before
+
+
+GROUPS = settings(study__together=2)
+
+
+def start(env, *words):
+    return subprocess.Popen(command(*words), env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def equal_files(folder, expected):
+    for name in ("results.csv", "summary.csv", "per_class.csv"):
+        assert (folder / name).read_bytes() == (expected / name).read_bytes()
+    for arm in ARMS:
+        for seed in range(SEEDS):
+            one, other = (place / "arms" / arm / f"seed-{seed}" for place in (folder, expected))
+            assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
+        assert not (folder / "arms" / arm / "checkpoints").exists()
+
+
+def test_two_processes_do_one_study(env, whole, tmp_path):
+    """Each takes groups that nobody works on; both wait for the last, and what is there is as one process makes it."""
+    folder = tmp_path / "study"
+    both = [start(env, *WORDS, *GROUPS, f"--workdir={folder}") for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    equal_files(folder, whole[0])
+    titles = [f"{arm}, seeds {seeds}: done" for arm in ARMS for seeds in ("0 to 1", "2 to 3")]
+    assert [sum(title in text for text in said) for title in titles] == [1] * len(titles)
+    assert all(any(title in text for title in titles) for text in said)
+    assert len((folder / "starts.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_who_dies_is_followed_by_the_others(env, whole, tmp_path):
+    """SIGKILL for the one that trains the first group, while another waits for it with nothing else to do."""
+    folder = tmp_path / "study"
+    one_arm = settings(study__arms="max")
+    first = start(env, *WORDS, *one_arm, f"--workdir={folder}")
+    group = folder / "arms" / "max" / "checkpoints" / f"0-{SEEDS - 1}"
+    deadline = time.monotonic() + 200
+    while not list(group.glob("checkpoints/[24]")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)  # it lives, and does nothing
+    second = start(env, *WORDS, *one_arm, f"--workdir={folder}")
+    lines = []
+    while not lines or "asking for a sign of life of process" not in lines[-1]:
+        lines.append(second.stderr.readline())
+        assert lines[-1], lines
+    first.kill()
+    said = second.communicate()[1]
+    first.communicate()
+    assert second.returncode == 0, said
+    assert "continuing from step" in said
+    for seed in range(SEEDS):
+        one, other = (place / "arms" / "max" / f"seed-{seed}" / "metrics.jsonl" for place in (folder, whole[0]))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_failure_elsewhere_is_not_tried_again(tmp_path):
+    study = experiments.load("pooling_digits")
+    crew = runner._Crew(study, tmp_path, lambda line: None, False, None)
+    path = arms.failure_of(tmp_path, study.arms[0])
+    path.parent.mkdir()
+    assert not crew._is_settled(study.arms[0])
+    path.write_text("Traceback\nValueError: no\n")
+    assert crew._is_settled(study.arms[0])
+    assert crew.failures == {study.arms[0].name: "ValueError: no (in another process)"}
+    later = runner._Crew(study, tmp_path, lambda line: None, False, None)
+    assert not later._is_settled(study.arms[0])  # a new start tries once more
+
+
+def test_a_seed_that_is_trained_alone_may_be_lost(tmp_path, monkeypatch, quick_compile):
+    """Groups of one: what is lost is empty in the tables, and costs the others nothing."""
+    initial, begun = Learner.initial, []
+
+    def bad_at_first(self):
+        state = initial(self)
+        if self.seeds != [1] or begun:
+            return state
+        begun.append(True)
+        return state._replace(params=jax.tree.map(lambda leaf: leaf * np.nan, state.params))
+
+    monkeypatch.setattr(Learner, "initial", bad_at_first)
+    changes = ["study.arms=max", "study.seeds=3", "study.together=1", "data.name=fake", "data.side=28",
+               "data.examples=40", "train.duration=2 steps", "train.batch_size=8", "schedule.warmup=0 steps",
+               "study.measurements=consistency", "study.images=8"]  # fmt: skip
+    study = cnn_jax.StudyRun(cnn_jax.settings("pooling_digits", *changes), tmp_path / "study")
+    assert study.train(progress=False) == []
+    found = study.tables()["results"]
+    assert list(found["seed"][np.isnan(found["test_accuracy"])]) == [1]
+    assert list(np.isnan(found["consistency"])) == [False, True, False]
+    assert (tmp_path / "study/arms/max/seed-1/lost.json").exists()

@@ -1,4 +1,4 @@
-"""One arm of a study: its seeds are trained together, measured, and stored.
+"""One arm of a study: its seeds are trained in groups, measured, and stored.
 
 The folder of an arm, arms/NAME:
 
@@ -7,7 +7,8 @@ outcome.npz        each seed's answers to the test images
 measurements.npz   see `measurements/storing.py`
 pictures.npz       first filters, and maps of one image before and after each pooling, of the first seed
 seed-K/            the workdir of a finished run: --mode=eval, predict, report and train work on it
-checkpoints/       all seeds together, while the arm is being trained
+checkpoints/K-L/   of each group of seeds, until all are done: its owner, its checkpoints while it is being trained and,
+                   when it is done, the arrays above and group.json
 """
 
 import contextlib
@@ -34,6 +35,8 @@ from cnn_jax.training.selection import BestOfSeeds, NoBest
 from cnn_jax.training.state import TrainState
 
 DONE = "arm.json"
+GROUP_DONE = "group.json"
+MEASURED = "measurements.npz"
 MAPPED_IMAGES = 64  # that measurements of feature maps use
 REACH = 4  # pixels that measurements shift images by, at most; an eighth of the side
 
@@ -75,40 +78,79 @@ def read_record(folder: Path) -> dict:
     return record
 
 
-def train(study: Study, arm: Arm, folder: Path, profile: bool = False, known: Identity | None = None) -> None:
-    """Trains, measures and stores an arm; continues where a killed one stopped.
+def group_folder(folder: Path, seeds: list[int]) -> Path:
+    """Returns the folder of a group of seeds of the arm in a folder."""
+    return folder / "checkpoints" / f"{seeds[0]}-{seeds[-1]}"
+
+
+def is_done(group: Path) -> bool:
+    """Tells whether the group in a folder has been trained and measured."""
+    return (group / GROUP_DONE).exists()
+
+
+def train(
+    study: Study, arm: Arm, seeds: list[int], folder: Path, profile: bool = False, known: Identity | None = None
+) -> None:
+    """Trains, measures and stores a group of seeds of an arm; continues where a killed one stopped.
 
     Args:
       study: the study.
       arm: one of its arms.
+      seeds: one of its groups; no other process trains it.
       folder: of the arm.
       profile: whether to trace some steps.
       known: the data of the study's base.
 
     Raises:
-      Interrupted: a signal came, and the arm is saved.
-      UserError: a save failed, or no seed is left.
+      Interrupted: a signal came, and the group is saved.
+      UserError: a save failed.
     """
     settings = study.settings(arm)
-    files.make_folder(folder)
     if known is None or settings.data != study.base.data:
         known = source.identity(settings.data)
     training, test = load(settings, "train", known), load(settings, "test", known)
-    parts = []
-    for seeds in study.groups:
-        with contextlib.closing(Learner(settings, seeds, training, known.facts)) as learner:
-            watched = test if learner.watched == "test" else load(settings, "validation", known)
-            folders = [_seed_folder(folder, seed) for seed in seeds]
-            for each in folders:
-                files.make_folder(each)
-            group = _Group(study, learner, folders, folder / "checkpoints" / f"{seeds[0]}-{seeds[-1]}")
-            trace = folder / "trace" if profile else None
-            parts.append(group.train(watched, test, trace))
-            for each in folders:
-                run_data.store(each, known)
-    if not any(part["finite"].any() for part in parts):
-        raise UserError("no seed gives finite numbers for the test images; lower optimizer.learning_rate")
-    _store(study, arm, folder, parts)
+    with contextlib.closing(Learner(settings, seeds, training, known.facts)) as learner:
+        watched = test if learner.watched == "test" else load(settings, "validation", known)
+        folders = [folder / f"seed-{seed}" for seed in seeds]
+        for each in folders:
+            files.make_folder(each)
+        own = group_folder(folder, seeds)
+        found = _Group(study, learner, folders, own).train(watched, test, folder / "trace" if profile else None)
+        for each in folders:
+            run_data.store(each, known)
+    _store_group(own, found)
+
+
+def finish(study: Study, arm: Arm, folder: Path) -> None:
+    """Makes an arm of its groups, which are all done.
+
+    Raises:
+      UserError: no seed is left.
+    """
+    groups = [group_folder(folder, seeds) for seeds in study.groups]
+    records = [files.read_json(each / GROUP_DONE) for each in groups]
+    outcome = _joined([files.read_arrays(each / "outcome.npz") for each in groups])
+    if not outcome["finite"].any():
+        lost = "no seed gives finite numbers for the test images; lower optimizer.learning_rate"
+        raise UserError(next((record["lost"] for record in records if record["lost"]), lost))
+    files.write_arrays(folder / "outcome.npz", **outcome)
+    files.write_arrays(folder / "pictures.npz", **files.read_arrays(groups[0] / "pictures.npz"))
+    storing.store(folder / MEASURED, storing.joined([storing.load(each / MEASURED) for each in groups]))
+    settings = study.settings(arm)
+    timing = [record["timing"] for record in records]
+    record = {
+        "arm": arm.name,
+        "changes": list(arm.changes),
+        "config": config.to_dict(settings),
+        "study": dataclasses.asdict(study.protocol),
+        **dataclasses.asdict(Learner(dataclasses.replace(settings, parallel="jit")).cost),
+        "seconds": sum(row["seconds"] for row in timing),
+        "images_per_second": float(np.mean([row["mean_examples_per_second"] for row in timing])),
+        "memory": max(row["memory"] for row in timing),
+        "together": max(row["seeds"] for row in timing),
+        "devices": sorted({device for each in records for device in each["devices"]}),
+    }
+    files.write_json(folder / DONE, record)
     files.remove_folder(folder / "checkpoints")
 
 
@@ -128,11 +170,16 @@ class _Group:
             state = run.first_state(learner, checkpoints)
             if np.any(state.step):
                 processes.log(f"continuing from step {int(np.asarray(state.step).max()):,}")
-            last = loop.train(learner, state, checkpoints, self.folders, watched, best=best, profile=trace)
+            lost = ""
+            try:
+                last = loop.train(learner, state, checkpoints, self.folders, watched, best=best, profile=trace)
+            except loop.AllLost as error:
+                processes.log(str(error))
+                last, lost = error.state, str(error)
         step = np.atleast_1d(np.asarray(last.step))
         alive = step == learner.total
-        chosen, scores = (last, [None] * len(alive)) if not self.selects else self._best(best, last, alive)
-        found = self._measure(chosen, test, alive)
+        chosen, scores = self._best(best, last, alive) if self.selects and alive.any() else (last, [None] * len(alive))
+        found = self._measure(chosen, test, alive) | {"lost": lost}
         self._complete_folders(chosen, scores, last, found["evaluations"], test)
         return found
 
@@ -168,7 +215,7 @@ class _Group:
             "measurements": storing.measure(
                 self.study.protocol.measurements, self._context(variables, test, alive), processes.log
             ),
-            "pictures": _pictures(learner, variables, test) if first else None,
+            "pictures": _pictures(learner, variables, test) if first else {},
             "timing": (read_timing(self.folders[0]) or [TIMES])[-1],
         }
 
@@ -221,36 +268,36 @@ def _pictures(learner: Learner, variables, test) -> dict[str, np.ndarray]:
     return found
 
 
-def _store(study: Study, arm: Arm, folder: Path, parts: list[dict]) -> None:
-    found = [evaluation for part in parts for evaluation in part["evaluations"]]
-    labels = found[0].labels
+def _store_group(own: Path, found: dict) -> None:
+    evaluations = found["evaluations"]
+    labels = evaluations[0].labels
     files.write_arrays(
-        folder / "outcome.npz",
+        own / "outcome.npz",
         labels=labels,
-        seeds=np.concatenate([part["seeds"] for part in parts]),
-        finite=np.concatenate([part["finite"] for part in parts]),
-        answers=np.stack([each.probabilities.argmax(-1).astype(np.int32) for each in found]),
-        probability=np.stack([each.probabilities[np.arange(len(labels)), labels] for each in found]),
-        losses=np.array([each.losses.mean(dtype=np.float64) for each in found]),
-        **_metrics(found),
+        seeds=found["seeds"],
+        finite=found["finite"],
+        answers=np.stack([each.probabilities.argmax(-1).astype(np.int32) for each in evaluations]),
+        probability=np.stack([each.probabilities[np.arange(len(labels)), labels] for each in evaluations]),
+        losses=np.array([each.losses.mean(dtype=np.float64) for each in evaluations]),
+        **_metrics(evaluations),
     )
-    files.write_arrays(folder / "pictures.npz", **parts[0]["pictures"])
-    storing.store(folder / "measurements.npz", storing.joined([part["measurements"] for part in parts]))
-    settings = study.settings(arm)
-    timing = [part["timing"] for part in parts]
-    record = {
-        "arm": arm.name,
-        "changes": list(arm.changes),
-        "config": config.to_dict(settings),
-        "study": dataclasses.asdict(study.protocol),
-        **dataclasses.asdict(Learner(dataclasses.replace(settings, parallel="jit")).cost),
-        "seconds": sum(row["seconds"] for row in timing),
-        "images_per_second": float(np.mean([row["mean_examples_per_second"] for row in timing])),
-        "memory": max(row["memory"] for row in timing),
-        "together": max(row["seeds"] for row in timing),
-        "devices": [str(device) for device in jax.devices()],
-    }
-    files.write_json(folder / DONE, record)
+    files.write_arrays(own / "pictures.npz", **found["pictures"])
+    storing.store(own / MEASURED, found["measurements"])
+    devices = [str(device) for device in jax.devices()]
+    files.write_json(own / GROUP_DONE, {"timing": found["timing"], "lost": found["lost"], "devices": devices})
+
+
+def _joined(outcomes: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The outcomes of all groups as one; a metric that one of them lacks, as all its seeds were lost, is NaN there."""
+    found = {}
+    for name in dict.fromkeys(name for each in outcomes for name in each):
+        if name == "labels":
+            found[name] = outcomes[0][name]
+            continue
+        shape = next(each[name].shape[1:] for each in outcomes if name in each)
+        lost = lambda each: np.full((len(each["seeds"]), *shape), np.nan)
+        found[name] = np.concatenate([each[name] if name in each else lost(each) for each in outcomes])
+    return found
 
 
 def _metrics(evaluations) -> dict[str, np.ndarray]:
@@ -259,7 +306,3 @@ def _metrics(evaluations) -> dict[str, np.ndarray]:
     stacked = {name: [each[name] for each in found] for name in found[0]}
     known = {name: values for name, values in stacked.items() if any(value is not None for value in values)}
     return {f"metric/{name}": np.array(values, np.float64) for name, values in known.items()}
-
-
-def _seed_folder(folder, seed):
-    return folder / f"seed-{seed}"

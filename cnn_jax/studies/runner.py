@@ -1,5 +1,9 @@
 """A whole study: its arms one after the other, and what they add up to.
 
+Several processes, of one machine or of many, work on a study that lies where all of them can write: each takes a group
+of seeds of an arm that nobody works on, and looks for the next when it is done. One that dies leaves its group to the
+others, which go on from its last checkpoint.
+
 The workdir of a study:
 
 study.json     the arms, the base, the protocol; a study continues only under the same ones
@@ -11,14 +15,16 @@ table.tex      the same, for a paper
 report.html
 """
 
+import contextlib
 import dataclasses
+import functools
 import time
 import traceback
 from pathlib import Path
 
 import jax
 
-from cnn_jax import files, run_data, workdir
+from cnn_jax import files, leases, run_data, watchdog, workdir
 from cnn_jax.config.study import Study
 from cnn_jax.data.datasets import source
 from cnn_jax.data.identity import Identity
@@ -28,6 +34,8 @@ from cnn_jax.errors import Interrupted, UsageError, UserError
 from cnn_jax.studies import arm as arms
 from cnn_jax.studies import measurements, results
 from cnn_jax.training.learner import Cost, Learner, load
+
+WAIT = 0.5  # seconds between looks for something to do
 
 
 def _cost(study, arm):
@@ -86,48 +94,152 @@ def plan(study: Study) -> str:
 
 
 def run(study: Study, folder: Path, log, profile: bool = False, known: Identity | None = None) -> list[str]:
-    """Trains and measures all arms that are not finished; the failures, a line each.
+    """Trains and measures all arms that are not finished, with other processes that do so; the failures, a line each.
 
     Args:
       study: the study.
-      folder: its workdir, claimed by the caller.
+      folder: its workdir.
       log: prints a line.
       profile: whether to trace some steps of each arm.
       known: the data of its base; None where they are not prepared yet.
 
     Raises:
-      Interrupted: a signal came, and the arm is saved.
+      Interrupted: a signal came, and the group is saved.
       UserError: see the message.
     """
     checked(study)
-    count = study.protocol.seeds
     for seeds in study.groups:
         Parallel(choice.mode_for(study.base, len(seeds)), seeds=len(seeds))
-    workdir.store_study(folder, study)
     known = known or _prepared(study.base)
-    run_data.store(folder, known)
-    for line in run_data.told(known):
-        log(line)
     devices = [str(device) for device in jax.devices()]
     protocol = dataclasses.asdict(study.protocol)
-    workdir.record_start(folder, study.base, devices=devices, study=protocol, **choice.numerics())
-    chosen, failures = study.chosen, []
-    files.make_folder(folder / "arms")
-    for place, arm in enumerate(chosen, 1):
-        title = f"arm {place}/{len(chosen)} {arm.name}"
-        if arms.is_finished(arms.folder_of(folder, arm)):
-            damage = _damage(arm, arms.folder_of(folder, arm))
-            log(f"{title}: {f'{damage}; it is trained again' if damage else 'already done'}")
-            if not damage:
-                continue
-            (arms.folder_of(folder, arm) / arms.DONE).unlink()
-        log(f"{title}: {count} seeds{''.join(', ' + change for change in arm.changes)}")
+    files.make_workdir(folder)
+    with leases.waited_for(folder):
+        workdir.check_same_study(folder, study, resume=True)
+        workdir.store_study(folder, study)
+        run_data.store(folder, known)
+        workdir.record_start(folder, study.base, devices=devices, study=protocol, **choice.numerics())
+    for line in run_data.told(known):
+        log(line)
+    return _Crew(study, folder, log, profile, known).work()
+
+
+class _Crew:
+    """This process's part in a study.
+
+    Attributes:
+      failures: by name of arm, why it failed, here or in another process since this one began.
+    """
+
+    def __init__(self, study: Study, folder: Path, log, profile: bool, known: Identity):
+        self.study, self.folder, self.log, self.profile, self.known = study, folder, log, profile, known
+        self.failures: dict[str, str] = {}
+        self._earlier = {arm.name: self._failed(arm) for arm in study.chosen}
+        self._said: set[str] = set()
+
+    def work(self) -> list[str]:
+        """Takes group after group until every arm is finished or has failed; the failures, a line each."""
+        for arm in self.study.chosen:
+            self._look(arm)
+        while waiting := [arm for arm in self.study.chosen if not self._is_settled(arm)]:
+            # Those that nobody has begun, and only then those whose owner may have been killed.
+            if not any(self._take(arm, ask) for ask in (False, True) for arm in waiting):
+                watchdog.note()
+                time.sleep(WAIT)
+        return [f"arm {name} failed: {why}" for name, why in self.failures.items()]
+
+    def _own(self, arm):
+        return arms.folder_of(self.folder, arm)
+
+    def _title(self, arm):
+        return f"arm {self.study.chosen.index(arm) + 1}/{len(self.study.chosen)} {arm.name}"
+
+    def _look(self, arm):
+        """Says what is there of an arm; what is damaged is trained again."""
+        own = self._own(arm)
+        if arms.is_finished(own):
+            damage = _damage(arm, own)
+            self.log(f"{self._title(arm)}: {f'{damage}; it is trained again' if damage else 'already done'}")
+            if damage:
+                (own / arms.DONE).unlink(missing_ok=True)
+
+    def _failed(self, arm):
+        """What is another with every failure of an arm; "" where it has not failed."""
+        try:
+            return files.version(arms.failure_of(self.folder, arm))
+        except OSError:
+            return ""
+
+    def _is_settled(self, arm):
+        if arm.name in self.failures or arms.is_finished(self._own(arm)):
+            return True
+        if self._failed(arm) in ("", self._earlier[arm.name]):  # an earlier start failed; it is tried again
+            return False
+        said = arms.failure_of(self.folder, arm).read_text(encoding="utf-8", errors="replace")
+        self.failures[arm.name] = f"{said.strip().rpartition(chr(10))[2]} (in another process)"
+        return True
+
+    def _take(self, arm, ask) -> bool:
+        """Tells whether there was something to do for an arm, which is done then."""
+        own = self._own(arm)
+        try:
+            left = [seeds for seeds in self.study.groups if not arms.is_done(arms.group_folder(own, seeds))]
+            for seeds in left:
+                if self._alone(arms.group_folder(own, seeds), ask, functools.partial(self._train, arm, seeds)):
+                    return True
+            return not left and self._alone(own, ask, functools.partial(self._finish, arm))
+        except Interrupted:
+            raise
+        except UserError as error:
+            self._fail(arm, str(error), str(error))
+        except Exception as error:  # whatever breaks one arm must not cost the others their hours
+            path = arms.failure_of(self.folder, arm)
+            self._fail(arm, f"{type(error).__name__}: {error} (details in {path})", traceback.format_exc())
+        return True
+
+    def _alone(self, place, ask, do) -> bool:
+        """Does something in a folder that no other process works in; whether it could."""
+        files.make_folder(place)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(leases.held(place, ask, self._say_once))
+            except leases.Busy as busy:
+                if ask:
+                    self._say_once(f"waiting: {str(busy).partition(':')[0]}")
+                return False
+            except FileNotFoundError:  # whoever finished the arm has removed it since
+                return False
+            do()
+        return True
+
+    def _say_once(self, line):
+        if line not in self._said:
+            self._said.add(line)
+            self.log(line)
+
+    def _train(self, arm, seeds):
+        """Trains a group, unless others did so before this process had it."""
+        own, title = self._own(arm), self._title(arm)
+        if arms.is_finished(own):
+            files.remove_folder(own / "checkpoints")  # whose folder was just made anew
+        if self._is_settled(arm) or arms.is_done(arms.group_folder(own, seeds)):
+            return
+        title += f", seeds {seeds[0]} to {seeds[-1]}" if len(self.study.groups) > 1 else ""
+        self.log(f"{title}: {len(seeds)} seeds{''.join(', ' + change for change in arm.changes)}")
         began = time.perf_counter()
-        failed = _failure(study, arm, folder, profile, known)
-        if failed:
-            failures.append(f"arm {arm.name} failed: {failed}")
-        log(failures[-1] if failed else f"{title}: done in {time.perf_counter() - began:.0f} s")
-    return failures
+        arms.train(self.study, arm, seeds, own, self.profile, self.known)
+        self.log(f"{title}: done in {time.perf_counter() - began:.0f} s")
+
+    def _finish(self, arm):
+        """Makes the arm of its groups, unless others have."""
+        if not self._is_settled(arm):
+            arms.finish(self.study, arm, self._own(arm))
+            arms.failure_of(self.folder, arm).unlink(missing_ok=True)
+
+    def _fail(self, arm, said, details):
+        self.failures[arm.name] = said
+        self.log(f"arm {arm.name} failed: {said}")
+        files.write_text(arms.failure_of(self.folder, arm), details)
 
 
 def _damage(arm, own):
@@ -143,20 +255,3 @@ def _prepared(base):
     """The data of a study's base, prepared if need be."""
     load(base, "test")
     return source.identity(base.data)
-
-
-def _failure(study, arm, folder, profile, known):
-    """Runs an arm; "", or why it failed, which is written beside its folder as well."""
-    path = arms.failure_of(folder, arm)
-    try:
-        arms.train(study, arm, arms.folder_of(folder, arm), profile, known)
-    except Interrupted:
-        raise
-    except UserError as error:
-        files.write_text(path, str(error))
-        return str(error)
-    except Exception as error:  # whatever breaks one arm must not cost the others their hours
-        files.write_text(path, traceback.format_exc())
-        return f"{type(error).__name__}: {error} (details in {path})"
-    path.unlink(missing_ok=True)
-    return ""

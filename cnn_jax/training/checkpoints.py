@@ -25,7 +25,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 from orbax.checkpoint import future
 
-from cnn_jax import buckets, config, files
+from cnn_jax import buckets, config, files, leases
 from cnn_jax.devices import processes
 from cnn_jax.errors import UserError
 from cnn_jax.training.metric_files import read_rows
@@ -198,7 +198,7 @@ class Checkpoints:
     def _save(self, step, state, settings, score, scheduled):
         if self._manager is None:
             self._open()
-        buckets.check_held(self.folder)
+        leases.check_held(self.folder)
         _check_space(self.folder, state)
         arrays, settings = named_leaves(processes.local_copy(state)), config.to_dict(settings)
         metrics = {SCORE: score, SCHEDULED: int(scheduled)}

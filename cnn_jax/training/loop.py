@@ -40,6 +40,19 @@ AGREEMENT_SECONDS = 1.0  # between the agreements of several processes
 TIMING_SECONDS = 10.0  # between rows of timing.jsonl, besides those of training rows: few, however long a run is
 
 
+class AllLost(UserError):
+    """No network is left to train.
+
+    Args:
+      message: why.
+      state: marked as for each that is lost.
+    """
+
+    def __init__(self, message: str, state: TrainState):
+        super().__init__(message)
+        self.state = state
+
+
 def train(
     learner: Learner,
     state: TrainState,
@@ -78,7 +91,8 @@ def train(
 
     Raises:
       Interrupted: a signal came, where somebody listens (see `signals.py`), and the state is saved.
-      UserError: no network is left, or a save failed.
+      AllLost: no network is left.
+      UserError: a save failed.
     """
     settings, total, first = learner.settings, learner.total, processes.is_first()
     times = lambda every: Timetable(every, total, learner.order.examples, settings.train.batch_size)
@@ -229,17 +243,17 @@ class _Worker:
             return
         states = self.learner.each(self.state)
         reasons = {k: reason(self, states[k]) for k, reason in lost.items()}
-        if len(states) == 1:
-            raise UserError(reasons[0])
+        count = len(states)
         fresh = self.learner.each(self.learner.initial())
         for k, reason in reasons.items():
             self.alive[k] = False
             at = min(int(states[k].step), step) - 1  # below the step of the others, for good
             states[k] = fresh[k]._replace(step=np.int32(at))
-            self.progress.log(f"seed {self.learner.seeds[k]} is lost, the others go on: {reason}")
-        if not self.alive.any():
-            raise UserError(f"all {len(states)} seeds are lost; the last one: {reason}")
+            if count > 1:
+                self.progress.log(f"seed {self.learner.seeds[k]} is lost, the others go on: {reason}")
         self.state = self.learner.joined(states)
+        if not self.alive.any():
+            raise AllLost(reason if count == 1 else f"all {count} seeds are lost; the last one: {reason}", self.state)
 
     def show(self, done, clock, due):
         """The progress line and, where it is due or some time after the last, a row of timing.jsonl."""
