@@ -99,3 +99,13 @@ def test_a_job_of_slurm_is_queued_again_where_the_run_goes_on(tmp_path, status, 
     assert run_script("slurm.sbatch", tmp_path, "--experiment=x", **variables).returncode == status
     asked = tmp_path / "asked"
     assert (asked.read_text() if asked.exists() else "") == "requeue 7\n" * requeued
+
+
+@pytest.mark.parametrize("tasks, together", [("8", True), ("1", False)])
+def test_a_job_of_one_process_meets_no_others(tmp_path, tasks, together):
+    """One GPU, or one of the jobs of a study."""
+    stand_in(tmp_path, "srun", 'echo "$*" > "$FOLDER/asked"\n')
+    variables = {"SLURM_JOB_ID": "7", "SLURM_SUBMIT_DIR": str(REPOSITORY), "SLURM_NTASKS": tasks}
+    assert run_script("slurm.sbatch", tmp_path, "--experiment=x", **variables).returncode == 0
+    asked = (tmp_path / "asked").read_text()
+    assert ("--distributed=on" in asked) == together and asked.endswith("launch.py --experiment=x\n") != together

@@ -182,7 +182,11 @@ class Data(Group):
     placement: str = setting(
         "auto", identity=False, choices=("auto", "device", "host", "stream")
     )  # see data/batches/feed.py
-    workers: int = setting(0, identity=False, low=0, high=1024)  # threads that decode; 0: one for each core
+    workers: int = setting(
+        0, identity=False, low=0, high=1024
+    )  # threads or processes that decode; 0: one for each core
+    decoders: str = setting("auto", identity=False, choices=("auto", "threads", "processes"))  # auto: processes on
+    # Linux, from 8 cores on, for sets above 2 GiB decoded
     corrupt: int = setting(10, low=0, high=10**9)  # images that cannot be decoded before a run refuses to go on
 
     @property

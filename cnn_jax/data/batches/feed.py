@@ -22,7 +22,6 @@ from cnn_jax.errors import UsageError
 
 MOST_STEPS = 1000  # of a stretch on the device
 STRETCH_BYTES = 32 * 2**20  # of a stretch sent from the host
-AHEAD_EXAMPLES = 1024  # that are read before they are asked for: 192 MiB at 256x256, 2 s of decoding on 2 cores
 
 
 class Feed:
@@ -133,13 +132,14 @@ class HostFeed(Feed):
 
     def __init__(self, dataset: Dataset, orders: list[BatchOrder], parallel):
         super().__init__(dataset, orders, parallel)
-        kind = _Ahead if isinstance(dataset.images, LazyImages) else _Array
+        lazy = isinstance(dataset.images, LazyImages)
+        kind, ahead = (_Ahead, dataset.images.ahead) if lazy else (_Array, 0)
         self._readers = [kind(dataset.images) for _ in orders]
         own = parallel.part(orders[0].batch_size)
         size = own.stop - own.start  # of the batch's images, those that this process feeds
         batch_bytes = size * int(np.prod(dataset.images.shape[1:]))
         self.most_steps = max(1, min(MOST_STEPS, STRETCH_BYTES // batch_bytes))
-        self._ahead = max(1, AHEAD_EXAMPLES // size)  # steps
+        self._ahead = max(1, ahead // size)  # steps
 
     def _arrays(self, seed, start, stop):
         """Returns the arrays of a stretch, and begins reading the examples of the steps after it."""
@@ -187,7 +187,7 @@ class _Ahead:
             self.close()
             self._next = start
         for step in range(self._next, ahead):
-            self._begun.append(self._images.begin(batches(step, step + 1)[0]))
+            self._begun.append(self._images.begin(batches(step, step + 1)[0], ahead=True))
             self._next = step + 1
         read = [self._begun.popleft().result() for _ in range(start, stop)]
         return read[0][None] if len(read) == 1 else np.stack(read)
@@ -227,7 +227,7 @@ def choose(placement: str, dataset: Dataset, parallel) -> tuple[type[Feed], str]
     copies = len(parallel.devices) // parallel.processes if parallel.devices[0].platform == "cpu" else 1
     reason = dataset.reason if placement == "auto" else "as set"
     if dataset.where == "stream":
-        chosen = "stream"
+        chosen, reason = "stream", dataset.reason
     elif placement == "auto":
         chosen = "device" if copies * size <= DEVICE_BYTES else "host"
         reason = "; ".join(filter(None, [f"auto: the device up to {DEVICE_BYTES / copies / 2**20:.0f} MiB", reason]))

@@ -66,11 +66,12 @@ class Cache:
         whole = notes is not None and notes["done"] == self._shape[0] and not self._partial.exists()
         return whole and self._mapped() is not None and (self._known_sums() is not None or not notes.get("stretch"))
 
-    def build(self, workers: int) -> None:
-        """Decodes what is still to be decoded.
+    def build(self, workers: int, processes: bool = False) -> None:
+        """Decodes what is still to be decoded; black stands for what cannot be.
 
         Args:
-          workers: threads; 0: one for each core.
+          workers: threads or processes; 0: one for each core.
+          processes: whether processes decode.
 
         Raises:
           UserError: the disk has no room, or fails.
@@ -81,14 +82,14 @@ class Cache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with files.locked(self.path.with_suffix(".lock"), f"decode {self._source.title}"):
                 if not self.is_complete():  # by another process, meanwhile
-                    self._build(workers)
+                    self._build(workers, processes)
         except OSError as error:
             raise UserError(
                 f"cannot write the decoded images to {self.path} ({error.strerror or error}); the same command goes on "
                 f"from there, or take another way: {OTHER_WAYS}"
             ) from error
 
-    def _build(self, workers):
+    def _build(self, workers, processes):
         notes = self._read_notes()
         resumable = notes is not None and self._partial.is_file() and notes.get("stretch") == self._stretch
         sums = self._known_sums(notes["done"]) if resumable else None
@@ -99,10 +100,15 @@ class Cache:
         done, unreadable = notes["done"], dict(notes["unreadable"])
         what = f"the decoded images of {self._source.title}"
         files.check_space(self.path.parent, (self._shape[0] - done) * image_bytes, what, OTHER_WAYS)
-        reader = LazyImages(_blanked(self._source, unreadable), np.arange(self._shape[0]), workers)
+
+        def blank(row, reason):
+            unreadable[str(row)] = reason
+            return np.zeros(self._source.shape, np.uint8)
+
+        reader = LazyImages(self._source, np.arange(self._shape[0]), workers, processes=processes, instead=blank)
         piece = max(1, PIECE_BYTES // image_bytes // self._stretch) * self._stretch
         begin = lambda start: reader.begin(np.arange(start, min(start + piece, self._shape[0])))
-        title = f"decoding {self._source.title}, once, to {self.path}"
+        title = f"decoding {self._source.title}, once, to {self.path}{', by processes' * processes}"
         mode = "r+b" if resumable else "wb"
         with (
             open(self._partial, mode) as file,
@@ -222,26 +228,8 @@ class Cache:
         return notes if sound and notes.get("origin") == self._source.origin else None
 
     def _write_notes(self, done, unreadable):
-        found = dict(unreadable)  # a copy: threads add to it
-        notes = {"origin": self._source.origin, "done": done, "stretch": self._stretch, "unreadable": found}
+        notes = {"origin": self._source.origin, "done": done, "stretch": self._stretch, "unreadable": unreadable}
         files.replace(self._notes, lambda file: file.write(json.dumps(notes).encode()))
-
-
-def _blanked(source, unreadable):
-    """The source with black in place of what cannot be decoded, which is noted by row."""
-
-    def fetch(rows):
-        return list(zip(rows, source.fetch(rows), strict=True))
-
-    def read(item):
-        row, fetched = item
-        try:
-            return source.read(fetched)
-        except Unreadable as error:
-            unreadable[str(row)] = str(error)
-            return np.zeros(source.shape, np.uint8)
-
-    return dataclasses.replace(source, read=read, fetch=fetch)
 
 
 def _npy_head(shape):

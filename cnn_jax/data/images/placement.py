@@ -15,9 +15,9 @@ import os
 import numpy as np
 
 from cnn_jax import config, files
-from cnn_jax.data.images import cache
+from cnn_jax.data.images import cache, workers
 from cnn_jax.data.images.reader import ImageSource, LazyImages
-from cnn_jax.errors import UserError
+from cnn_jax.errors import UsageError, UserError
 
 DEVICE_BYTES = 2**31  # largest decoded set that "auto" puts on the device
 COMFORTABLE = 2  # times the size of a cache that must be free before "auto" builds it
@@ -39,14 +39,17 @@ def place(data: config.Data, source: ImageSource, rows: np.ndarray, cached: cach
     Raises:
       UserError: the disk or the memory has no room for what is asked, or too many images are damaged.
     """
-    lazy = lambda each: LazyImages(each, rows, data.workers, data.corrupt)
-    images = lazy(source)
+    small = len(rows) * int(np.prod(source.shape)) <= DEVICE_BYTES
+    processes = _by_processes(data, small)
+    count = data.workers or files.cores()
+    by = f"by {count} {'processes' if processes else 'threads'}"
+    lazy = lambda each, processes: LazyImages(each, rows, data.workers, data.corrupt, processes)
+    images = lazy(source, processes)
     if data.placement == "stream":
-        return images, "stream", "as set"
-    small = images.nbytes <= DEVICE_BYTES
+        return images, "stream", f"as set; decoded {by}"
     if cached is None:
         if data.placement == "auto" and not small:
-            return images, "stream", f"auto: more than {files.gigabytes(DEVICE_BYTES)} decoded"
+            return images, "stream", f"auto: more than {files.gigabytes(DEVICE_BYTES)} decoded, {by}"
         return _in_memory(images, source), "memory", ""
     whole = source.exact and cached.nbytes <= DEVICE_BYTES  # the cache itself is the array
     if data.limit and small and not whole and not cached.is_complete():
@@ -56,20 +59,28 @@ def place(data: config.Data, source: ImageSource, rows: np.ndarray, cached: cach
         if problem and whole:
             return _in_memory(images, source), "memory", ""
         if problem:
-            return images, "stream", f"auto: {problem}"
-    cached.build(data.workers)
+            return images, "stream", f"auto: {problem}; decoded {by}"
+    cached.build(data.workers, processes)
     if whole:
-        return _rows_of(_sound(cached, data.workers), rows), "memory", ""
-    return lazy(cached.source()), "cache", f"decoded in {cached.path}"
+        return _rows_of(_sound(cached, data.workers, processes), rows), "memory", ""
+    return lazy(cached.source(), False), "cache", f"decoded in {cached.path}"
 
 
-def _sound(cached, workers):
+def _by_processes(data, small):
+    """Whether processes decode, and not threads."""
+    if data.decoders == "processes" and not workers.are_possible():
+        raise UsageError("data.decoders=processes: they need Linux; use threads")
+    large = not small and files.cores() >= workers.MANY_CORES and workers.are_possible()
+    return data.decoders == "processes" or data.decoders == "auto" and large
+
+
+def _sound(cached, count, processes):
     """All images of a complete cache, which is made anew where it is damaged."""
     try:
         return cached.images()
     except cache.Damaged as error:
         cached.discard(error)
-        cached.build(workers)
+        cached.build(count, processes)
         return cached.images()
 
 

@@ -10,6 +10,7 @@ from tiny_training import dataset
 
 from cnn_jax.data.batches import feed as feeds
 from cnn_jax.data.batches.order import BatchOrder
+from cnn_jax.data.images import reader
 from cnn_jax.devices import mesh
 from cnn_jax.devices.mesh import Parallel
 from cnn_jax.errors import UsageError
@@ -75,8 +76,10 @@ def test_what_is_read_ahead_goes_by_the_share_of_the_process():
     alone = Parallel("jit", PLAN.batch_size)
     shared = Parallel("jit", PLAN.batch_size)
     shared.part = lambda size: slice(3 * size // 16, 4 * size // 16)
-    ahead = [feeds.HostFeed(dataset(), [PLAN], parallel)._ahead for parallel in (alone, shared)]
-    assert ahead == [feeds.AHEAD_EXAMPLES // 16, feeds.AHEAD_EXAMPLES]
+    source = reader.ImageSource("", (28, 28, 1), np.zeros(64, np.int32), None, {})
+    data = dataclasses.replace(dataset(), images=reader.LazyImages(source, np.arange(64), 2))
+    ahead = [feeds.HostFeed(data, [PLAN], parallel)._ahead for parallel in (alone, shared)]
+    assert ahead == [reader.AHEAD // 16, reader.AHEAD]
 
 
 def test_a_large_set_is_spread_over_the_devices_of_a_mesh():

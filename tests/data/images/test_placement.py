@@ -18,7 +18,7 @@ from tiny_images import encoded, photo, write_class_folders
 from cnn_jax import config, files
 from cnn_jax.data.batches import feed as feeds
 from cnn_jax.data.batches.order import BatchOrder
-from cnn_jax.data.datasets import source
+from cnn_jax.data.datasets import folder, source
 from cnn_jax.data.images import cache, placement
 from cnn_jax.devices.mesh import Parallel
 from cnn_jax.errors import UserError
@@ -175,14 +175,14 @@ def test_a_killed_build_goes_on_where_it_was(data, monkeypatch):
     process.communicate()
     done = json.loads(notes[0].read_text())["done"]
     assert 5 <= done < 40 and not list(root.rglob("*.npy"))
-    read_again, whole = [], cache._blanked
-    monkeypatch.setattr(
-        cache,
-        "_blanked",
-        lambda images, bad: dataclasses.replace(
-            whole(images, bad), read=lambda item: (read_again.append(item[0]), whole(images, bad).read(item))[1]
-        ),
-    )
+    read_again, made = [], folder.image_source
+
+    def noted(*arguments):
+        images = made(*arguments)
+        read = lambda row: (read_again.append(row), images.read(row))[1]
+        return dataclasses.replace(images, read=read) if arguments[4] == "train" else images
+
+    monkeypatch.setattr(folder, "image_source", noted)
     equal(batches(data.changed(placement="host")), expected)
     assert sorted(read_again) == list(range(done, 40))
     assert not list(root.rglob("*.partial"))
