@@ -4,8 +4,8 @@
 
 A machine with few cores stands for one with many: what decoding does without Python's lock is replaced by a sleep of
 its length, measured before, so that any number of threads or processes can do it at the same time; what holds the lock
-is done. Batches of 128 images of 256x256, for which this process does nothing but wait. `own` is the time of a core that
-this process itself spends for an image: its inverse is how many it can take in, however many cores decode.
+is done. Batches of 128 images of 256x256, for which this process does nothing but wait. `own` is the time of a core
+that this process itself spends for an image: its inverse is how many it can take in, however many cores decode.
 
 With `--grain`, the same from Grain's worker processes (`pip install grain`).
 """
