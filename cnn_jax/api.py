@@ -43,9 +43,10 @@ from cnn_jax.predictions import Predictions
 from cnn_jax.signals import heard
 from cnn_jax.training import loop, metrics
 from cnn_jax.training import state as states
+from cnn_jax.training.checkpoints import LAST
 from cnn_jax.training.learner import Learner, load
 from cnn_jax.training.metric_files import read_rows
-from cnn_jax.training.state import Variables
+from cnn_jax.training.state import TrainState, Variables
 from cnn_jax.training.step import forward, prepare_images
 
 Columns = dict[str, np.ndarray]  # a table; pandas.DataFrame(columns) makes a frame of it
@@ -215,6 +216,7 @@ class Run:
         self._started = started
         self._known = known
         self._learner: Learner | None = None
+        self._ended: tuple[TrainState, Dataset] | None = None  # the last step, and what was measured there
         self._is_claimed = False
 
     @contextlib.contextmanager
@@ -304,6 +306,8 @@ class Run:
                             started=self._started,
                         )
                     run_data.note_unreadable(self.folder, training, watched)
+                    chosen_by_none = learner.watched == "test" and int(state.step) == learner.total
+                    self._ended = (state, watched) if chosen_by_none else None
                     return int(state.step)
 
     @property
@@ -364,6 +368,9 @@ class Run:
     def measure(self, split: str = "test") -> run.Result:
         """Measures the parameters that stand for the run on every example of a split; returns all there is to know."""
         _check_split(split)
+        if self._ended and split == "test":  # nothing is read again, or measured again
+            state, dataset = self._ended
+            return run.measured(self.learner, state.evaluated, dataset, int(state.step), LAST)
         with contextlib.closing(self.learner.checkpoints(self.folder)) as checkpoints:
             return run.measure(self.learner, checkpoints, self.dataset(split))
 

@@ -108,6 +108,11 @@ def first_state(learner: Learner, checkpoints: Checkpoints, init_from: str = "",
 def measure(learner: Learner, checkpoints: Checkpoints, dataset: Dataset) -> Result:
     """The chosen parameters of a run on a split."""
     variables, step, rule = learner.chosen(checkpoints)
+    return measured(learner, variables, dataset, step, rule)
+
+
+def measured(learner: Learner, variables: Variables, dataset: Dataset, step: int, rule: str) -> Result:
+    """Some parameters of a run, of a step that a rule chose, on a split."""
     (evaluation,) = learner.evaluate(variables, dataset)
     return Result(evaluation, dataset, processes.local_copy(variables), step, rule)
 

@@ -1,6 +1,7 @@
 """Convolution (cross-correlation, as everywhere in deep learning) with groups, connection tables and any padding."""
 
 import functools
+import itertools
 import math
 
 import jax
@@ -171,6 +172,8 @@ def _convolve_by_xla(x, kernel, stride, pads, groups):
 
 
 def _convolve_by_windows(padded, kernel, geometry, groups):
+    if groups == 1 and _gains_by_squares(kernel, geometry):
+        return _convolve_by_squares(padded, kernel, geometry)
     height, width, depth, features = kernel.shape
     # One axis at a time: the gradient then adds the slices of a row before it adds the rows.
     down, across = geometry.spans
@@ -181,6 +184,43 @@ def _convolve_by_windows(padded, kernel, geometry, groups):
         patches = patches.reshape(height * width, groups, depth, -1)
         split = kernel.reshape(height * width, depth, groups, features // groups)
         y = jnp.einsum("wgdp,wdgf->gfp", patches, split)
+    return y.reshape(features, *geometry.output_size, -1)
+
+
+def _gains_by_squares(kernel, geometry):
+    """Whether what four neighbouring windows share is worth more than the products with zeros that they bring.
+
+    Measured on 2 cores, batch 16, with both gradients: 5x5 over 1 channel for 6 features takes a third of the time,
+    over 6 for 16 six tenths; 3x3, or many features, take longer.
+    """
+    large, few = min(kernel.shape[:2]) >= 5, kernel.shape[3] <= 16
+    return large and few and geometry.stride == (1, 1) and not any(side % 2 for side in geometry.output_size)
+
+
+def _convolve_by_squares(padded, kernel, geometry):
+    """`_convolve_by_windows` with the four windows of a square of 2x2 results laid out as one, which is a pixel larger.
+
+    Pixels become channels, two by two, on both sides: the product has a quarter of the rows.
+    """
+    height, width, depth, features = kernel.shape
+    blocks = [side // 2 + 1 for side in (height, width)]
+    squares = [side // 2 for side in geometry.output_size]
+    zero = jnp.zeros((), padded.dtype)
+    spare = [2 * (c + b - 1) - side for c, b, side in zip(squares, blocks, padded.shape[1:3])]  # negative: not read
+    x = lax.pad(padded, zero, [(0, 0, 0), *((0, high, 0) for high in spare), (0, 0, 0)])
+    x = x.reshape(depth, x.shape[1] // 2, 2, x.shape[2] // 2, 2, -1).transpose(2, 4, 0, 1, 3, 5)
+    places = itertools.product(*map(range, blocks))
+    patches = jnp.stack([x[..., i : i + squares[0], j : j + squares[1], :] for i, j in places])
+    # The kernel as each of the four results sees the square's window.
+    around = lambda low, block, side: (low, 2 * block - side - low, 0)
+    seen = [
+        lax.pad(kernel, zero, [around(down, blocks[0], height), around(across, blocks[1], width), (0, 0, 0), (0, 0, 0)])
+        for down, across in itertools.product(range(2), range(2))
+    ]
+    kernel = jnp.stack(seen, axis=3).reshape(blocks[0], 2, blocks[1], 2, depth, 4 * features)
+    kernel = kernel.transpose(0, 2, 1, 3, 4, 5).reshape(-1, 4 * features)
+    y = kernel.T @ patches.reshape(len(kernel), -1)
+    y = y.reshape(2, 2, features, *squares, -1).transpose(2, 3, 0, 4, 1, 5)
     return y.reshape(features, *geometry.output_size, -1)
 
 

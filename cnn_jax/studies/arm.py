@@ -29,6 +29,7 @@ from cnn_jax.studies.measurements import storing
 from cnn_jax.studies.measurements.base import Context
 from cnn_jax.studies.measurements.strides import cumulative_strides
 from cnn_jax.training import loop, metrics
+from cnn_jax.training.checkpoints import LAST
 from cnn_jax.training.learner import Learner, load
 from cnn_jax.training.metric_files import TIMES, read_timing
 from cnn_jax.training.selection import BestOfSeeds, NoBest
@@ -238,7 +239,7 @@ class _Group:
     def _complete_folders(self, chosen, scores, last, evaluations, test) -> None:
         """Makes each seed's folder the workdir of a finished run, with the state that counts and the last one."""
         learner = self.learner
-        rule = "best validation accuracy" if self.selects else "last step"
+        rule = "best validation accuracy" if self.selects else LAST
         rows = zip(self.folders, learner.seeds, learner.each(chosen), learner.each(last), scores, evaluations)
         for place, seed, state, end, score, evaluation in rows:
             settings = dataclasses.replace(learner.settings, seed=seed, parallel=self.study.base.parallel)

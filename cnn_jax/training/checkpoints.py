@@ -33,6 +33,7 @@ from cnn_jax.training.saved import CHECKSUMS, SCHEDULED, SCORE, Saved, numbered,
 from cnn_jax.training.state import Variables, named_leaves
 
 REMOVED = "removed"  # folder that old checkpoints are moved to before they are removed
+LAST = "last step"  # the rule that chose a step where nothing was chosen
 PATTERN = set("*?[]\\")  # signs of a path that Orbax takes for a pattern
 
 
@@ -262,7 +263,7 @@ class Checkpoints:
 
     def _rule(self, step):
         if not (self.keeps_best and self._find(step).scored):
-            return "last step"
+            return LAST
         return "best validation accuracy" + " of the checkpoints that are left" * (self._lost_best() is not None)
 
     def _newest(self, rank, like, read):

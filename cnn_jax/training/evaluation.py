@@ -1,5 +1,6 @@
 """Measuring a network: every example exactly once, at any batch size and on any number of devices."""
 
+import concurrent.futures
 import functools
 
 import jax
@@ -79,6 +80,30 @@ class Evaluator:
 
         alone = parallel.seeds == 1
         self._outputs = parallel.compile_evaluation(every if alone else functools.partial(each_seed, every))
+        self._compiler = concurrent.futures.ThreadPoolExecutor(1)  # starts no thread before the first task
+        self._compiling: concurrent.futures.Future | None = None
+
+    def prepare(self, variables, dataset: Dataset) -> None:
+        """Begins to compile what `__call__` with such arguments needs, and waits for nothing; JAX keeps it.
+
+        Args:
+          variables: as for `__call__`; their numbers do not count.
+          dataset: the split.
+        """
+        count, batch, own = self._sizes(dataset)
+        shapes = ((dataset.images.shape[1:], np.uint8), ((), np.int32), ((), np.int32))
+        batches = tuple(np.zeros((count, own.stop - own.start, *shape), dtype) for shape, dtype in shapes)
+        place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+        like = jax.tree.map(place, (variables, self._spread(batches)))
+        self._compiling = self._compiler.submit(lambda: self._outputs.lower(*like).compile())
+
+    def _sizes(self, dataset):
+        """The batches of a dispatch, their size, and what of each this process feeds."""
+        total = len(dataset.labels)
+        batch = -(-min(self._most, total) // self._devices) * self._devices
+        fitting = DISPATCH_BYTES // (batch * dataset.images[0].nbytes)
+        count = max(1, min(MOST_BATCHES, fitting, -(-total // batch)))
+        return count, batch, self._parallel.part(batch)
 
     def __call__(self, variables, dataset: Dataset) -> list[Evaluation]:
         """The evaluation of each network on every example; copies that fill up the last batches do not count.
@@ -87,12 +112,10 @@ class Evaluator:
           variables: of one network or, of several seeds, leaves [seeds, ...].
           dataset: the split.
         """
-        total = len(dataset.labels)
-        batch = -(-min(self._most, total) // self._devices) * self._devices
-        fitting = DISPATCH_BYTES // (batch * dataset.images[0].nbytes)
-        count = max(1, min(MOST_BATCHES, fitting, -(-total // batch)))
-        size, results = count * batch, []
-        own = self._parallel.part(batch)  # of each batch
+        count, batch, own = self._sizes(dataset)
+        if self._compiling:
+            self._compiling.result()
+        total, size, results = len(dataset.labels), count * batch, []
         for start in range(0, total, size):
             index = np.minimum(np.arange(start, start + size), total - 1).reshape(count, batch)[:, own]
             batches = dataset.images[index], dataset.labels[index], index.astype(np.int32)

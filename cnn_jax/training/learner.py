@@ -8,6 +8,7 @@ several, every leaf of a state is [R, ...]; each device has its share of the see
 import concurrent.futures
 import dataclasses
 import functools
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,6 +83,7 @@ class Learner:
         self.classes = facts.classes
         self.network = states.make_network(self.settings, self.image_shape, self.classes)
         self.optimizer = make_optimizer(settings.optimizer)
+        self._measured: tuple[list, list[Evaluation]] | None = None
         if training is not None:
             self._prepare_training(training)
 
@@ -185,8 +187,11 @@ class Learner:
         return self.parallel.place(joined)
 
     def evaluate(self, variables: Variables, dataset: Dataset) -> list[Evaluation]:
-        """Every network measured on every example of a split."""
-        return self.evaluator(variables, dataset)
+        """Every network measured on every example of a split; what was measured last is not measured again."""
+        asked = [dataset, *jax.tree.leaves(variables)]
+        if self._measured is None or not all(map(operator.is_, asked, self._measured[0])):
+            self._measured = asked, self.evaluator(variables, dataset)
+        return self._measured[1]
 
     def predict(self, variables: Variables, images: np.ndarray) -> np.ndarray:
         """Probabilities, float32 [R, N, classes], of images uint8 [N, H, W, C]."""

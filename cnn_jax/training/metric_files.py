@@ -6,6 +6,7 @@ killed and resumed leaves the same bytes as one that was not. Times go to timing
 
 import contextlib
 import csv
+import functools
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -90,7 +91,9 @@ class MetricFiles:
         times = read_timing(workdir)
         self.seconds = times[-1]["seconds"] if times else 0.0
         self._timing = Growing(workdir / "timing.jsonl", "".join(map(json_line, times)))
-        self._board = _board(workdir / "tensorboard", step) if tensorboard else None
+        # Opened by the first number: the devices are at work by then.
+        self._open_board = functools.partial(_board, workdir / "tensorboard", step) if tensorboard else None
+        self._board = None
         self._listen = listen
         self._workdir, self._layers = workdir, None
 
@@ -99,11 +102,15 @@ class MetricFiles:
         with named(self._workdir):
             self._jsonl.write(json_line(row))
             self._csv.write(_csv_row(row))
-            if self._board:
-                for name in COLUMNS[3:]:
-                    if row[name] is not None:
-                        self._board.add(f"{row['split']}/{name}", row[name], row["step"])
+            for name in COLUMNS[3:]:
+                self._show(f"{row['split']}/{name}", row[name], row["step"])
         self._listen(row)
+
+    def _show(self, name, value, step):
+        """Adds a number to the event file."""
+        if self._open_board and value is not None:
+            self._board = self._board or self._open_board()
+            self._board.add(name, value, step)
 
     def write_timing(self, row: dict) -> None:
         """Adds a row to timing.jsonl."""
@@ -119,10 +126,8 @@ class MetricFiles:
         with named(self._workdir):
             for row in rows:
                 self._layers.write(json_line(row))
-                if self._board:
-                    for name in ("gradient_norm", "weight_norm", "dead"):
-                        if row[name] is not None:
-                            self._board.add(f"layers/{name}/{row['layer']}", row[name], row["step"])
+                for name in ("gradient_norm", "weight_norm", "dead"):
+                    self._show(f"layers/{name}/{row['layer']}", row[name], row["step"])
 
     def flush(self) -> None:
         """Puts every row on the disk: a checkpoint must never be ahead of its metrics.

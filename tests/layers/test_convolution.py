@@ -32,6 +32,10 @@ CASES = {
     "groups": ((6, 6, 4), 6, 3, {"groups": 2, "padding": 1}),
     "thick groups": ((4, 3, 64), 4, 3, {"groups": 2, "padding": 1}),
     "depthwise": ((6, 5, 3), 6, (2, 3), {"groups": 3, "stride": 2}),
+    "squares": ((9, 12, 2), 3, 5, {"padding": "2,1,0,2"}),
+    "squares of even windows": ((10, 9, 1), 4, (5, 6), {}),
+    "squares of seven": ((8, 8, 2), 2, (7, 5), {"padding": "1,0", "fill": "reflect"}),
+    "squares of a table": ((8, 8, 4), 4, 5, {"connections": TABLE}),
     "table": ((6, 5, 4), 4, 3, {"connections": TABLE, "padding": 1, "fill": "reflect"}),
 }
 
