@@ -80,6 +80,13 @@ def check_batches(run):
     program = run.run._compiled.as_text()
     collected = [line for line in program.splitlines() if re.search(r"= u8\[\S+ all-gather(-start)?\(", line)]
     assert not collected, collected
+    # Nor does the memory of a device hold more than its share of a set of 16,000 times the size, and a few batches.
+    grown = lambda leaf: jax.ShapeDtypeStruct((800_000, *leaf.shape[1:]), leaf.dtype, sharding=leaf.sharding)
+    large = {name: grown(leaf) if name != "index" else leaf for name, leaf in data.items()}
+    used = jax.jit(run.feed.pick).lower(large, 0).compile().memory_analysis()
+    share = 100_000 * 28 * 28
+    assert used.argument_size_in_bytes < share + 4 * 800_000 + 2**20  # images, and the labels of all
+    assert used.temp_size_in_bytes + used.output_size_in_bytes < 2**20 < share / 50
 
 
 def save_and_restore(folder, run, state, seen):

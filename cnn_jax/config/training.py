@@ -207,6 +207,8 @@ class Train(Group):
     duration: str = "10 epochs"  # of the whole run: "10 epochs", "500 steps" or "64000 examples"
     label_smoothing: float = setting(0.0, low=0.0, high=0.9)  # share of the target spread evenly over all classes
     precision: str = setting("float32", choices=("float32", "bfloat16"))  # of the computation; parameters stay float32
+    deterministic: bool = False  # on a GPU: sums in a fixed order, and no operation chosen by its time, so that a run
+    # that was killed ends as one that was not, to the byte; slower. On CPU and TPU that is so without it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

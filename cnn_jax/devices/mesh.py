@@ -25,6 +25,8 @@ from cnn_jax.files import gigabytes
 
 AXIS = "data"
 PIECE_BYTES = 2**29  # of an array that goes to a device piece by piece
+# What XLA is told for a GPU: each start would choose anew among operations, by how long they take.
+DETERMINISTIC = {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": 0}
 
 
 class Parallel:
@@ -36,12 +38,21 @@ class Parallel:
       devices: default: all, of all processes.
       accumulate: parts that each device takes its share of a batch in.
       seeds: trained together; with more than one, devices share the seeds instead of the batch.
+      deterministic: whether programs give the same bits at every start, on GPUs too.
 
     Raises:
       UsageError: the batch or the seeds do not divide over the devices, or the processes are not alike.
     """
 
-    def __init__(self, mode: str, batch_size: int | None = None, devices=None, accumulate: int = 1, seeds: int = 1):
+    def __init__(
+        self,
+        mode: str,
+        batch_size: int | None = None,
+        devices=None,
+        accumulate: int = 1,
+        seeds: int = 1,
+        deterministic: bool = False,
+    ):
         devices = list(jax.devices() if devices is None else devices)
         devices.sort(key=lambda device: device.process_index)  # so that the part of a process is one piece
         counts = collections.Counter(device.process_index for device in devices)
@@ -55,6 +66,9 @@ class Parallel:
         self.devices = devices
         self.processes = len(counts)
         self.seeds = seeds
+        self._options = DETERMINISTIC if deterministic and devices[0].platform == "gpu" else {}
+        if self._options and mode == "pmap" and self.processes > 1:
+            raise UsageError("train.deterministic does not go with --parallel=pmap of several processes: use mesh")
         if seeds > 1:
             _check_seeds(seeds, len(devices))
         elif batch_size is not None:
@@ -171,7 +185,7 @@ class Parallel:
             axes = {name: self._sharded(axis) for name, axis in data_axes.items()}
             shardings = (self.replicated, axes, self.replicated)
             jitted = jax.jit(run, in_shardings=shardings, out_shardings=self.replicated, donate_argnums=0)
-            return Program(jitted, len(self.devices))
+            return self._program(jitted)
         mapped = jax.pmap(
             functools.partial(run, axis=AXIS),
             axis_name=AXIS,
@@ -201,7 +215,10 @@ class Parallel:
             return multihost_utils.host_local_array_to_global_array(results, self._mesh, PartitionSpec())
 
         # What pmap compiles ahead for several processes asks for the arrays of all of them (jax 0.10 and 0.12).
-        return Program(mapped, len(self.devices), before, after, ahead=self.processes == 1)
+        return self._program(mapped, before, after, ahead=self.processes == 1)
+
+    def _program(self, function, *around, **how):
+        return Program(function, len(self.devices), *around, options=self._options, **how)
 
     def _compile_seeds(self, run, data_axes):
         """`compile_run` of stacked states: each device takes its share of the stack."""
@@ -210,7 +227,7 @@ class Parallel:
             arguments = own, {name: whole if axis is None else own for name, axis in data_axes.items()}, own
             # A program of its own on each device: nothing is exchanged. (The check would be of what is.)
             shares = {"mesh": self._mesh, "in_specs": arguments, "out_specs": own, "check_vma": False}
-            return Program(jax.jit(jax.shard_map(run, **shares), donate_argnums=0), len(self.devices))
+            return self._program(jax.jit(jax.shard_map(run, **shares), donate_argnums=0))
         mapped = jax.pmap(run, in_axes=(0, data_axes, 0), out_axes=0, donate_argnums=0, devices=self.devices)
         cut = lambda leaf: leaf.reshape(len(self.devices), -1, *leaf.shape[1:])
         join = lambda leaf: leaf.reshape(-1, *leaf.shape[2:])
@@ -219,7 +236,7 @@ class Parallel:
             parts = {name: leaf if data_axes[name] is None else cut(leaf) for name, leaf in data.items()}
             return jax.tree.map(cut, state), parts, cut(steps)
 
-        return Program(mapped, len(self.devices), before, lambda results: jax.tree.map(join, results))
+        return self._program(mapped, before, lambda results: jax.tree.map(join, results))
 
     def compile_evaluation(self, function):
         """`function(variables, batches)` compiled, for arrays of [batches, examples, ...].
@@ -231,12 +248,12 @@ class Parallel:
         if self.seeds > 1:
             own = PartitionSpec(AXIS)
             shares = {"mesh": self._mesh, "in_specs": (own, whole), "out_specs": own, "check_vma": False}
-            return jax.jit(jax.shard_map(function, **shares))
+            return jax.jit(jax.shard_map(function, **shares), compiler_options=self._options or None)
         examples, spec = self._sharded(1), _spec(1)
         shares = {"mesh": self._mesh, "in_specs": (whole, spec), "out_specs": spec, "check_vma": False}
         results = examples if self.processes == 1 else self.replicated
         placed = {"in_shardings": (self.replicated, examples), "out_shardings": results}
-        return jax.jit(jax.shard_map(function, **shares), **placed)
+        return jax.jit(jax.shard_map(function, **shares), **placed, compiler_options=self._options or None)
 
 
 def _check_memory(device, needed, devices):
@@ -266,19 +283,27 @@ class Program:
       before: what becomes of the arguments.
       after: what becomes of the results.
       ahead: whether it is compiled before it is called, which tells its memory.
+      options: of the compiler; only ahead.
     """
 
     def __init__(
-        self, function, devices: int, before=lambda *arguments: arguments, after=lambda results: results, ahead=True
+        self,
+        function,
+        devices: int,
+        before=lambda *arguments: arguments,
+        after=lambda results: results,
+        ahead: bool = True,
+        options: dict | None = None,
     ):
         self._function, self._devices, self._before, self._after = function, devices, before, after
+        self._options = options or {}
         self._compiled = None if ahead else function
         self.memory: int | None = None
 
     def __call__(self, *arguments):
         arguments = self._before(*arguments)
         if self._compiled is None:
-            self._compiled = self._function.lower(*arguments).compile()
+            self._compiled = self._function.lower(*arguments).compile(self._options or None)
             used = self._compiled.memory_analysis()  # of one device
             kept = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
             self.memory = self._devices * (kept + used.temp_size_in_bytes)

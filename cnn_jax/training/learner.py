@@ -73,7 +73,13 @@ class Learner:
         self.seeds = [settings.seed] if seeds is None else list(seeds)
         mode = choice.mode_for(settings, len(self.seeds))
         size = None if training is None else settings.train.batch_size
-        self.parallel = Parallel(mode, size, accumulate=settings.optimizer.accumulate, seeds=len(self.seeds))
+        self.parallel = Parallel(
+            mode,
+            size,
+            accumulate=settings.optimizer.accumulate,
+            seeds=len(self.seeds),
+            deterministic=settings.train.deterministic,
+        )
         spread = self.parallel.mode == "mesh" and len(self.seeds) == 1
         layout = resolve_layout(settings.model.layout, jax.default_backend(), spread)
         model = dataclasses.replace(settings.model, layout=layout)

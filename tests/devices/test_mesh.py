@@ -148,3 +148,43 @@ def test_a_set_that_does_not_fit_is_refused_before_it_is_sent():
     with pytest.raises(UserError, match=r"needs 126.0 GB on each of 2 .* has 100.0 GB left .*MEM_FRACTION=.95"):
         mesh._check_memory(device, 126 * 10**9, 2)
     mesh._check_memory(SimpleNamespace(memory_stats=lambda: None), 10**15, 1)  # a CPU does not tell
+
+
+def test_what_a_gpu_is_told_for_equal_bits_is_known_to_the_compiler(monkeypatch, quick_compile):
+    """Under jit, for seeds, and in evaluation; on a CPU, where nothing needs to be told, the results are the same."""
+    assert Parallel("jit", deterministic=True)._options == {}
+    gpu = SimpleNamespace(platform="gpu", process_index=0)
+    monkeypatch.setattr(mesh, "Mesh", lambda devices, names: jax.sharding.Mesh(np.array(jax.devices()), names))
+    assert Parallel("jit", devices=[gpu], deterministic=True)._options == mesh.DETERMINISTIC
+    assert Parallel("jit", devices=[gpu])._options == {}
+    with pytest.raises(UsageError, match="does not go with --parallel=pmap of several"):
+        both = [gpu, SimpleNamespace(platform="gpu", process_index=1)]
+        Parallel("pmap", devices=both, deterministic=True)
+
+    told = []
+    monkeypatch.setattr(jax.stages.Lowered, "compile", noting(jax.stages.Lowered.compile, told))
+    plain = TinyRun().losses()[0]
+    assert told == [None]
+    init = Parallel.__init__
+
+    def as_on_a_gpu(self, *arguments, **options):
+        init(self, *arguments, **options)
+        self._options = mesh.DETERMINISTIC
+
+    monkeypatch.setattr(Parallel, "__init__", as_on_a_gpu)
+    run = TinyRun("train.deterministic=true")
+    losses, state = run.losses()
+    np.testing.assert_array_equal(losses, plain)
+    assert told[1:] == [mesh.DETERMINISTIC]
+    run.evaluator(state.evaluated, dataset("test", 5))
+    options = {"xla_gpu_no_such_thing": True}
+    with pytest.raises(Exception, match="No such compile option"):
+        jax.jit(lambda x: x).lower(1.0).compile(options)
+
+
+def noting(compile, told):
+    def noted(self, options=None):
+        told.append(options)
+        return compile(self, options)
+
+    return noted
