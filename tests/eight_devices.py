@@ -50,6 +50,7 @@ def main(folder: Path) -> None:
         seen |= {f"params/{name}/{leaf}": value for leaf, value in named_leaves(state.params).items()}
         if name == SPREAD:
             check_batches(run)
+            check_evaluation(run, state)
         if name in ("jit", "mesh"):
             save_and_restore(folder / name, run, state, seen)
     feed.DEVICE_BYTES = 2**31
@@ -87,6 +88,18 @@ def check_batches(run):
     share = 100_000 * 28 * 28
     assert used.argument_size_in_bytes < share + 4 * 800_000 + 2**20  # images, and the labels of all
     assert used.temp_size_in_bytes + used.output_size_in_bytes < 2**20 < share / 50
+
+
+def check_evaluation(run, state):
+    """The split that is measured in training lies where the training set does, and the numbers are the same."""
+    split = dataset("test", 43)
+    (plain,) = run.learner.evaluator(state.evaluated, split)
+    run.learner.prepare_evaluation(state.evaluated, split)
+    kept = run.learner.evaluator._kept[1]
+    assert {shard.data.shape for shard in kept.addressable_shards} == {(6, 28, 28, 1)}
+    (found,) = run.learner.evaluator(state.evaluated, split)
+    np.testing.assert_array_equal(found.losses, plain.losses)
+    np.testing.assert_array_equal(found.probabilities, plain.probabilities)
 
 
 def save_and_restore(folder, run, state, seen):

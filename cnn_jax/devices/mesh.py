@@ -82,6 +82,13 @@ class Parallel:
         devices = f"{len(self.devices)} {' and '.join(kinds)} device{'s' * (len(self.devices) > 1)}"
         return f"{self.mode} on {devices}{f' of {self.processes} processes' * (self.processes > 1)}"
 
+    @property
+    def free_memory(self) -> int | None:
+        """Bytes left in the memory of each of this process's devices, the least of them; None where that is unknown."""
+        own = [device for device in self.devices if device.process_index == jax.process_index()]
+        found = [free_memory(device) for device in own]
+        return None if None in found else min(found)
+
     def _sharded(self, axis):
         return NamedSharding(self._mesh, _spec(axis))
 
@@ -153,16 +160,8 @@ class Parallel:
           spread: [N, ...].
           index: int32 [B], in full on each device.
         """
-
-        def own(rows, index):
-            place = index - lax.axis_index(AXIS) * rows.shape[0]
-            mine = (place >= 0) & (place < rows.shape[0])
-            found = rows[jnp.clip(place, 0, rows.shape[0] - 1)]
-            found = jnp.where(mine.reshape(-1, *[1] * (found.ndim - 1)), found, 0)
-            return lax.psum_scatter(found, AXIS, scatter_dimension=0, tiled=True)
-
         specs = {"in_specs": (_spec(0), _spec(None)), "out_specs": _spec(0)}
-        return jax.shard_map(own, mesh=self._mesh, check_vma=False, **specs)(spread, index)
+        return jax.shard_map(_own_rows, mesh=self._mesh, check_vma=False, **specs)(spread, index)
 
     def scatter(self, tree):
         """Arrays [B, ...] that are in full on each device, cut along their first axis; runs on the devices."""
@@ -251,23 +250,55 @@ class Parallel:
             return jax.jit(jax.shard_map(function, **shares), compiler_options=self._options or None)
         examples, spec = self._sharded(1), _spec(1)
         shares = {"mesh": self._mesh, "in_specs": (whole, spec), "out_specs": spec, "check_vma": False}
-        results = examples if self.processes == 1 else self.replicated
-        placed = {"in_shardings": (self.replicated, examples), "out_shardings": results}
-        return jax.jit(jax.shard_map(function, **shares), **placed, compiler_options=self._options or None)
+        return self._evaluation(jax.shard_map(function, **shares), (self.replicated, examples))
+
+    def compile_spread_evaluation(self, function):
+        """The same of one network, for `(variables, spread, index, (labels, ...))`: images are rows of `spread`.
+
+        Args:
+          function: as for `compile_evaluation`.
+        """
+        whole, spec = PartitionSpec(), _spec(1)
+
+        def fetched(variables, rows, index, rest):
+            return function(variables, (_own_rows(rows, index), *rest))
+
+        parts = whole, _spec(0), whole, spec
+        shared = jax.shard_map(fetched, mesh=self._mesh, in_specs=parts, out_specs=spec, check_vma=False)
+        return self._evaluation(shared, (self.replicated, self._sharded(0), self.replicated, self._sharded(1)))
+
+    def _evaluation(self, shared, arguments):
+        results = self._sharded(1) if self.processes == 1 else self.replicated
+        placed = {"in_shardings": arguments, "out_shardings": results}
+        return jax.jit(shared, **placed, compiler_options=self._options or None)
+
+
+def _own_rows(rows, index):
+    """On each device, its piece of the rows of a spread array that all ask for, split along the index's last axis."""
+    place = index - lax.axis_index(AXIS) * rows.shape[0]
+    mine = (place >= 0) & (place < rows.shape[0])
+    found = rows[jnp.clip(place, 0, rows.shape[0] - 1)]
+    found = jnp.where(mine.reshape(*mine.shape, *[1] * (rows.ndim - 1)), found, 0)
+    return lax.psum_scatter(found, AXIS, scatter_dimension=index.ndim - 1, tiled=True)
 
 
 def _check_memory(device, needed, devices):
     """Refuses to begin what does not fit into a device's memory, where that is known."""
-    known = device.memory_stats() or {}
-    limit = known.get("bytes_limit")
-    free = limit and limit - known.get("bytes_in_use", 0)
-    if free and needed > free:
+    free = free_memory(device)
+    if free is not None and needed > free:
+        limit = device.memory_stats()["bytes_limit"]
         raise UserError(
             f"data.placement=device needs {gigabytes(needed)} on each of {devices} devices, and {device.device_kind} "
             f"has {gigabytes(free)} left of the {gigabytes(limit)} that JAX takes: XLA_PYTHON_CLIENT_MEM_FRACTION=.95 "
             "in the environment lets it take more than three quarters of a GPU; data.side=160 stores smaller images; "
             "data.placement=host keeps them on the host"
         )
+
+
+def free_memory(device) -> int | None:
+    """Bytes left of a device's memory that JAX takes; None where the device does not say, as a CPU's."""
+    known = device.memory_stats() or {}
+    return known["bytes_limit"] - known.get("bytes_in_use", 0) if "bytes_limit" in known else None
 
 
 class Program:

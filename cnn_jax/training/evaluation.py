@@ -80,6 +80,8 @@ class Evaluator:
 
         alone = parallel.seeds == 1
         self._outputs = parallel.compile_evaluation(every if alone else functools.partial(each_seed, every))
+        self._gathered = parallel.compile_spread_evaluation(every) if alone else None
+        self._kept: tuple[Dataset, jax.Array] | None = None
         self._compiler = concurrent.futures.ThreadPoolExecutor(1)  # starts no thread before the first task
         self._compiling: concurrent.futures.Future | None = None
 
@@ -90,20 +92,44 @@ class Evaluator:
           variables: as for `__call__`; their numbers do not count.
           dataset: the split.
         """
-        count, batch, own = self._sizes(dataset)
-        shapes = ((dataset.images.shape[1:], np.uint8), ((), np.int32), ((), np.int32))
-        batches = tuple(np.zeros((count, own.stop - own.start, *shape), dtype) for shape, dtype in shapes)
+        images = lambda index: np.zeros((*index.shape, *dataset.images.shape[1:]), np.uint8)
+        program, arguments = self._asked(variables, dataset, np.zeros(self._sizes(dataset), int), images)
         place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
-        like = jax.tree.map(place, (variables, self._spread(batches)))
-        self._compiling = self._compiler.submit(lambda: self._outputs.lower(*like).compile())
+        like = jax.tree.map(place, arguments)
+        self._compiling = self._compiler.submit(lambda: program.lower(*like).compile())
+
+    def keep(self, dataset: Dataset) -> None:
+        """Spreads the images of a split over the memory of the devices, where it is then measured.
+
+        Raises:
+          UserError: there is not enough of it.
+        """
+        if self._kept is None or self._kept[0] is not dataset:
+            self._kept = None  # first, as there may not be room for both
+            self._kept = dataset, self._parallel.spread(dataset.images)
+
+    def _asked(self, variables, dataset, index, images):
+        """The program that measures examples, and its arguments.
+
+        Args:
+          variables, dataset: as for `__call__`.
+          index: of the examples, [batches, batch].
+          images: of this process's part of the index.
+        """
+        own = index[:, self._parallel.part(index.shape[1])].astype(np.int32)
+        rest = dataset.labels[own], own
+        if self._kept and self._kept[0] is dataset:
+            whole = self._parallel.replicate(index.astype(np.int32))
+            return self._gathered, (variables, self._kept[1], whole, self._spread(rest))
+        return self._outputs, (variables, self._spread((images(own), *rest)))
 
     def _sizes(self, dataset):
-        """The batches of a dispatch, their size, and what of each this process feeds."""
+        """The batches of a dispatch, and their size."""
         total = len(dataset.labels)
         batch = -(-min(self._most, total) // self._devices) * self._devices
         fitting = DISPATCH_BYTES // (batch * dataset.images[0].nbytes)
         count = max(1, min(MOST_BATCHES, fitting, -(-total // batch)))
-        return count, batch, self._parallel.part(batch)
+        return count, batch
 
     def __call__(self, variables, dataset: Dataset) -> list[Evaluation]:
         """The evaluation of each network on every example; copies that fill up the last batches do not count.
@@ -112,15 +138,15 @@ class Evaluator:
           variables: of one network or, of several seeds, leaves [seeds, ...].
           dataset: the split.
         """
-        count, batch, own = self._sizes(dataset)
+        count, batch = self._sizes(dataset)
         if self._compiling:
             self._compiling.result()
         total, size, results = len(dataset.labels), count * batch, []
         for start in range(0, total, size):
-            index = np.minimum(np.arange(start, start + size), total - 1).reshape(count, batch)[:, own]
-            batches = dataset.images[index], dataset.labels[index], index.astype(np.int32)
+            index = np.minimum(np.arange(start, start + size), total - 1).reshape(count, batch)
+            program, arguments = self._asked(variables, dataset, index, lambda own: dataset.images[own])
             watchdog.note()
-            results.append(self._outputs(variables, self._spread(batches)))
+            results.append(program(*arguments))
             if len(results) % MOST_QUEUED == 0:
                 jax.block_until_ready(results[-1])
         seeds = self._parallel.seeds

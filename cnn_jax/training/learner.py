@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from cnn_jax import config
-from cnn_jax.data.batches.feed import make_feed
+from cnn_jax.data.batches.feed import SpreadFeed, make_feed
 from cnn_jax.data.batches.order import BatchOrder
 from cnn_jax.data.datasets import catalog, source
 from cnn_jax.data.facts import Facts
@@ -198,6 +198,20 @@ class Learner:
         if self._measured is None or not all(map(operator.is_, asked, self._measured[0])):
             self._measured = asked, self.evaluator(variables, dataset)
         return self._measured[1]
+
+    def prepare_evaluation(self, variables: Variables, dataset: Dataset) -> None:
+        """Begins to compile `evaluate`, where it will be called; a split goes where a spread training set is.
+
+        Args:
+          variables: of the same shapes and placement.
+          dataset: the split.
+
+        Raises:
+          UserError: the devices have not enough memory left.
+        """
+        if isinstance(self.feed, SpreadFeed):
+            self.evaluator.keep(dataset)
+        self.evaluator.prepare(variables, dataset)
 
     def predict(self, variables: Variables, images: np.ndarray) -> np.ndarray:
         """Probabilities, float32 [R, N, classes], of images uint8 [N, H, W, C]."""

@@ -173,7 +173,7 @@ def train(
             if is_first:
                 settle(0)  # it was compiled in that time, and says how long the next ones should be
                 is_first = False
-                learner.evaluator.prepare(worker.state.evaluated, watched)  # while the next ones are computed
+                learner.prepare_evaluation(worker.state.evaluated, watched)  # while the next ones are computed
             coming = fetch(step, steps) if step < end else None
             settle(1)
         checkpoints.wait()

@@ -242,7 +242,7 @@ def choose(placement: str, dataset: Dataset, parallel) -> tuple[type[Feed], str]
                 "goes with one seed and --parallel=mesh; use data.placement=host"
             )
         kind = SpreadFeed
-        if len(parallel.devices) > 1:
-            each = files.gigabytes(size / len(parallel.devices))
-            reason = f"{each} on each of {len(parallel.devices)} devices; {reason}"
+        count, free = len(parallel.devices), parallel.free_memory
+        needed = files.gigabytes(size / count) + (f" of {files.gigabytes(free)} free" if free is not None else "")
+        reason = f"{needed}{f' on each of {count} devices' * (count > 1)}; {reason}"
     return kind, f"{chosen} ({size / 2**20:.1f} MiB decoded; {reason})"

@@ -84,9 +84,14 @@ def test_what_is_read_ahead_goes_by_the_share_of_the_process():
 
 def test_a_large_set_is_spread_over_the_devices_of_a_mesh():
     large = SimpleNamespace(images=SimpleNamespace(nbytes=252 * 10**9), where="cache", reason="")
-    of = lambda mode, seeds=1: SimpleNamespace(devices=jax.devices() * 4, processes=1, mode=mode, seeds=seeds)
+
+    def of(mode, seeds=1, free=70 * 10**9, devices=4):
+        return SimpleNamespace(devices=jax.devices() * devices, processes=1, mode=mode, seeds=seeds, free_memory=free)
+
     kind, why = feeds.choose("device", large, of("mesh"))
-    assert kind is feeds.SpreadFeed and "63.0 GB on each of 4 devices" in why
+    assert kind is feeds.SpreadFeed and "63.0 GB of 70.0 GB free on each of 4 devices" in why
+    assert "; 63.0 GB on each of 4 devices" in feeds.choose("device", large, of("mesh", free=None))[1]
+    assert "; 252.0 GB; as set" in feeds.choose("device", large, of("jit", free=None, devices=1))[1]
     assert feeds.choose("auto", large, of("mesh"))[0] is feeds.HostFeed
     for other in (of("pmap"), of("mesh", seeds=4)):
         with pytest.raises(
