@@ -126,7 +126,7 @@ def test_an_unknown_setting_is_answered_with_the_likely_one(path, meant):
 def test_an_unknown_setting_is_answered_with_the_valid_names():
     (line,) = refusal("train.xyzzy=1")
     assert "did you mean" not in line
-    assert line.endswith("train has batch_size, duration, label_smoothing, precision")
+    assert line.endswith("train has batch_size, duration, label_smoothing, precision, deterministic")
     (line,) = refusal("xyzzy=1")
     assert "seed, parallel, model.*" in line and line.endswith("log.*")
 

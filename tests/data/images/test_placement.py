@@ -121,7 +121,7 @@ def test_auto_chooses_by_size_and_says_why(data, monkeypatch):
     assert str(cached(data)) in chosen()
     monkeypatch.setattr(files, "free_bytes", lambda folder: 0)
     assert chosen().startswith("host (")  # the cache is there: no room is needed
-    assert chosen("stream") == "stream (0.1 MiB decoded; as set)"
+    assert chosen("stream", workers=3) == "stream (0.1 MiB decoded; as set; decoded by 3 threads)"
     assert chosen("device").startswith("device (0.1 MiB decoded; as set; decoded in ")
 
 
