@@ -243,6 +243,8 @@ def choose(placement: str, dataset: Dataset, parallel) -> tuple[type[Feed], str]
             )
         kind = SpreadFeed
         count, free = len(parallel.devices), parallel.free_memory
-        needed = files.gigabytes(size / count) + (f" of {files.gigabytes(free)} free" if free is not None else "")
-        reason = f"{needed}{f' on each of {count} devices' * (count > 1)}; {reason}"
+        if count > 1 or free is not None:
+            left = "" if free is None else f" of {files.gigabytes(free)} free"
+            where = f" on each of {count} devices" if count > 1 else " of the device"
+            reason = f"{files.gigabytes(size / count)}{left}{where}; {reason}"
     return kind, f"{chosen} ({size / 2**20:.1f} MiB decoded; {reason})"

@@ -91,7 +91,11 @@ def test_a_large_set_is_spread_over_the_devices_of_a_mesh():
     kind, why = feeds.choose("device", large, of("mesh"))
     assert kind is feeds.SpreadFeed and "63.0 GB of 70.0 GB free on each of 4 devices" in why
     assert "; 63.0 GB on each of 4 devices" in feeds.choose("device", large, of("mesh", free=None))[1]
-    assert "; 252.0 GB; as set" in feeds.choose("device", large, of("jit", free=None, devices=1))[1]
+    assert "decoded; as set" in feeds.choose("device", large, of("jit", free=None, devices=1))[1]
+    assert (
+        "252.0 GB of 260.0 GB free of the device"
+        in feeds.choose("device", large, of("jit", free=260 * 10**9, devices=1))[1]
+    )
     assert feeds.choose("auto", large, of("mesh"))[0] is feeds.HostFeed
     for other in (of("pmap"), of("mesh", seeds=4)):
         with pytest.raises(
