@@ -29,8 +29,8 @@ from cnn_jax.training.learner import Learner  # noqa: E402
 EXPERIMENT = "lenet5_modern_mnist"
 RECIPE = (
     "model.activation=relu", "model.pool.kind=max", "model.dropout=0", "train.batch_size=256",
-    "train.duration=5 epochs", "optimizer.name=adam", "optimizer.learning_rate=0.006", "optimizer.ema=0",
-    "schedule.name=one_cycle", "data.placement=device",
+    "train.duration=5 epochs", "optimizer.name=adam", "optimizer.learning_rate=0.003", "optimizer.ema=0",
+    "optimizer.weight_decay=0", "schedule.name=one_cycle", "schedule.warmup=0 steps", "data.placement=device",
 )  # fmt: skip
 
 
