@@ -25,7 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnn_jax import checks, config, files, run, run_data
+from cnn_jax import checks, config, files, leases, run, run_data
 from cnn_jax import workdir as folders
 from cnn_jax.config import experiments as cards
 from cnn_jax.config.run import Config
@@ -554,7 +554,8 @@ class StudyRun:
         with quiet, heard(signals):
             processes.log(f"compilation cache: {choice.enable_compilation_cache()}")
             failures = runner.run(self.study, self.folder, processes.log, profile, known)
-            results.write(results.load(self.study, self.folder), self.folder)
+            with leases.waited_for(self.folder):
+                results.write(results.load(self.study, self.folder), self.folder)
             return failures
 
     def tables(self) -> dict[str, Columns]:
@@ -585,12 +586,12 @@ class StudyRun:
         from cnn_jax.reports.study.report import write_report  # draws with matplotlib, which takes half a second
         from cnn_jax.studies import results
 
-        found = results.load(self.study, self.folder)
-        results.write(found, self.folder)
-        if not found.arms:
-            return None
-        path = self.folder / "report.html"
-        write_report(path, found, self.folder)
+        found, path = results.load(self.study, self.folder), self.folder / "report.html"
+        with leases.waited_for(self.folder):
+            results.write(found, self.folder)
+            if not found.arms:
+                return None
+            write_report(path, found, self.folder)
         return path
 
 

@@ -356,7 +356,7 @@ def claimed(folder: Path):
     with lock:
         if not _lock(lock):
             raise UserError(f"another process is running in {folder}: wait for it, or choose another --workdir")
-        _sweep(folder)
+        sweep(folder)
         try:
             yield
         finally:
@@ -369,9 +369,11 @@ def claimed(folder: Path):
 PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")  # what `replace` writes to
 
 
-def _sweep(folder):
+def sweep(folder: Path) -> None:
     """Removes what a process that was killed had begun to write; to be called by the only process that writes."""
     with contextlib.suppress(OSError):
+        if buckets.is_far(folder):
+            return  # where nothing is half written
         for path in folder.iterdir():
             if PARTIAL.fullmatch(path.name):
                 path.unlink()

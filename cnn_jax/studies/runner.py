@@ -115,6 +115,7 @@ def run(study: Study, folder: Path, log, profile: bool = False, known: Identity 
     protocol = dataclasses.asdict(study.protocol)
     files.make_workdir(folder)
     with leases.waited_for(folder):
+        files.sweep(folder)
         workdir.check_same_study(folder, study, resume=True)
         workdir.store_study(folder, study)
         run_data.store(folder, known)
