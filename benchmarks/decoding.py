@@ -15,8 +15,10 @@ import importlib.util
 import pathlib
 import sys
 import time
+from unittest import mock
 
 import numpy as np
+from PIL import Image, ImageFile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -44,22 +46,9 @@ def contents(folder):
 
 def parts(encoded):
     """The seconds that decoding an image takes, and those of them with Python's lock."""
-    for one in encoded[:20]:
-        decode.square(one, SIDE, "warm")
-    wall, images = time.perf_counter(), [decode.read(one, "", reader.PUBLISHED, 2 * SIDE)[0] for one in encoded]
-    for image in images:
-        decode.square_of(image, SIDE)
-    whole = (time.perf_counter() - wall) / len(encoded)
-    # `load` and `resize` let the lock go; the rest is opening, drawing up, and making an array.
     free = 0.0
-    from PIL import Image
 
-    kept = {name: getattr(Image.Image, name) for name in ("load", "resize")}
-    from PIL.ImageFile import ImageFile
-
-    kept_load = ImageFile.load
-
-    def timed(call):
+    def timed(call):  # of Pillow: these two let the lock go
         def do(*args, **kwargs):
             nonlocal free
             began = time.perf_counter()
@@ -70,17 +59,19 @@ def parts(encoded):
 
         return do
 
-    Image.Image.resize, ImageFile.load = timed(kept["resize"]), timed(kept_load)
-    try:
-        for one in encoded:
-            decode.square(one, SIDE, "")
-    finally:
-        Image.Image.resize, ImageFile.load = kept["resize"], kept_load
+    with mock.patch.object(Image.Image, "resize", timed(Image.Image.resize)):
+        with mock.patch.object(ImageFile.ImageFile, "load", timed(ImageFile.ImageFile.load)):
+            for one in encoded[:20]:
+                decode.square(one, SIDE, "warm")
+            free, began = 0.0, time.perf_counter()
+            for one in encoded:
+                decode.square(one, SIDE, "")
+    whole = (time.perf_counter() - began) / len(encoded)
     return whole, max(whole - free / len(encoded), 0.0)
 
 
 def reading(free, held):
-    """What stands for decoding an image: a sleep without the lock, and work with it."""
+    """A function that stands for decoding an image: a sleep without the lock, and work with it."""
     picture = np.zeros((SIDE, SIDE, 3), np.uint8)
 
     def read(row):
@@ -135,6 +126,8 @@ def measured_with_grain(cores, read, seconds):
 
 def main():
     args = arguments()
+    if args.grain and not importlib.util.find_spec("grain"):
+        sys.exit("error: --grain: pip install grain")
     whole, held = parts(contents(args.images))
     print(f"decoding an image: {1e3 * whole:.2f} ms, of which {1e3 * held:.2f} with Python's lock", flush=True)
     read = reading(whole - held, held)
@@ -142,7 +135,7 @@ def main():
     for cores in map(int, args.cores.split(",")):
         kinds = {"threads": lambda: measured(cores, False, read, args.seconds)}
         kinds["processes"] = lambda: measured(cores, True, reading(whole, 0.0), args.seconds)
-        if args.grain and importlib.util.find_spec("grain"):
+        if args.grain:
             kinds["grain"] = lambda: measured_with_grain(cores, reading(whole, 0.0), args.seconds)
         for name, measure in kinds.items():
             rate, own = measure()

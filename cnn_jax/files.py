@@ -371,9 +371,9 @@ PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")  # what `replace` writes to
 
 def sweep(folder: Path) -> None:
     """Removes what a process that was killed had begun to write; to be called by the only process that writes."""
+    if buckets.is_far(folder):
+        return  # nothing is half written there
     with contextlib.suppress(OSError):
-        if buckets.is_far(folder):
-            return  # where nothing is half written
         for path in folder.iterdir():
             if PARTIAL.fullmatch(path.name):
                 path.unlink()

@@ -28,7 +28,19 @@ SILENCE = 45.0  # seconds without one, after which another process may take over
 
 
 class Busy(UserError):
-    """Another process is running in a folder."""
+    """Another process is running in a folder.
+
+    Args:
+      who: the process, in words.
+      folder: the folder.
+
+    Attributes:
+      what: this, in words, without a way out.
+    """
+
+    def __init__(self, who: str, folder: Path):
+        self.what = f"another process is running in {folder}, {who}"
+        super().__init__(f"{self.what}: wait for it, or choose another --workdir")
 
 
 _held: dict[str, "_Lease"] = {}
@@ -125,9 +137,8 @@ class _Lease:
         if _is_dead(record):
             return version
         who = f"process {record.get('pid', '?')} on {record.get('host', '?')}"
-        busy = Busy(f"another process is running in {self._folder}, {who}: wait for it, or choose another --workdir")
         if not ask:
-            raise busy
+            raise Busy(who, self._folder)
         log(f"{self._folder}: asking for a sign of life of {who}")
         until = time.monotonic() + SILENCE
         while time.monotonic() < until:
@@ -136,7 +147,7 @@ class _Lease:
             if found is None:
                 return 0
             if found[0] != version:
-                raise busy
+                raise Busy(who, self._folder)
             if _is_dead(record):
                 break
         return version

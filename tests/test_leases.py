@@ -36,9 +36,10 @@ def test_one_process_at_a_time(tmp_path):
     for _ in range(3):  # one after the other
         with leases.held(tmp_path):
             for ask in (False, True):
-                with pytest.raises(leases.Busy, match=f"running in {tmp_path}, process {os.getpid()} on "):
+                with pytest.raises(leases.Busy, match=f"running in {tmp_path}, process {os.getpid()} on ") as caught:
                     with leases.held(tmp_path, ask):
                         pytest.fail("two have it")
+                assert str(caught.value) == f"{caught.value.what}: wait for it, or choose another --workdir"
     assert owner(tmp_path).name == ".owner.3"  # no number comes twice
 
 

@@ -206,7 +206,7 @@ class _Crew:
                 stack.enter_context(leases.held(place, ask, self._say_once))
             except leases.Busy as busy:
                 if ask:
-                    self._say_once(f"waiting: {str(busy).partition(':')[0]}")
+                    self._say_once(f"waiting: {busy.what}")
                 return False
             except FileNotFoundError:  # whoever finished the arm has removed it since
                 return False

@@ -127,7 +127,7 @@ class Evaluator:
         """The batches of a dispatch, and their size."""
         total = len(dataset.labels)
         batch = -(-min(self._most, total) // self._devices) * self._devices
-        fitting = DISPATCH_BYTES // (batch * dataset.images[0].nbytes)
+        fitting = DISPATCH_BYTES // (batch * int(np.prod(dataset.images.shape[1:])))  # no image is read for its size
         count = max(1, min(MOST_BATCHES, fitting, -(-total // batch)))
         return count, batch
 

@@ -15,7 +15,7 @@ from cnn_jax.files import cores
 
 PIECE = 16  # images that a thread reads before it looks for other work; more of small ones:
 PIECE_BYTES = 2**18
-PIECE_OF_PROCESS = 32  # that a process reads: handing work to one takes as long as decoding a seventh of an image
+PIECE_OF_PROCESS = 32  # that a process reads: handing work to one takes as long as decoding a fifth of an image
 AHEAD = 1024  # images that are begun before they are asked for: 192 MiB at 256x256, 2 s of decoding on 2 cores
 
 

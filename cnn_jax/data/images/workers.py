@@ -1,11 +1,11 @@
 """Processes that read images, for machines with many cores: in threads, decoding a JPEG holds Python's lock a tenth of
-its time, and sixteen of them wait for each other.
+its time or more, and sixteen of them wait for each other.
 
-They write into memory that is shared with this process, which only says what is wanted and hears that it is there: 0.02
-ms for an image of 256x256 (`benchmarks/decoding.py`).
+They write into memory that is shared with this process, which only says what is wanted and hears that it is there: 0.03
+ms for an image of 256x256, of five that decoding takes (`benchmarks/decoding.py`).
 """
 
-import concurrent.futures
+import concurrent.futures.process
 import contextlib
 import dataclasses
 import functools
@@ -68,11 +68,18 @@ class Workers:
         """
         size = images[0].nbytes
         into = _Into(_memory.shared, _memory.offset_of(images) + start * size, size)
-        pool = _pool(self._count)
-        with _unheard():  # by processes that this starts
-            future = pool.submit(_work, self._source, into, rows)
+        try:
+            future = self._begin(into, rows)
+        except concurrent.futures.process.BrokenProcessPool:  # one was ended from outside, and whoever waited was told
+            _pool.cache_clear()
+            future = self._begin(into, rows)
         future.add_done_callback(lambda _: images)  # which is not used anew before, whoever gives it up
         return future
+
+    def _begin(self, into, rows):
+        pool = _pool(self._count)
+        with _unheard():  # by processes that this starts
+            return pool.submit(_work, self._source, into, rows)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -101,12 +101,9 @@ def test_a_process_that_is_ended_from_outside_is_said():
     def ends(row):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    try:
-        with pytest.raises(UserError, match="was ended from outside.*data.decoders=threads"):
-            lazy(ends)[5]
-    finally:
-        workers._pool.cache_clear()
-    np.testing.assert_array_equal(lazy()[5], picture(5))
+    with pytest.raises(UserError, match="was ended from outside.*data.decoders=threads"):
+        lazy(ends)[5]
+    np.testing.assert_array_equal(lazy()[5], picture(5))  # who comes next, such as another arm of a study, has new ones
 
 
 @pytest.fixture(scope="module", params=["folder", "mnist"])
