@@ -57,15 +57,16 @@ def experiments() -> dict[str, str]:
     return dict(cards.summaries())
 
 
-def settings(experiment: str, *changes: str) -> Any:
+def settings(experiment: str, *changes: str, sweep: str = "") -> Any:
     """Returns the settings of an experiment.
 
     Args:
       experiment: its name, see `experiments`, or the path of a file of your own.
       changes: settings to replace, as with --set: "optimizer.learning_rate=0.002", "seed=3".
+      sweep: values to try of one setting, as with --sweep: "optimizer.learning_rate=0.1,0.03,0.01".
 
     Returns:
-      A `Config` or, where the experiment is a study, a `Study`.
+      A `Config` or, where the experiment is a study or has a sweep, a `Study`.
 
     Raises:
       UserError: there is no such experiment, or the changes cannot be read or do not go together.
@@ -73,7 +74,7 @@ def settings(experiment: str, *changes: str) -> Any:
     for change in changes:
         if not isinstance(change, str):
             raise UsageError(f'changes are texts such as "seed=3", one after the other, not {change!r}')
-    return checks.settings(experiment, changes)
+    return checks.settings(experiment, changes, sweep)
 
 
 def dataset(settings: Config, split: str = "test") -> Dataset:
@@ -549,7 +550,7 @@ class StudyRun:
 
         checks.check_data(self.study)
         known = run_data.same(self.folder, self.study.base.data)
-        choice.prepare(self.study.base, self.study.groups)
+        choice.prepare(self.study.base, self.study.sizes)
         quiet = contextlib.nullcontext() if progress else processes.silenced()
         with quiet, heard(signals):
             processes.log(f"compilation cache: {choice.enable_compilation_cache()}")

@@ -13,18 +13,28 @@ from cnn_jax.errors import UsageError
 from cnn_jax.studies import measurements
 
 
-def settings(experiment: str, changes: Sequence[str] = ()) -> Config | Study:
+def settings(experiment: str, changes: Sequence[str] = (), sweep: str = "") -> Config | Study:
     """Returns the settings of an experiment, some of them replaced.
 
     Args:
       experiment: its name, or the path of a file of your own.
       changes: as for --set, such as "optimizer.learning_rate=0.002".
+      sweep: as for --sweep.
 
     Raises:
       UsageError: there is no such experiment, or the changes cannot be read or do not go together. One line for each
         thing wrong.
     """
-    return changed(experiments.load(experiment), changes)
+    return changed(*with_sweep(experiments.load(experiment), changes, sweep))
+
+
+def with_sweep(settings: Config | Study, changes: Sequence[str], sweep: str | None) -> tuple[Any, list[str]]:
+    """Returns settings and changes that try the values of a sweep; of a run, the settings are those of a study."""
+    if not sweep:
+        return settings, list(changes)
+    if isinstance(settings, Config):
+        return studies.swept(settings, sweep), list(changes)
+    return settings, [f"{studies.PREFIX}sweep={sweep}", *changes]
 
 
 def changed(settings: Config | Study, changes: Sequence[str]) -> Any:
@@ -44,6 +54,12 @@ def check_data(settings: Config | Study) -> None:
     if isinstance(settings, Study):
         _check_data({"": settings.base})
         _check_data({f"arm {arm.name!r}: ": settings.settings(arm) for arm in settings.chosen})
+        if settings.sweep:
+            from cnn_jax.data.datasets import source  # NumPy, which other usage errors do without
+
+            value = settings.sweep.values[0]
+            trial = lambda arm: settings.trial(arm, value, source.has_validation)
+            _check_data({f"arm {arm.name!r} in the sweep: ": trial(arm) for arm in settings.chosen})
     else:
         _check_data({"": settings})
 
@@ -72,6 +88,8 @@ def _problems(settings):
 def _problems_of_study(study):
     """Returns what is wrong with a study's measurements, and with the layers of its base or else of each arm."""
     arms = {"": study.base} | {f"arm {arm.name!r}: ": study.settings(arm) for arm in study.arms}
+    for value in study.sweep.values if study.sweep and not studies.problems(study) else ():
+        arms |= {f"arm {arm.name!r}, {value}: ": study.settings(arm, value) for arm in study.arms}
     found = {start: models.problems(each, each.data.kind.shape) for start, each in arms.items()}
     layers = found[""] or [f"{start}{line}" for start, lines in found.items() for line in lines]
     return measurements.problems(study) + layers

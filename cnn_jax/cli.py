@@ -142,7 +142,10 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
     if flags.rest:
         raise UsageError(f"{' '.join(flags.rest)!r} belongs to no flag; flags look like --name=value, see --help")
     settings = _base(flags)
-    folder = _place(flags, "workdir") or files.place(f"runs/{experiments.title(settings.experiment)}", "--workdir")
+    name = experiments.title(settings.experiment)
+    name += "_sweep" * bool(flags.sweep and isinstance(settings, config.Config))
+    settings, specs = checks.with_sweep(settings, _specs(flags), flags.sweep)
+    folder = _place(flags, "workdir") or files.place(f"runs/{name}", "--workdir")
     if flags.like and (not flags.workdir or folder == _place(flags, "like")):
         raise UsageError(f"--like={flags.like} starts that run once more: name another folder with --workdir")
     stored = flags.mode in STORED and not flags.init_from
@@ -150,11 +153,11 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
         # The folder of one of its seeds is the workdir of a run, which any mode works on.
         seed = (folder / "config.json").exists() and not flags.init_from and flags.mode in (*STORED, "train")
         if not seed:
-            return _check_study(flags, settings, folder)
+            return _check_study(flags, settings, specs, folder)
         stored = True
     if stored:
         settings = _stored(settings, folder, flags.mode)
-    asked = checks.changed(settings, _specs(flags))
+    asked = checks.changed(settings, specs)
     if stored:
         changed = config.differences(asked, settings)
         if changed:
@@ -225,7 +228,7 @@ def _specs(flags):
     return specs + ([] if flags.parallel is None else [f"parallel={flags.parallel}"])
 
 
-def _check_study(flags, study, folder):
+def _check_study(flags, study, specs, folder):
     if flags.mode not in OF_STUDIES:
         run = f"{folder}/arms/NAME/seed-0"
         raise UsageError(
@@ -235,7 +238,7 @@ def _check_study(flags, study, folder):
     for flag, value in meant.items():
         if value:
             raise UsageError(f"{flag} does not go with a study, and {study.experiment} is one")
-    asked = checks.changed(study, _specs(flags))
+    asked = checks.changed(study, specs)
     if flags.mode == "train":
         workdir.check_same_study(folder, asked, flags.resume)
     _check_flags(flags)

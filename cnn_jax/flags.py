@@ -34,6 +34,7 @@ class Flags:
     list: bool  # of the experiments
     mode: str
     set: Sequence[str]
+    sweep: str | None
     workdir: str | None
     seed: int | None
     parallel: str | None

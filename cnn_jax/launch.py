@@ -21,6 +21,12 @@ flags.DEFINE_string(
 flags.DEFINE_bool("list", False, "print the experiments and leave")
 flags.DEFINE_enum("mode", "train", [*MODES], "what to do, see above")
 flags.DEFINE_multi_string("set", [], "replace a setting, such as optimizer.learning_rate=0.002; repeatable")
+flags.DEFINE_string(
+    "sweep",
+    None,
+    "SETTING=VALUE,VALUE,...: try values, such as optimizer.learning_rate=0.1,0.03,0.01, on training images held out "
+    "for that, and train with the best; of a study, arm by arm",
+)
 flags.DEFINE_string("workdir", None, "folder of the run; default: runs/NAME")
 flags.DEFINE_integer("seed", None, "seed of every random choice; default: the experiment's", lower_bound=0)
 flags.DEFINE_enum(

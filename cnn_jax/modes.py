@@ -189,11 +189,11 @@ def _memory(device):
 
 def devices_of_study(flags: Flags, study: Study, folder) -> int:
     """Prints what JAX sees here, and how the seeds of an arm would be shared."""
-    choice.prepare(study.base, study.groups)
+    choice.prepare(study.base, study.sizes)
     devices(flags, None, folder)
-    for seeds in study.groups:
-        parallel = Parallel(choice.mode_for(study.base, len(seeds)), seeds=len(seeds))
-        print(f"{study.experiment} would train {len(seeds)} seeds of an arm at the same time: {parallel}")
+    for size in dict.fromkeys(study.sizes):
+        parallel = Parallel(choice.mode_for(study.base, size), seeds=size)
+        print(f"{study.experiment} would train {size} networks of an arm at the same time: {parallel}")
     return 0
 
 

@@ -154,10 +154,12 @@ def _check_arms(folder, study):
     for arm in study.chosen:
         path = folder / "arms" / arm.name / "arm.json"
         try:
-            trained = config.from_dict(files.read_json(path)["config"])
+            record = files.read_json(path)
+            trained = config.from_dict(record["config"])
+            asked = study.settings(arm, record.get("swept"))
         except (OSError, *DAMAGED):
             continue
-        changed = config.differences(study.settings(arm), trained)
+        changed = config.differences(asked, trained)
         if changed:
             raise UsageError(
                 f"{path.parent} was trained with other settings (there -> here):\n  "

@@ -6,7 +6,7 @@ Nothing here imports jax: `--list`, `--help` and usage errors answer at once.
 import dataclasses
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnn_jax.config import fields, overrides, rules, run
 from cnn_jax.config.fields import Group, setting
@@ -16,6 +16,9 @@ from cnn_jax.errors import UsageError
 
 PREFIX = "study."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+TRACED = "optimizer.learning_rate"  # the setting whose values train in one program
+ALONE = "run"  # the name of the arm that a sweep of an experiment has
+APART = 10_000  # from the first seed of a study to that of its sweep; no study has more seeds, so they never meet
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,11 @@ class Protocol(Group):
     test: str = setting("t", identity=False, choices=("t", "wilcoxon"))  # of paired differences to the baseline
     images: int = setting(0, low=0, high=10**9)  # test images that measurements use; 0: all
     target: float = setting(0.0, identity=False, low=0.0, high=1.0)  # report when training accuracy reaches it; 0: no
+    sweep: str = ""  # SETTING=VALUE,VALUE,...: each arm is trained with the value that is best on training images held
+    # out for that, such as optimizer.learning_rate=0.1,0.03,0.01; "": none is tried
+    sweep_seeds: int = setting(3, low=1, high=10_000)  # runs with each value, from seeds that the arms do not have
+    sweep_images: int = setting(5000, low=1, high=10**9)  # training images that the values are compared on; where the
+    # base holds some out, or the data have validation images, those are
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +54,31 @@ class Arm:
     name: str
     changes: tuple[str, ...] = ()
     parameters: str = ""
+
+
+class Sweep(NamedTuple):
+    """Values to try of one setting."""
+
+    setting: str
+    values: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: str) -> "Sweep":
+        """Reads SETTING=VALUE,VALUE,...
+
+        Raises:
+          UsageError: it is not written so, has a single value or one of them twice.
+        """
+        name, equals, values = text.partition("=")
+        found = tuple(value.strip() for value in values.split(","))
+        if not equals or not name.strip() or len(found) < 2 or "" in found:
+            raise UsageError(
+                f"sweep = {text!r} must be SETTING=VALUE,VALUE,... with two values or more, such as {TRACED}=0.1,0.03"
+            )
+        twice = [value for value in found if found.count(value) > 1]
+        if twice:
+            raise UsageError(f"sweep = {text!r} has the value {twice[0]} twice")
+        return cls(name.strip(), found)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,16 +114,57 @@ class Study:
         size = min(self.protocol.together or count, count)
         return [list(range(first + k, first + min(k + size, count))) for k in range(0, count, size)]
 
-    def settings(self, arm: Arm) -> Config:
+    @property
+    def sweep(self) -> Sweep | None:
+        """The values that each arm tries; None where there are none."""
+        return Sweep.of(self.protocol.sweep) if self.protocol.sweep else None
+
+    @property
+    def trials(self) -> list[list[tuple[str, int]]]:
+        """The runs (value, seed) of an arm's sweep, a list for each program: of one value, unless values are traced."""
+        if self.sweep is None:
+            return []
+        seeds = [self.base.seed + APART + k for k in range(self.protocol.sweep_seeds)]
+        values = self.sweep.values
+        alike = [values] if self.sweep.setting == TRACED else [(value,) for value in values]
+        runs = [[(value, seed) for value in group for seed in seeds] for group in alike]
+        cut = lambda group, size: [group[k : k + size] for k in range(0, len(group), size)]
+        return [part for group in runs for part in cut(group, self.protocol.together or len(group))]
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many networks are trained together, of each program of an arm."""
+        return [*map(len, self.trials), *map(len, self.groups)]
+
+    def settings(self, arm: Arm, value: str | None = None) -> Config:
         """The config of an arm; its seed is that of the first run.
+
+        Args:
+          arm: one of the arms.
+          value: of the sweep; None: as declared.
 
         Raises:
           UsageError: the arm's changes do not fit the base.
         """
+        swept = [f"{self.sweep.setting}={value}"] if self.sweep and value is not None else []
         try:
-            return overrides.apply(self.base, list(arm.changes))
+            return overrides.apply(self.base, [*arm.changes, *swept])
         except UsageError as error:
             raise UsageError(f"arm {arm.name!r} of {self.experiment}: {error}") from None
+
+    def trial(self, arm: Arm, value: str, validates: Callable[[Config], bool]) -> Config:
+        """The config of an arm while values are tried.
+
+        Args:
+          arm: one of the arms.
+          value: of the sweep.
+          validates: tells whether there are validation images under a config; else some training images become them.
+        """
+        settings = self.settings(arm, value)
+        if validates(settings):
+            return settings
+        held_out = self.protocol.sweep_images
+        return dataclasses.replace(settings, data=dataclasses.replace(settings.data, validation=held_out))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,7 +194,25 @@ def apply(study: Study, specs: list[str], further: Callable[[Study], list[str]] 
         raise UsageError("\n".join(found))
     for arm in study.arms:  # all, so that a study is sound whichever arms are chosen
         study.settings(arm)
+        for value in study.sweep.values if study.sweep else ():
+            study.settings(arm, value)
     return study
+
+
+def swept(settings: Config, sweep: str) -> Study:
+    """The study that tries values of a setting of an experiment, and then trains that with the best of them.
+
+    Args:
+      settings: of the experiment.
+      sweep: SETTING=VALUE,VALUE,...
+    """
+    return Study(
+        experiment=settings.experiment,
+        base=settings,
+        arms=(Arm(name=ALONE),),
+        baseline=ALONE,
+        protocol=Protocol(seeds=1, sweep=sweep),
+    )
 
 
 def to_dict(study: Study) -> dict:
@@ -185,4 +277,20 @@ def problems(study: Study) -> list[str]:
         found.append("study.select = 'best' goes by the validation accuracy: hold out examples with data.validation")
     if isinstance(study.base.schedule.kind, Plateau):
         found.append("schedule.name = 'plateau': every seed would have a rate of its own; use another schedule")
-    return found
+    return found + _sweep_problems(study)
+
+
+def _sweep_problems(study):
+    try:
+        sweep = study.sweep
+    except UsageError as error:
+        return [f"study.{error}"]
+    if sweep is None:
+        return []
+    fixed = sweep.setting == "seed" or sweep.setting.startswith(("data.", PREFIX))
+    found = [f"study.sweep = {study.protocol.sweep!r}: {sweep.setting} cannot be swept"] * fixed
+    return found + [
+        f"arm {arm.name!r} sets {sweep.setting}, which the study sweeps: leave one of the two out"
+        for arm in study.arms
+        if any(change.partition("=")[0].strip() == sweep.setting for change in arm.changes)
+    ]

@@ -1,7 +1,6 @@
 """The meaning of "auto": the number of devices of a CPU and how they share the work; the cache of compiled programs."""
 
 import contextlib
-import math
 import os
 import tempfile
 import warnings
@@ -16,7 +15,7 @@ LEAST = 2**20  # bytes that the cache of compiled programs must have room for
 SHARE = 16  # images of a batch, from which a core of its own for them is worth the exchange of gradients
 
 
-def prepare(settings: config.Config, groups: list[list[int]] | None = None) -> None:
+def prepare(settings: config.Config, sizes: list[int] | None = None) -> None:
     """Makes a CPU as many devices as its cores can be used for; to be called before JAX looks for any.
 
     For a run of a small network, each core gets its share of every batch; for groups of seeds, its share of them. A
@@ -25,15 +24,14 @@ def prepare(settings: config.Config, groups: list[list[int]] | None = None) -> N
 
     Args:
       settings: the config of the run, or what all arms of a study have in common.
-      groups: of a study: the seeds that are trained together, a list each.
+      sizes: of a study: how many networks are trained together, of each program.
     """
     parts = settings.train.batch_size // settings.optimizer.accumulate
-    if groups is not None:
-        if settings.parallel == "auto":
-            seeds = math.gcd(*map(len, groups))
-            _make_cores_devices(lambda devices: seeds % devices == 0)
-    elif _shares_batches(settings):
-        _make_cores_devices(lambda devices: parts % devices == 0 and parts // devices >= SHARE)
+    share = lambda devices: _shares_batches(settings) and parts % devices == 0 and parts // devices >= SHARE
+    if sizes is None and _shares_batches(settings):
+        _make_cores_devices(share)
+    if sizes is not None and settings.parallel == "auto":
+        _make_cores_devices(lambda devices: all(share(devices) if size == 1 else size % devices == 0 for size in sizes))
 
 
 def mode_for(settings: config.Config, seeds: int = 1) -> str:

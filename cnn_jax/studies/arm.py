@@ -6,6 +6,7 @@ arm.json           what was run and what it cost; written last, so that an arm w
 outcome.npz        each seed's answers to the test images
 measurements.npz   see `measurements/storing.py`
 pictures.npz       first filters, and maps of one image before and after each pooling, of the first seed
+sweep/             of a study with a sweep: see `sweeps.py`
 seed-K/            the workdir of a finished run: --mode=eval, predict, report and train work on it
 checkpoints/K-L/   of each group of seeds, until all are done: its owner, its checkpoints while it is being trained and,
                    when it is done, the arrays above and group.json
@@ -25,18 +26,16 @@ from cnn_jax.data.identity import Identity
 from cnn_jax.devices import processes
 from cnn_jax.errors import UserError
 from cnn_jax.layers.pooling.base import Pooling
+from cnn_jax.studies import group, sweeps
 from cnn_jax.studies.measurements import storing
 from cnn_jax.studies.measurements.base import Context
 from cnn_jax.studies.measurements.strides import cumulative_strides
-from cnn_jax.training import loop, metrics
+from cnn_jax.training import metrics
 from cnn_jax.training.checkpoints import LAST
 from cnn_jax.training.learner import Learner, load
 from cnn_jax.training.metric_files import TIMES, read_timing
-from cnn_jax.training.selection import BestOfSeeds, NoBest
-from cnn_jax.training.state import TrainState
 
 DONE = "arm.json"
-GROUP_DONE = "group.json"
 MEASURED = "measurements.npz"
 MAPPED_IMAGES = 64  # that measurements of feature maps use
 REACH = 4  # pixels that measurements shift images by, at most; an eighth of the side
@@ -84,9 +83,9 @@ def group_folder(folder: Path, seeds: list[int]) -> Path:
     return folder / "checkpoints" / f"{seeds[0]}-{seeds[-1]}"
 
 
-def is_done(group: Path) -> bool:
-    """Tells whether the group in a folder has been trained and measured."""
-    return (group / GROUP_DONE).exists()
+def chosen_value(folder: Path) -> str | None:
+    """Returns the value that the sweep of the arm in a folder chose; None where there is none."""
+    return sweeps.read(folder).value if sweeps.is_finished(folder) else None
 
 
 def train(
@@ -106,17 +105,18 @@ def train(
       Interrupted: a signal came, and the group is saved.
       UserError: a save failed.
     """
-    settings = study.settings(arm)
+    settings = study.settings(arm, chosen_value(folder))
     if known is None or settings.data != study.base.data:
         known = source.identity(settings.data)
     training, test = load(settings, "train", known), load(settings, "test", known)
     with contextlib.closing(Learner(settings, seeds, training, known.facts)) as learner:
         watched = test if learner.watched == "test" else load(settings, "validation", known)
         folders = [folder / f"seed-{seed}" for seed in seeds]
-        for each in folders:
-            files.make_folder(each)
-        own = group_folder(folder, seeds)
-        found = _Group(study, learner, folders, own).train(watched, test, folder / "trace" if profile else None)
+        own, selects = group_folder(folder, seeds), study.protocol.select == "best"
+        trained = group.train(learner, folders, own, watched, selects, folder / "trace" if profile else None)
+        found = _measure(study, learner, trained, test)
+        found |= {"lost": trained.lost, "timing": (read_timing(folders[0]) or [TIMES])[-1]}
+        _complete_folders(study, learner, folders, trained, found["evaluations"], test)
         for each in folders:
             run_data.store(each, known)
     _store_group(own, found)
@@ -129,7 +129,7 @@ def finish(study: Study, arm: Arm, folder: Path) -> None:
       UserError: no seed is left.
     """
     groups = [group_folder(folder, seeds) for seeds in study.groups]
-    records = [files.read_json(each / GROUP_DONE) for each in groups]
+    records = [files.read_json(each / group.DONE) for each in groups]
     outcome = _joined([files.read_arrays(each / "outcome.npz") for each in groups])
     if not outcome["finite"].any():
         lost = "no seed gives finite numbers for the test images; lower optimizer.learning_rate"
@@ -137,11 +137,13 @@ def finish(study: Study, arm: Arm, folder: Path) -> None:
     files.write_arrays(folder / "outcome.npz", **outcome)
     files.write_arrays(folder / "pictures.npz", **files.read_arrays(groups[0] / "pictures.npz"))
     storing.store(folder / MEASURED, storing.joined([storing.load(each / MEASURED) for each in groups]))
-    settings = study.settings(arm)
+    value = chosen_value(folder)
+    settings = study.settings(arm, value)
     timing = [record["timing"] for record in records]
     record = {
         "arm": arm.name,
         "changes": list(arm.changes),
+        "swept": value,
         "config": config.to_dict(settings),
         "study": dataclasses.asdict(study.protocol),
         **dataclasses.asdict(Learner(dataclasses.replace(settings, parallel="jit")).cost),
@@ -155,104 +157,61 @@ def finish(study: Study, arm: Arm, folder: Path) -> None:
     files.remove_folder(folder / "checkpoints")
 
 
-class _Group:
-    """Seeds of an arm that are trained together."""
+def _measure(study: Study, learner: Learner, trained: group.Trained, test) -> dict:
+    """Returns the evaluations of the test images, measurements and pictures."""
+    variables = trained.chosen.evaluated
+    processes.log("measuring the test images")
+    evaluations = learner.evaluate(variables, test)
+    for seed, each in zip(learner.seeds, evaluations):
+        if each.problem:
+            processes.log(f"seed {seed} counts as lost: {each.problem}")
+    alive = trained.alive & [not each.problem for each in evaluations]
+    first = learner.seeds[0] == study.base.seed
+    return {
+        "seeds": np.array(learner.seeds),
+        "finite": alive,
+        "evaluations": evaluations,
+        "measurements": storing.measure(
+            study.protocol.measurements, _context(study, learner, variables, test, alive), processes.log
+        ),
+        "pictures": _pictures(learner, variables, test) if first else {},
+    }
 
-    def __init__(self, study: Study, learner: Learner, folders: list[Path], own: Path):
-        self.study, self.learner, self.folders, self.own = study, learner, folders, own
-        self.selects = study.protocol.select == "best"
 
-    def train(self, watched, test, trace) -> dict:
-        """Trains the group; returns its evaluations of the test images, its measurements, pictures and timing."""
-        learner = self.learner
-        files.make_folder(self.own)
-        best = self._kept_best() if self.selects else NoBest()
-        with contextlib.closing(learner.checkpoints(self.own, keep=1)) as checkpoints:
-            state = run.first_state(learner, checkpoints)
-            if np.any(state.step):
-                processes.log(f"continuing from step {int(np.asarray(state.step).max()):,}")
-            lost = ""
-            try:
-                last = loop.train(learner, state, checkpoints, self.folders, watched, best=best, profile=trace)
-            except loop.AllLost as error:
-                processes.log(str(error))
-                last, lost = error.state, str(error)
-        step = np.atleast_1d(np.asarray(last.step))
-        alive = step == learner.total
-        chosen, scores = self._best(best, last, alive) if self.selects and alive.any() else (last, [None] * len(alive))
-        found = self._measure(chosen, test, alive) | {"lost": lost}
-        self._complete_folders(chosen, scores, last, found["evaluations"], test)
-        return found
+def _context(study, learner, variables, test, alive) -> Context:
+    """Returns what measurements are given: the networks, with NaN for diverged ones, and some test images."""
+    rows = test.sample(study.protocol.images or len(test.labels))
+    images = np.asarray(test.images[rows])
+    known = lambda values: np.where(alive.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
+    maps = lambda images: {name: known(value) for name, value in learner.maps(variables, images).items()}
+    return Context(
+        predict=lambda images: known(learner.predict(variables, images)),
+        maps=maps,
+        images=images,
+        labels=test.labels[rows],
+        few=np.asarray(test.images[test.sample(MAPPED_IMAGES)]),
+        reach=max(1, min(REACH, images.shape[1] // 8)),
+        strides=cumulative_strides(learner.model, maps(images[:1])),
+    )
 
-    def _kept_best(self):
-        path = self.own / "best.npz"
-        try:
-            return BestOfSeeds(path)
-        except ValueError as error:  # the checkpoint beside it may be of a step after those best ones
-            processes.log(f"{error}: these seeds begin anew")
-            files.remove_folder(self.own)
-            files.make_folder(self.own)
-            return BestOfSeeds(path)
 
-    def _best(self, best, last, alive):
-        """Each seed's best state; of a seed that was lost, the one it ended with."""
-        states, scores = best.chosen(jax.device_get(last))
-        pairs = zip(self.learner.each(states), self.learner.each(last), alive)
-        return self.learner.joined([one if kept else other for one, other, kept in pairs]), scores
-
-    def _measure(self, chosen: TrainState, test, alive) -> dict:
-        learner, variables = self.learner, chosen.evaluated
-        processes.log("measuring the test images")
-        evaluations = learner.evaluate(variables, test)
-        for seed, each in zip(learner.seeds, evaluations):
-            if each.problem:
-                processes.log(f"seed {seed} counts as lost: {each.problem}")
-        alive = alive & [not each.problem for each in evaluations]
-        first = learner.seeds[0] == self.study.base.seed
-        return {
-            "seeds": np.array(learner.seeds),
-            "finite": alive,
-            "evaluations": evaluations,
-            "measurements": storing.measure(
-                self.study.protocol.measurements, self._context(variables, test, alive), processes.log
-            ),
-            "pictures": _pictures(learner, variables, test) if first else {},
-            "timing": (read_timing(self.folders[0]) or [TIMES])[-1],
-        }
-
-    def _context(self, variables, test, alive) -> Context:
-        """Returns what measurements are given: the networks, with NaN for diverged ones, and some test images."""
-        learner, rows = self.learner, test.sample(self.study.protocol.images or len(test.labels))
-        images = np.asarray(test.images[rows])
-        known = lambda values: np.where(alive.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
-        maps = lambda images: {name: known(value) for name, value in learner.maps(variables, images).items()}
-        return Context(
-            predict=lambda images: known(learner.predict(variables, images)),
-            maps=maps,
-            images=images,
-            labels=test.labels[rows],
-            few=np.asarray(test.images[test.sample(MAPPED_IMAGES)]),
-            reach=max(1, min(REACH, images.shape[1] // 8)),
-            strides=cumulative_strides(learner.model, maps(images[:1])),
-        )
-
-    def _complete_folders(self, chosen, scores, last, evaluations, test) -> None:
-        """Makes each seed's folder the workdir of a finished run, with the state that counts and the last one."""
-        learner = self.learner
-        rule = "best validation accuracy" if self.selects else LAST
-        rows = zip(self.folders, learner.seeds, learner.each(chosen), learner.each(last), scores, evaluations)
-        for place, seed, state, end, score, evaluation in rows:
-            settings = dataclasses.replace(learner.settings, seed=seed, parallel=self.study.base.parallel)
-            workdir.store_config(place, settings)
-            workdir.record_start(place, settings, **run.facts(learner), step=0, seeds=learner.seeds)
-            if int(end.step) < learner.total:  # lost on the way
-                files.write_json(place / "lost.json", {"step": int(end.step)})
-                continue
-            with contextlib.closing(learner.checkpoints(place, keep=2)) as checkpoints:
-                for one, mark in ((state, score), (end, None)):
-                    if int(one.step) > (checkpoints.latest() or 0):
-                        checkpoints.save(int(one.step), one, settings, mark)
-            run.store_results(place, evaluation, test, int(state.step), rule)
+def _complete_folders(study, learner, folders, trained: group.Trained, evaluations, test) -> None:
+    """Makes each seed's folder the workdir of a finished run, with the state that counts and the last one."""
+    rule = "best validation accuracy" if study.protocol.select == "best" else LAST
+    states = learner.each(trained.chosen), learner.each(trained.last)
+    rows = zip(folders, learner.seeds, *states, trained.scores, evaluations)
+    for place, seed, state, end, score, evaluation in rows:
+        settings = dataclasses.replace(learner.settings, seed=seed, parallel=study.base.parallel)
+        workdir.store_config(place, settings)
+        workdir.record_start(place, settings, **run.facts(learner), step=0, seeds=learner.seeds)
+        if int(end.step) < learner.total:  # lost on the way
+            files.write_json(place / "lost.json", {"step": int(end.step)})
+            continue
+        with contextlib.closing(learner.checkpoints(place, keep=2)) as checkpoints:
+            for one, mark in ((state, score), (end, None)):
+                if int(one.step) > (checkpoints.latest() or 0):
+                    checkpoints.save(int(one.step), one, settings, mark)
+        run.store_results(place, evaluation, test, int(state.step), rule)
 
 
 def _pictures(learner: Learner, variables, test) -> dict[str, np.ndarray]:
@@ -285,7 +244,7 @@ def _store_group(own: Path, found: dict) -> None:
     files.write_arrays(own / "pictures.npz", **found["pictures"])
     storing.store(own / MEASURED, found["measurements"])
     devices = [str(device) for device in jax.devices()]
-    files.write_json(own / GROUP_DONE, {"timing": found["timing"], "lost": found["lost"], "devices": devices})
+    files.write_json(own / group.DONE, {"timing": found["timing"], "lost": found["lost"], "devices": devices})
 
 
 def _joined(outcomes: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -12,9 +12,10 @@ from cnn_jax import files, run_data
 from cnn_jax.config.study import Arm, Study
 from cnn_jax.data.datasets import source
 from cnn_jax.studies import arm as arms
-from cnn_jax.studies import measurements, statistics
+from cnn_jax.studies import measurements, statistics, sweeps
 from cnn_jax.studies.measurements import storing
 from cnn_jax.studies.measurements.base import Column, Result
+from cnn_jax.studies.sweeps import Swept
 from cnn_jax.training.metric_files import read_rows
 from cnn_jax.training.metrics import numbers, vectors
 
@@ -34,6 +35,7 @@ class ArmResult:
       measurements: by name.
       pictures: by name, see `arm.py`.
       metrics: by name, [seeds], or [seeds, classes]; those that say nothing of these classes are missing.
+      sweep: how the values did that it chose from; None where it had none.
     """
 
     arm: Arm
@@ -46,6 +48,7 @@ class ArmResult:
     measurements: dict[str, Result]
     pictures: dict[str, np.ndarray]
     metrics: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    sweep: Swept | None = None
 
     @property
     def figures(self) -> dict[str, np.ndarray]:
@@ -177,6 +180,7 @@ def _load(arm, own):
         curves=[read_rows(own / f"seed-{seed}") for seed in seeds],
         measurements=storing.load(own / "measurements.npz"),
         pictures=files.read_arrays(own / "pictures.npz"),
+        sweep=sweeps.read(own) if sweeps.is_finished(own) else None,
     )
 
 
@@ -190,12 +194,14 @@ def _metrics(outcome):
 
 
 def write(results: Results, folder: Path) -> None:
-    """Writes results.csv, summary.csv, per_class.csv, costs.csv and table.tex."""
+    """Writes results.csv, summary.csv, per_class.csv, costs.csv and table.tex; of a study with a sweep, sweep.csv."""
     files.write_text(folder / "results.csv", _csv(seed_rows(results)))
     files.write_text(folder / "summary.csv", _csv(arm_rows(results)))
     files.write_text(folder / "per_class.csv", _csv(class_rows(results)))
     files.write_text(folder / "costs.csv", _csv(cost_rows(results)))
     files.write_text(folder / "table.tex", latex(results))
+    if results.study.sweep:
+        files.write_text(folder / "sweep.csv", _csv(sweep_rows(results)))
 
 
 def seed_rows(results: Results) -> list[dict]:
@@ -253,6 +259,25 @@ def class_rows(results: Results) -> list[dict]:
     return rows
 
 
+def sweep_rows(results: Results) -> list[dict]:
+    """One row for each arm, value and seed of a sweep; an empty cell where training diverged."""
+    return [
+        {
+            "arm": each.arm.name,
+            "setting": each.sweep.setting,
+            "value": value,
+            "seed": seed,
+            "validation_accuracy": each.sweep.accuracy[i, k],
+            "validation_loss": each.sweep.loss[i, k],
+            "chosen": int(value == each.sweep.value),
+        }
+        for each in results.arms
+        if each.sweep
+        for i, value in enumerate(each.sweep.values)
+        for k, seed in enumerate(each.sweep.seeds)
+    ]
+
+
 def cost_rows(results: Results) -> list[dict]:
     """One row for each arm: its time and memory, which depend on the machine."""
     return [
@@ -302,6 +327,7 @@ def text(results: Results) -> str:
                 line += f" [{row['difference_low']:+.2f}, {row['difference_high']:+.2f}]"
             line += "" if row["p_holm"] is None else f"  p {row['p_holm']:.3g}"
         lines.append(f"{line}  n = {row['n']}")
+    lines += [f"{each.arm.name}: {sweep_told(each.sweep)}" for each in results.arms if each.sweep]
     for (one, other), compared in results.pairs.items():
         line = f"{one} - {other}: {compared.difference:+.2f}"
         if compared.interval:
@@ -309,6 +335,14 @@ def text(results: Results) -> str:
         lines.append(line + ("" if compared.p is None else f"  p {compared.p:.3g}"))
     lines += [f"{name}: no result{': ' * bool(why)}{why}" for name, why in results.unfinished.items()]
     return "\n".join(lines)
+
+
+def sweep_told(swept: Swept) -> str:
+    """Returns what a sweep found: every value with its accuracy, and the one chosen."""
+    shown = lambda row: "diverged" if np.isnan(row).any() else f"{100 * row.mean():.2f} %"
+    curve = ", ".join(f"{value}: {shown(row)}" for value, row in zip(swept.values, swept.accuracy))
+    words = f"{swept.setting} = {swept.value} of {curve} ({swept.images:,} held-out images, {len(swept.seeds)} seeds)"
+    return words + "; the best may lie beyond the values tried" * swept.is_at_end
 
 
 def latex(results: Results) -> str:

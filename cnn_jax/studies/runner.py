@@ -32,7 +32,7 @@ from cnn_jax.devices import choice
 from cnn_jax.devices.mesh import Parallel
 from cnn_jax.errors import Interrupted, UsageError, UserError
 from cnn_jax.studies import arm as arms
-from cnn_jax.studies import measurements, results
+from cnn_jax.studies import group, measurements, results, sweeps
 from cnn_jax.training.learner import Cost, Learner, load
 
 WAIT = 0.5  # seconds between looks for something to do
@@ -74,6 +74,7 @@ def plan(study: Study) -> str:
     lines = [
         f"{study.experiment}: {len(study.chosen)} arms x {study.protocol.seeds} seeds, {study.base.train.duration} of "
         f"{study.base.data.name}, baseline {study.baseline}",
+        *_sweep_plan(study),
         f"measured: accuracy{''.join(', ' + name for name in study.protocol.measurements)}; of "
         + {"last": "the last step", "best": "the step with the best validation accuracy"}[study.protocol.select],
         *(f"  {name}: {measurements.summary(name)}" for name in study.protocol.measurements),
@@ -93,6 +94,16 @@ def plan(study: Study) -> str:
     return "\n".join(lines)
 
 
+def _sweep_plan(study):
+    if study.sweep is None:
+        return []
+    runs = len(study.sweep.values) * study.protocol.sweep_seeds
+    return [
+        f"each arm with the best {study.sweep.setting} of {', '.join(study.sweep.values)}: {runs} runs, compared on "
+        "training images held out for that"
+    ]
+
+
 def run(study: Study, folder: Path, log, profile: bool = False, known: Identity | None = None) -> list[str]:
     """Trains and measures all arms that are not finished, with other processes that do so; the failures, a line each.
 
@@ -108,8 +119,8 @@ def run(study: Study, folder: Path, log, profile: bool = False, known: Identity 
       UserError: see the message.
     """
     checked(study)
-    for seeds in study.groups:
-        Parallel(choice.mode_for(study.base, len(seeds)), seeds=len(seeds))
+    for size in study.sizes:
+        Parallel(choice.mode_for(study.base, size), seeds=size)
     known = known or _prepared(study.base)
     devices = [str(device) for device in jax.devices()]
     protocol = dataclasses.asdict(study.protocol)
@@ -184,7 +195,9 @@ class _Crew:
         """Tells whether there was something to do for an arm, which is done then."""
         own = self._own(arm)
         try:
-            left = [seeds for seeds in self.study.groups if not arms.is_done(arms.group_folder(own, seeds))]
+            if self.study.sweep and not sweeps.is_finished(own):
+                return self._take_trial(arm, ask)
+            left = [seeds for seeds in self.study.groups if not group.is_done(arms.group_folder(own, seeds))]
             for seeds in left:
                 if self._alone(arms.group_folder(own, seeds), ask, functools.partial(self._train, arm, seeds)):
                     return True
@@ -197,6 +210,16 @@ class _Crew:
             path = arms.failure_of(self.folder, arm)
             self._fail(arm, f"{type(error).__name__}: {error} (details in {path})", traceback.format_exc())
         return True
+
+    def _take_trial(self, arm, ask) -> bool:
+        """The same for the sweep of an arm, which comes before its groups."""
+        own = self._own(arm)
+        places = [sweeps.group_folder(own, number) for number in range(len(self.study.trials))]
+        left = [number for number, place in enumerate(places) if not group.is_done(place)]
+        for number in left:
+            if self._alone(places[number], ask, functools.partial(self._try, arm, number)):
+                return True
+        return not left and self._alone(sweeps.folder_of(own), ask, functools.partial(self._choose, arm))
 
     def _alone(self, place, ask, do) -> bool:
         """Does something in a folder that no other process works in; whether it could."""
@@ -218,15 +241,37 @@ class _Crew:
             self._said.add(line)
             self.log(line)
 
+    def _try(self, arm, number):
+        """Trains a group of runs of an arm's sweep, unless others did so before this process had it."""
+        own = self._own(arm)
+        if sweeps.is_finished(own):
+            files.remove_folder(sweeps.folder_of(own) / "checkpoints")  # whose folder was just made anew
+        if self._is_settled(arm) or sweeps.is_finished(own) or group.is_done(sweeps.group_folder(own, number)):
+            return
+        trials = self.study.trials[number]
+        values = ", ".join(dict.fromkeys(value for value, _ in trials))
+        self.log(f"{self._title(arm)}: sweep, {len(trials)} runs with {self.study.sweep.setting} = {values}")
+        sweeps.train(self.study, arm, number, own, self.known)
+
+    def _choose(self, arm):
+        """Ends the sweep of an arm, unless others have."""
+        own = self._own(arm)
+        if self._is_settled(arm) or sweeps.is_finished(own):
+            return
+        found = sweeps.finish(self.study, own)
+        self.log(f"{self._title(arm)}: {found.setting} = {found.value} is best on {found.images:,} held-out images")
+
     def _train(self, arm, seeds):
         """Trains a group, unless others did so before this process had it."""
         own, title = self._own(arm), self._title(arm)
         if arms.is_finished(own):
             files.remove_folder(own / "checkpoints")  # whose folder was just made anew
-        if self._is_settled(arm) or arms.is_done(arms.group_folder(own, seeds)):
+        if self._is_settled(arm) or group.is_done(arms.group_folder(own, seeds)):
             return
         title += f", seeds {seeds[0]} to {seeds[-1]}" if len(self.study.groups) > 1 else ""
-        self.log(f"{title}: {len(seeds)} seeds{''.join(', ' + change for change in arm.changes)}")
+        self.log(
+            f"{title}: {len(seeds)} seed{'s' * (len(seeds) > 1)}{''.join(', ' + change for change in arm.changes)}"
+        )
         began = time.perf_counter()
         arms.train(self.study, arm, seeds, own, self.profile, self.known)
         self.log(f"{title}: done in {time.perf_counter() - began:.0f} s")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax import config
@@ -57,6 +58,7 @@ class Learner:
       seeds: default: the config's own.
       training: the training set; None: nothing is trained.
       facts: of the data; None: of those that lie there now.
+      rates: learning rates of the networks, in place of the config's; of several networks.
 
     Raises:
       UsageError: batches or seeds do not divide over the devices, a layer does not fit its input, or the run has no
@@ -69,7 +71,10 @@ class Learner:
         seeds: Sequence[int] | None = None,
         training: Dataset | None = None,
         facts: Facts | None = None,
+        rates: Sequence[float] = (),
     ):
+        # The step multiplies the schedule's rate by the plateau's factor anyway: one program serves all rates.
+        self._factors = np.array([rate / settings.optimizer.learning_rate for rate in rates], np.float32)
         self.seeds = [settings.seed] if seeds is None else list(seeds)
         mode = choice.mode_for(settings, len(self.seeds))
         size = None if training is None else settings.train.batch_size
@@ -140,7 +145,11 @@ class Learner:
     def _initial(self, seeds):
         parts = self.settings, self.image_shape, self.classes, self.optimizer
         one = functools.partial(states.initial_state, *parts)
-        return one(seeds) if len(self.seeds) == 1 else jax.vmap(one)(seeds)
+        state = one(seeds) if len(self.seeds) == 1 else jax.vmap(one)(seeds)
+        if not len(self._factors):
+            return state
+        factor = jnp.reshape(self._factors, state.plateau.factor.shape)
+        return state._replace(plateau=state.plateau._replace(factor=factor))
 
     @property
     def _numbers(self):

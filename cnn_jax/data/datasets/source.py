@@ -79,6 +79,11 @@ def validates(data: config.Data, known: Facts) -> bool:
     return data.validation > 0 or known.validated
 
 
+def has_validation(settings: config.Config) -> bool:
+    """Tells whether there are validation images under the settings of a run; its data are asked."""
+    return validates(settings.data, facts(settings.data))
+
+
 def reading(data: config.Data, known: Facts) -> tuple[Reading, bool]:
     """How a picture is read as the images of a dataset are.
 

@@ -27,11 +27,15 @@ OUTLIER = 4  # a value that stretches an axis by more than this factor is left a
 
 
 class Curve(NamedTuple):
-    """A quantity over the seeds of an arm: x [points], mean and sample standard deviation [points]."""
+    """A quantity over the seeds of an arm: x [points], mean and sample standard deviation [points].
+
+    The axis across is logarithmic where `log` says so.
+    """
 
     x: np.ndarray
     mean: np.ndarray
     sd: np.ndarray
+    log: bool = False
 
 
 def verdict(compared: Comparison) -> str:
@@ -280,7 +284,13 @@ def panel(curve: Curve, reference: Curve | None, heights: tuple[float, float], u
         axes.set_ylim(*heights)
         axes.margins(x=0.02)
         axes.tick_params(labelsize=8.5, pad=2)
-        axes.xaxis.set_major_locator(ticker.MaxNLocator(4, integer=np.ptp(curve.x) >= 2))
+        if curve.log:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(ticker.LogLocator(numticks=4))
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.minorticks_off()
+        else:
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(4, integer=np.ptp(curve.x) >= 2))
         axes.yaxis.set_major_locator(ticker.MaxNLocator(4))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.6g}{unit}" if value <= 100 else "")
         axes.set_xlabel(title, loc="right", fontsize=8.5, labelpad=1)

@@ -66,12 +66,13 @@ def reading(results: Results, places: int) -> list[str]:
     if mine.mean is None:
         return [f"Training diverged with every seed of the baseline {name}, so nothing can be compared with it."]
     images = baseline.correct.shape[1]
-    opening = f"The baseline {name} classifies {mine.mean:.{places}f}% of {images:,} test images correctly"
+    opening = f"{'The baseline ' * (len(results.study.arms) > 1)}{name} "
+    opening += f"classifies {mine.mean:.{places}f}% of {images:,} test images correctly"
     if mine.sd is not None:
         opening += f" (mean of {mine.n} seeds, standard deviation {mine.sd:.{places}f} points)"
     tested = {arm: each for arm, each in results.comparisons.items() if each.p_holm is not None}
     untested = [arm for arm in results.comparisons if arm not in tested]
-    sentences = [opening + "."]
+    sentences = [opening + ".", *_chosen(results)]
     if tested:
         sentences += _told_apart(tested, places) + _detectable(tested, places)
     if untested:
@@ -79,6 +80,21 @@ def reading(results: Results, places: int) -> list[str]:
             f"Not tested: {listed(untested)}. A paired test needs two seeds or more, and differences that vary."
         )
     return sentences + _measured(results)
+
+
+def _chosen(results):
+    """The values that the sweep chose, by value."""
+    if results.study.sweep is None:
+        return []
+    arms: dict[str, list[str]] = {}
+    for each in results.arms:
+        arms.setdefault(each.sweep.value, []).append(each.arm.name)
+    images = results.arms[0].sweep.images
+    opening = f"Of {results.study.sweep.setting} = {', '.join(results.study.sweep.values)}, held-out training images "
+    opening += f"({images:,}) chose"
+    if len(arms) == 1:
+        return [f"{opening} {next(iter(arms))}{' for every arm' * (len(results.arms) > 1)}."]
+    return [f"{opening} {'; '.join(f'{value} for {listed(names)}' for value, names in arms.items())}."]
 
 
 def _told_apart(tested, places):
@@ -247,6 +263,24 @@ def _cell(each, column):
     return "–" if found.mean is None else minus(_spread(found, column.digits))
 
 
+def sweep_table(results: Results) -> Table:
+    """The held-out accuracy of every arm with every value of the sweep."""
+    sweep, rows, ends = results.study.sweep, [], []
+    found = {each.arm.name: each.sweep for each in results.arms if each.sweep}
+    for arm, swept in found.items():
+        cells = [_spread(statistics.summarise_shares(row), 2) for row in swept.accuracy]
+        rows.append((arm, "", [swept.value, *cells]))
+        ends += [arm] * swept.is_at_end
+    first = next(iter(found.values()))
+    caption = f"Each arm was first trained with every value of {sweep.setting}, {len(first.seeds)} seeds each (seed "
+    caption += f"{first.seeds[0]} to {first.seeds[-1]}), and then with the one chosen: that with the highest mean "
+    caption += f"accuracy on {first.images:,} training images held out for this, in %."
+    if ends:
+        which = listed(ends) if len(ends) < len(found) else "each arm" if len(found) > 1 else "the arm"
+        caption += f" Of {which} the value chosen is the lowest or highest tried: a better one may lie beyond."
+    return Table(caption, ["arm", "chosen", *sweep.values], rows)
+
+
 def cost_table(results: Results) -> Table:
     """Size and cost of every arm."""
     rows = []
@@ -313,6 +347,9 @@ def protocol(results: Results) -> list[str]:
         watched = f"{base.data.validation:,} training images were held out to watch training"
         if study.protocol.select == "best":
             counts = f"parameters{averaged} of the evaluation with the best validation accuracy count, seed by seed"
+    elif study.sweep:
+        watched = "With the value chosen all training images train; the learning curves are of the test images, and "
+        watched += "decided nothing"
     else:
         watched = "No training image was held out: the learning curves are of the test images, and decided nothing"
     few = (

@@ -62,14 +62,15 @@ def _facts(results, places):
     arms, study = results.arms, results.study
     baseline = next((prose.summary(each) for each in arms if each.arm.name == study.baseline), None)
     told = [plots.verdict(each) for each in results.comparisons.values()]
+    seeds = len(arms[0].seeds)
     facts = [
-        ("Arms", str(len(arms)), f"{len(arms[0].seeds)} seeds each"),
+        ("Arms", str(len(arms)), f"{seeds} seed{'s' * (seeds > 1)} each"),
         ("Test images", f"{arms[0].correct.shape[1]:,}", f"of {study.base.data.name}"),
-        (
-            "Significant differences",
-            f"{sum(map(bool, told))}",
-            f"{told.count('better')} better, {told.count('worse')} worse",
-        ),
+    ]
+    if told:
+        words = f"{told.count('better')} better, {told.count('worse')} worse"
+        facts.append(("Significant differences", f"{sum(map(bool, told))}", words))
+    facts += [
         (
             "Training",
             duration(sum(each.record["seconds"] for each in arms)),
@@ -77,7 +78,7 @@ def _facts(results, places):
         ),
     ]
     if baseline and baseline.mean is not None:
-        note = f"of the baseline, {study.baseline}"
+        note = f"of the baseline, {study.baseline}" if told else "of the test images"
         facts.insert(0, ("Accuracy", f"{baseline.mean:.{places}f}%", note))
     return facts
 

@@ -15,7 +15,7 @@ from cnn_jax.studies.results import ArmResult, Results
 
 def sections(results: Results) -> list[dict]:
     """The sections, in the order of the page: accuracy first, then the measurements in the study's order."""
-    return [_differences(results), _learning(results), *_measured(results)]
+    return [_differences(results), _swept(results), _learning(results), *_measured(results)]
 
 
 def section(name: str, title: str, text: str, *blocks: dict | None) -> dict:
@@ -53,6 +53,26 @@ def _differences(results):
             ),
         ),
     )
+
+
+def _swept(results):
+    """What the sweep of each arm found: a table and, of numbers, the curves."""
+    if results.study.sweep is None:
+        return None
+    curves = {}
+    for each in results.arms:
+        numbers = each.sweep and each.sweep.numbers
+        if numbers:
+            order = [k for k in np.argsort(numbers) if np.isfinite(each.sweep.accuracy[k]).all()]
+            x, rows = np.array(numbers)[order], 100 * each.sweep.accuracy[order]
+            sd = rows.std(1, ddof=1) if rows.shape[1] > 1 else np.zeros(len(rows))
+            if len(order) > 1:
+                curves[each.arm.name] = plots.Curve(x, rows.mean(1), sd, x[0] > 0 and x[-1] >= 10 * x[0])
+    setting = results.study.sweep.setting
+    caption = f"Accuracy on the held-out images against {setting}: mean over the seeds of the sweep, the band one "
+    caption += "standard deviation to either side. Blue: the arm; grey: the baseline."
+    panels = _panels(results, curves, "sweep", "%", setting.rpartition(".")[2].replace("_", " "), caption)
+    return section("sweep", "Sweep", "", {"kind": "table", "table": prose.sweep_table(results)}, panels)
 
 
 def _learning(results):
