@@ -563,6 +563,7 @@ class StudyRun:
         """Returns the tables of the arms that are finished, as columns.
 
         "results": a row for each arm and seed. "summary": one for each arm, with its difference to the baseline.
+        "figures": one for each arm and figure, with its interval. "comparisons": one for each comparison of a figure.
         "per_class": one for each arm, seed and class. "costs": time and memory of each arm.
         """
         from cnn_jax.studies import results
@@ -571,6 +572,8 @@ class StudyRun:
         made = {
             "results": results.seed_rows(found),
             "summary": results.arm_rows(found),
+            "figures": results.figure_rows(found),
+            "comparisons": results.comparison_rows(found),
             "per_class": results.class_rows(found),
             "costs": results.cost_rows(found),
         }

@@ -37,7 +37,7 @@ class Page(html.parser.HTMLParser):
         if self.open and self.open[-1] == "style":
             return
         self.text += data
-        if self.open and self.open[-1] in ("td", "th"):
+        if self.open and (self.open[-1] == "th" or "td" in self.open):
             self.tables[-1][-1][-1] += data
 
     def all(self, name):

@@ -259,7 +259,7 @@ def test_devices_are_shown(env, tmp_path):
     assert "lenet_mnist would run with --parallel=pmap: pmap on 2 cpu devices, layout CHWN" in shown
     assert "JAX_DEFAULT_MATMUL_PRECISION: highest" in shown
     study = launch(four, "--mode=devices", "--experiment=pooling_digits", "--set=study.seeds=4", cwd=tmp_path).stdout
-    assert "would train 4 seeds of an arm at the same time: mesh on 2 cpu devices" in study
+    assert "would train 4 networks of an arm at the same time: mesh on 2 cpu devices" in study
     assert not list(tmp_path.iterdir())
 
 

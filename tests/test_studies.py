@@ -10,7 +10,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from launching import QUICK, command, environment, launch, settings, shared_folder, snapshot
+from launching import QUICK, REPOSITORY, command, environment, launch, settings, shared_folder, snapshot
 
 import cnn_jax
 from cnn_jax.config import experiments
@@ -65,6 +65,17 @@ def test_every_arm_and_seed_has_its_row(whole):
     assert [line.split()[0] for line in done.stdout.splitlines()[:3]] == list(ARMS)
     assert f"arm 3/3 stochastic: {SEEDS} seeds, model.pool.kind=stochastic" in done.stderr
     assert "\\begin{tabular}" in (folder / "table.tex").read_text()
+
+
+def test_every_column_is_explained(whole, tmp_path):
+    """docs/study.md names each column of each table, measured figures aside."""
+    told = (REPOSITORY / "docs" / "study.md").read_text(encoding="utf-8")
+    for path in whole[0].glob("*.csv"):
+        row = next(line for line in told.splitlines() if line.startswith(f"| `{path.name}`"))
+        for name in rows(path)[0]:
+            measured = name.startswith("test_") or name in ("consistency", "stability", "shifted_accuracy")
+            per_class = path.name == "per_class.csv" and name not in ("arm", "seed", "class")
+            assert measured or per_class or name in ("arm", "seed", "figure") or f"`{name}`" in row, (path.name, name)
 
 
 def test_what_counts_is_the_best_by_the_validation_accuracy(whole):

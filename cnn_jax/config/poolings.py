@@ -141,6 +141,50 @@ class Mixed(Pooling):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Alpha(Pooling):
+    """A fixed mixture of the maximum and the average."""
+
+    name = "alpha"
+    count_padding: bool = False  # as of "average"
+    alpha: float = setting(0.5, low=0.0, high=1.0)  # share of the maximum; 0.5: half the sum of both
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AverageTopK(Pooling):
+    """The mean of the k largest values of each window."""
+
+    name = "avg_topk"
+    k: int = setting(2, low=1, high=4096)  # how many; all: the mean, 1: the maximum
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Threshold(Pooling):
+    k: int = setting(2, low=1, high=4096)  # how many of the largest values are looked at
+    threshold: float = 0.7  # from which the maximum is taken
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TMaxAvg(_Threshold):
+    """The maximum where all of the k largest values reach a threshold, else their mean."""
+
+    name = "t_max_avg"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Atp(_Threshold):
+    """The maximum where the mean of the k largest values reaches a threshold, else that mean."""
+
+    name = "atp"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ordinal(Pooling):
+    """The mean weighted by learned weights of ranks."""
+
+    name = "ordinal"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Gated(Pooling):
     """The maximum and the average, mixed by a learned gate."""
 
@@ -314,7 +358,7 @@ class Pyramid(Pooling):
 
 POOLINGS = (
     Max, Average, Min, Subsample, Lp, LogSumExp, Soft, Lip, Stochastic, MaxAverage, Mixed, Gated, Tree, Fractional,
-    S3, Conv, ConvMax, Strided, MaxBlur, AverageBlur, ConvBlur, Aps, Lps,
+    S3, Conv, ConvMax, Strided, MaxBlur, AverageBlur, ConvBlur, Aps, Lps, Alpha, AverageTopK, TMaxAvg, Atp, Ordinal,
 )  # fmt: skip
 LAST = (Max, Average, Lp, Pyramid)  # before a dense layer, over the whole map
 
@@ -329,6 +373,8 @@ class Pool(Group):
     padding: str = setting(
         "valid"
     )  # valid, same, full, or pixels: "2", "2,1" (rows, columns), "0,3,0,3" (top, bottom, left, right)
+    scale: float = setting(1.0, low=1e-6, high=1e6)  # factor of what it puts out, before an activation that follows:
+    # a control for kinds that change the scale of the maps
     last: Pooling | None = choice(
         LAST, None, "last", optional=True
     )  # the pooling before a dense layer: of this kind, over the whole map (global pooling); "": like the others

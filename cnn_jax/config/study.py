@@ -49,11 +49,13 @@ class Arm:
       name: for tables and folders: letters, digits, "_", "-", "+" and ".".
       changes: what differs from the base, as --set would say it, such as "model.pool.kind=average".
       parameters: why the arm's number of parameters differs from the baseline's; "": it must not.
+      levels: of the study's factors, in their order, such as ("average", "tanh").
     """
 
     name: str
     changes: tuple[str, ...] = ()
     parameters: str = ""
+    levels: tuple[str, ...] = ()
 
 
 class Sweep(NamedTuple):
@@ -91,6 +93,9 @@ class Study:
       arms: in the order of tables.
       baseline: the name of the arm that the others are compared with.
       pairs: names of two arms each, also compared: the first with the second.
+      factors: names of what the arms vary, such as ("pool", "activation"); each arm then has a level of each.
+      within: one of the factors: an arm is compared with the one that has its own level of this factor and the
+        baseline's of all others, and tests are corrected level by level; "": all arms are compared with the baseline.
       protocol: how they are trained and compared.
     """
 
@@ -99,12 +104,46 @@ class Study:
     arms: tuple[Arm, ...]
     baseline: str
     pairs: tuple[tuple[str, str], ...] = ()
+    factors: tuple[str, ...] = ()
+    within: str = ""
     protocol: Protocol = Protocol()
+
+    def reference(self, arm: Arm) -> str:
+        """The name of the arm that an arm is compared with; "" for one that others are compared with."""
+        found = self._reference(arm)
+        return "" if found is None or found.name == arm.name else found.name
+
+    def counterpart(self, arm: Arm) -> str:
+        """The name of the arm with the baseline's level of `within` and an arm's other levels; "" for such a one."""
+        found = self._with_levels(self._levels(arm, own=self._baseline)) if self.within else None
+        return "" if found is None or found.name == arm.name else found.name
+
+    @property
+    def references(self) -> list[str]:
+        """The arms that others are compared with: the baseline or, within levels, one of each."""
+        return list(dict.fromkeys([self.baseline, *filter(None, map(self.reference, self.arms))]))
+
+    @property
+    def _baseline(self):
+        return next(arm for arm in self.arms if arm.name == self.baseline)
+
+    def _reference(self, arm):
+        return self._with_levels(self._levels(self._baseline, own=arm)) if self.within else self._baseline
+
+    def _levels(self, arm, own):
+        place = self.factors.index(self.within)
+        return (*arm.levels[:place], own.levels[place], *arm.levels[place + 1 :])
+
+    def _with_levels(self, levels):
+        return next((arm for arm in self.arms if arm.levels == levels), None)
 
     @property
     def chosen(self) -> tuple[Arm, ...]:
-        """The arms to train: all of them, or the baseline and those asked for."""
-        wanted = {*self.protocol.arms, self.baseline} if self.protocol.arms else {arm.name for arm in self.arms}
+        """The arms to train: all of them, or those asked for with what they are compared with."""
+        if not self.protocol.arms:
+            return self.arms
+        wanted = {self.baseline, *self.protocol.arms}
+        wanted |= {self.reference(arm) for arm in self.arms if arm.name in wanted}
         return tuple(arm for arm in self.arms if arm.name in wanted)
 
     @property
@@ -223,6 +262,8 @@ def to_dict(study: Study) -> dict:
         "arms": [dataclasses.asdict(arm) for arm in study.arms],
         "baseline": study.baseline,
         "pairs": study.pairs,
+        "factors": study.factors,
+        "within": study.within,
         "study": dataclasses.asdict(study.protocol),
     }
 
@@ -241,10 +282,13 @@ def from_dict(values: dict) -> Study:
         arms=tuple(Arm(**_tuples(arm)) for arm in values["arms"]),
         baseline=values["baseline"],
         pairs=tuple(map(tuple, values["pairs"])),
+        factors=tuple(values.get("factors", ())),  # since November 2026
+        within=values.get("within", ""),
         protocol=Protocol(**_tuples(values["study"])),
     )
     texts = [found.experiment, found.baseline, *(name for pair in found.pairs for name in pair)]
-    texts += [text for arm in found.arms for text in (arm.name, arm.parameters, *arm.changes)]
+    texts += [text for arm in found.arms for text in (arm.name, arm.parameters, *arm.changes, *arm.levels)]
+    texts += [found.within, *found.factors]
     wrong = fields.mistyped(found.protocol, PREFIX)
     wrong += [f"{text!r:.80} must be a text" for text in texts if type(text) is not str]
     wrong = wrong or problems(found)
@@ -277,7 +321,29 @@ def problems(study: Study) -> list[str]:
         found.append("study.select = 'best' goes by the validation accuracy: hold out examples with data.validation")
     if isinstance(study.base.schedule.kind, Plateau):
         found.append("schedule.name = 'plateau': every seed would have a rate of its own; use another schedule")
-    return found + _sweep_problems(study)
+    return found + _factor_problems(study) + _sweep_problems(study)
+
+
+def _factor_problems(study):
+    count = len(study.factors)
+    found = [
+        f"arm {arm.name!r} has {len(arm.levels)} levels, and the study {count} factors: {', '.join(study.factors)}"
+        for arm in study.arms
+        if len(arm.levels) != count
+    ]
+    levels = [arm.levels for arm in study.arms]
+    twice = {each for each in levels if count and levels.count(each) > 1}
+    found += [f"two arms have the levels {', '.join(each)}" for each in sorted(twice)]
+    if study.within and study.within not in study.factors:
+        found.append(f"within = {study.within!r} is none of the factors: {', '.join(study.factors)}")
+    if found or not study.within or study.baseline not in {arm.name for arm in study.arms}:
+        return found
+    return [
+        f"arm {arm.name!r} has nothing to be compared with: no arm has the baseline's levels and {study.within} = "
+        + arm.levels[study.factors.index(study.within)]
+        for arm in study.arms
+        if study._reference(arm) is None
+    ]
 
 
 def _sweep_problems(study):

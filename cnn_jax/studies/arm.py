@@ -14,6 +14,7 @@ checkpoints/K-L/   of each group of seeds, until all are done: its owner, its ch
 
 import contextlib
 import dataclasses
+import time
 from pathlib import Path
 
 import jax
@@ -113,9 +114,14 @@ def train(
         watched = test if learner.watched == "test" else load(settings, "validation", known)
         folders = [folder / f"seed-{seed}" for seed in seeds]
         own, selects = group_folder(folder, seeds), study.protocol.select == "best"
+        began = time.perf_counter()
         trained = group.train(learner, folders, own, watched, selects, folder / "trace" if profile else None)
+        ended = time.perf_counter()
         found = _measure(study, learner, trained, test)
-        found |= {"lost": trained.lost, "timing": (read_timing(folders[0]) or [TIMES])[-1]}
+        timing = (read_timing(folders[0]) or [TIMES])[-1]
+        # Of this start alone: what a killed process spent besides steps is not known.
+        spent = {"compiling": max(0.0, ended - began - timing["seconds"]), "measuring": time.perf_counter() - ended}
+        found |= {"lost": trained.lost, "timing": timing, "spent": spent}
         _complete_folders(study, learner, folders, trained, found["evaluations"], test)
         for each in folders:
             run_data.store(each, known)
@@ -149,6 +155,8 @@ def finish(study: Study, arm: Arm, folder: Path) -> None:
         **dataclasses.asdict(Learner(dataclasses.replace(settings, parallel="jit")).cost),
         "seconds": sum(row["seconds"] for row in timing),
         "images_per_second": float(np.mean([row["mean_examples_per_second"] for row in timing])),
+        **{f"seconds_{name}": sum(each["spent"][name] for each in records) for name in ("compiling", "measuring")},
+        "seconds_sweeping": sweeps.read(folder).seconds if value else 0.0,
         "memory": max(row["memory"] for row in timing),
         "together": max(row["seeds"] for row in timing),
         "devices": sorted({device for each in records for device in each["devices"]}),
@@ -244,7 +252,10 @@ def _store_group(own: Path, found: dict) -> None:
     files.write_arrays(own / "pictures.npz", **found["pictures"])
     storing.store(own / MEASURED, found["measurements"])
     devices = [str(device) for device in jax.devices()]
-    files.write_json(own / group.DONE, {"timing": found["timing"], "lost": found["lost"], "devices": devices})
+    files.write_json(
+        own / group.DONE,
+        {"timing": found["timing"], "lost": found["lost"], "spent": found["spent"], "devices": devices},
+    )
 
 
 def _joined(outcomes: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -30,7 +30,7 @@ class ArmResult:
       seeds: [seeds].
       accuracy: of the test images, 0 to 1, [seeds].
       loss: [seeds].
-      correct: bool [seeds, images].
+      correct: bool [seeds, images]; None where only tables are left.
       curves: for each seed, the rows of metrics.jsonl.
       measurements: by name.
       pictures: by name, see `arm.py`.
@@ -43,7 +43,7 @@ class ArmResult:
     seeds: np.ndarray
     accuracy: np.ndarray
     loss: np.ndarray
-    correct: np.ndarray
+    correct: np.ndarray | None
     curves: list[list[dict]]
     measurements: dict[str, Result]
     pictures: dict[str, np.ndarray]
@@ -61,27 +61,55 @@ class ArmResult:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Compared:
+    """The comparisons of one figure, in its unit; those whose arms are not finished are missing.
+
+    Attributes:
+      arms: by name, each with its reference; p-values are adjusted over all arms with the same reference.
+      pairs: that the study declares, by the two names, the first compared with the second; adjusted over all pairs.
+      interactions: of a study within levels, by name of arm: the difference to its reference, minus the same difference
+        in the baseline's level; adjusted over all of them.
+    """
+
+    arms: dict[str, statistics.Comparison]
+    pairs: dict[tuple[str, str], statistics.Comparison]
+    interactions: dict[str, statistics.Comparison]
+
+    @property
+    def rows(self) -> list[tuple[str, str, str, statistics.Comparison]]:
+        """Each comparison with its kind, "reference", "pair" or "interaction", and the arms' names."""
+        found = [("reference", arm, "", each) for arm, each in self.arms.items()]
+        found += [("pair", one, other, each) for (one, other), each in self.pairs.items()]
+        return found + [("interaction", arm, "", each) for arm, each in self.interactions.items()]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Results:
     """A study's finished arms.
 
     Attributes:
       study: the study.
       arms: in the study's order; those not finished are missing.
-      comparisons: of accuracy, in points, by name of arm; without the baseline, and empty while that is missing.
-      pairs: likewise, by the two names, the first compared with the second.
+      accuracy: comparisons of accuracy, in points.
+      measured: comparisons of the other figures, in the unit of tables, by name of column.
       unfinished: names of the chosen arms without a result, each with what is known of why ("" if nothing).
       class_names: of the data.
     """
 
     study: Study
     arms: list[ArmResult]
-    comparisons: dict[str, statistics.Comparison]
-    pairs: dict[tuple[str, str], statistics.Comparison]
+    accuracy: Compared
+    measured: dict[str, Compared]
     unfinished: dict[str, str]
     class_names: tuple[str, ...]
 
     @property
-    def measured(self) -> list[str]:
+    def comparisons(self) -> dict[str, statistics.Comparison]:
+        """Each arm's accuracy compared with its reference."""
+        return self.accuracy.arms
+
+    @property
+    def measurements(self) -> list[str]:
         """The names of all measurements that an arm has, in the study's order."""
         return list(dict.fromkeys(name for each in self.arms for name in each.measurements))
 
@@ -89,7 +117,7 @@ class Results:
     def columns(self) -> list[Column]:
         """The columns of `ArmResult.figures` that an arm has."""
         found = [column for column in METRIC_COLUMNS if any(column.name in each.figures for each in self.arms)]
-        found += [column for name in self.measured for column in measurements.find(name).columns]
+        found += [column for name in self.measurements for column in measurements.find(name).columns]
         return found + [EPOCHS] * any(EPOCHS.name in each.figures for each in self.arms)
 
 
@@ -112,22 +140,65 @@ def load(study: Study, folder: Path) -> Results:
             failure = arms.failure_of(folder, arm)
             said = failure.read_text(encoding="utf-8", errors="replace") if failure.exists() else ""
             unfinished[arm.name] = said.strip().rpartition("\n")[2]
-    points = {each.arm.name: 100 * each.accuracy for each in found}
-    correct = {each.arm.name: each.correct for each in found}
-
-    def compare(names, reference):
-        if reference not in points:
-            return {}
-        chosen = [name for name in points if name in (*names, reference)]
-        parts = ({name: of[name] for name in chosen} for of in (points, correct))
-        return statistics.compare(next(parts), reference, next(parts), study.protocol.test)
-
-    comparisons = compare(points, study.baseline)
-    pairs = {(one, other): found for one, other in study.pairs for found in compare([one], other).values()}
     known = run_data.stored(folder)
     names = (known or source.facts(study.base.data)).class_names
-    return Results(
-        study=study, arms=found, comparisons=comparisons, pairs=pairs, unfinished=unfinished, class_names=names
+    return compared(study, found, unfinished, names)
+
+
+def compared(study: Study, found: list[ArmResult], unfinished: dict[str, str], class_names: tuple[str, ...]) -> Results:
+    """The results of a study, with all comparisons made.
+
+    Args:
+      study: the study.
+      found: its finished arms, in its order.
+      unfinished: as of `Results`.
+      class_names: of the data.
+    """
+    correct = {each.arm.name: each.correct for each in found}
+    if any(each is None for each in correct.values()):
+        correct = None
+    none = Compared(arms={}, pairs={}, interactions={})
+    results = Results(
+        study=study, arms=found, accuracy=none, measured={}, unfinished=unfinished, class_names=class_names
+    )
+    accuracy = _compare(study, {each.arm.name: 100 * each.accuracy for each in found}, correct)
+    measured = {
+        column.name: _compare(
+            study,
+            {each.arm.name: column.shown(each.figures[column.name]) for each in found if column.name in each.figures},
+        )
+        for column in results.columns
+    }
+    return dataclasses.replace(results, accuracy=accuracy, measured=measured)
+
+
+def _compare(study, values, correct=None):
+    """All comparisons of a figure: by arm [seeds] and, of accuracy, whether images are classified correctly."""
+    there = [arm for arm in study.arms if arm.name in values]
+    family = lambda pairs: statistics.paired(
+        {name: (values[one], values[other]) for name, (one, other) in pairs.items()},
+        correct and {name: (correct[one], correct[other]) for name, (one, other) in pairs.items()},
+        study.protocol.test,
+    )
+    if study.protocol.seeds < statistics.REHEARSAL:
+        paired = family
+        family = lambda pairs: {name: statistics.untested(each) for name, each in paired(pairs).items()}
+    arms = {}
+    for reference in study.references:
+        against = {arm.name: (arm.name, reference) for arm in there if study.reference(arm) == reference}
+        arms |= family(against) if reference in values else {}
+    changes = {}
+    for arm in there:
+        reference, other = study.reference(arm), study.counterpart(arm)
+        if reference and other and {reference, other, study.baseline} <= values.keys():
+            changes[arm.name] = values[arm.name] - values[reference], values[other] - values[study.baseline]
+    changes = statistics.paired(changes, None, study.protocol.test)
+    if study.protocol.seeds < statistics.REHEARSAL:
+        changes = {name: statistics.untested(each) for name, each in changes.items()}
+    return Compared(
+        arms={arm.name: arms[arm.name] for arm in there if arm.name in arms},
+        pairs=family({pair: pair for pair in study.pairs if {*pair} <= values.keys()}),
+        interactions=changes,
     )
 
 
@@ -194,9 +265,11 @@ def _metrics(outcome):
 
 
 def write(results: Results, folder: Path) -> None:
-    """Writes results.csv, summary.csv, per_class.csv, costs.csv and table.tex; of a study with a sweep, sweep.csv."""
+    """Writes the tables: of a study with a sweep, sweep.csv as well. docs/study.md has every column."""
     files.write_text(folder / "results.csv", _csv(seed_rows(results)))
     files.write_text(folder / "summary.csv", _csv(arm_rows(results)))
+    files.write_text(folder / "figures.csv", _csv(figure_rows(results)))
+    files.write_text(folder / "comparisons.csv", _csv(comparison_rows(results)))
     files.write_text(folder / "per_class.csv", _csv(class_rows(results)))
     files.write_text(folder / "costs.csv", _csv(cost_rows(results)))
     files.write_text(folder / "table.tex", latex(results))
@@ -234,6 +307,7 @@ def arm_rows(results: Results) -> list[dict]:
             "low": low,
             "high": high,
         }
+        row["reference"] = results.study.reference(each.arm)
         compared = results.comparisons.get(each.arm.name)
         for name in ("difference", "p", "p_holm", "effect", "detectable"):
             row[name] = getattr(compared, name, None)
@@ -243,6 +317,45 @@ def arm_rows(results: Results) -> list[dict]:
             row[name] = getattr(images, name, None)
         row |= {name: _mean(values) for name, values in each.figures.items()}
         rows.append(row | _size(each.record))
+    return rows
+
+
+def figure_rows(results: Results) -> list[dict]:
+    """One row for each arm and figure: mean, spread and interval over the seeds; shares in %."""
+    rows = []
+    for each in results.arms:
+        found = {"accuracy": (statistics.summarise_shares(each.accuracy), "%")}
+        for column in results.columns:
+            if column.name in each.figures:
+                found[column.name] = column.summary(each.figures[column.name]), column.unit
+        for name, (summary, unit) in found.items():
+            low, high = summary.interval or (None, None)
+            row = {"arm": each.arm.name, "figure": name, "unit": unit, "n": summary.n, "mean": summary.mean}
+            rows.append(row | {"sd": summary.sd, "low": low, "high": high})
+    return rows
+
+
+def comparison_rows(results: Results) -> list[dict]:
+    """One row for each comparison of each figure; differences of shares in points.
+
+    kind: "reference", an arm with the one it is compared with; "pair", two arms that the study declares; "interaction",
+    an arm's difference to its reference, minus the same difference in the baseline's level.
+    """
+    rows = []
+    figures = {"accuracy": ("%", results.accuracy)}
+    figures |= {column.name: (column.unit, results.measured[column.name]) for column in results.columns}
+    arms = {arm.name: arm for arm in results.study.arms}
+    for figure, (unit, found) in figures.items():
+        for kind, arm, other, each in found.rows:
+            reference = {
+                "reference": results.study.reference(arms[arm]),
+                "pair": other,
+                "interaction": results.study.counterpart(arms[arm]),
+            }[kind]
+            low, high = each.interval or (None, None)
+            row = {"figure": figure, "unit": unit, "kind": kind, "arm": arm, "reference": reference, "n": each.n}
+            row |= {"difference": each.difference, "sd": each.sd, "low": low, "high": high}
+            rows.append(row | {name: getattr(each, name) for name in ("p", "p_holm", "effect", "detectable")})
     return rows
 
 
@@ -285,11 +398,15 @@ def cost_rows(results: Results) -> list[dict]:
             "arm": each.arm.name,
             "seeds_together": each.record["together"],
             "seconds_per_seed": each.record["seconds"] / each.record["study"]["seeds"],
+            **{name: each.record.get(name) for name in SPENT},  # since November 2026
             "images_per_second": each.record["images_per_second"],
             "memory_mib_per_seed": each.record["memory"] / each.record["together"] / 2**20,
         }
         for each in results.arms
     ]
+
+
+SPENT = ("seconds_compiling", "seconds_measuring", "seconds_sweeping")  # of an arm, besides its steps
 
 
 def _mean(values):
@@ -322,17 +439,19 @@ def text(results: Results) -> str:
         line += "failed" if row["accuracy"] is None else f"{row['accuracy']:6.2f} %"
         line += "" if row["sd"] is None else f" +- {row['sd']:.2f}"
         if row["difference"] is not None:
-            line += f"  {row['difference']:+.2f}"
+            line += f"  {row['difference']:+.2f}" + f" to {row['reference']}" * (len(results.study.references) > 1)
             if row["difference_low"] is not None:
                 line += f" [{row['difference_low']:+.2f}, {row['difference_high']:+.2f}]"
             line += "" if row["p_holm"] is None else f"  p {row['p_holm']:.3g}"
         lines.append(f"{line}  n = {row['n']}")
     lines += [f"{each.arm.name}: {sweep_told(each.sweep)}" for each in results.arms if each.sweep]
-    for (one, other), compared in results.pairs.items():
-        line = f"{one} - {other}: {compared.difference:+.2f}"
-        if compared.interval:
-            line += " [{:+.2f}, {:+.2f}]".format(*compared.interval)
-        lines.append(line + ("" if compared.p is None else f"  p {compared.p:.3g}"))
+    for kind, one, other, compared in results.accuracy.rows:
+        if kind != "reference" and compared.difference is not None:
+            line = f"{one} - {other}" if kind == "pair" else f"interaction of {one}"
+            line += f": {compared.difference:+.2f}"
+            if compared.interval:
+                line += " [{:+.2f}, {:+.2f}]".format(*compared.interval)
+            lines.append(line + ("" if compared.p_holm is None else f"  p {compared.p_holm:.3g}"))
     lines += [f"{name}: no result{': ' * bool(why)}{why}" for name, why in results.unfinished.items()]
     return "\n".join(lines)
 
@@ -359,7 +478,7 @@ def latex(results: Results) -> str:
     ]
     lines = [
         f"% {results.study.experiment}: {results.study.protocol.seeds} seeds; accuracy mean $\\pm$ sd; difference to "
-        f"{results.study.baseline} with its 95 \\% interval, in points",
+        f"{', '.join(results.study.references)} with its 95 \\% interval, in points; p adjusted in each family",
         f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
         "\\toprule",
         " & ".join(heads) + " \\\\",
@@ -368,17 +487,30 @@ def latex(results: Results) -> str:
     for row in rows:
         spread = "" if row["sd"] is None else f" $\\pm$ {row['sd']:.2f}"
         accuracy = "--" if row["accuracy"] is None else f"{row['accuracy']:.2f}{spread}"
-        difference = "--"
-        if row["difference"] is not None:
-            difference = f"${row['difference']:+.2f}$"
-            if row["difference_low"] is not None:
-                difference += f" $[{row['difference_low']:+.2f}, {row['difference_high']:+.2f}]$"
-        cells = [row["arm"].replace("_", "\\_"), f"{row['parameters']:,}", accuracy, difference, p_value(row["p_holm"])]
+        interval = row["difference_low"] is not None and (row["difference_low"], row["difference_high"])
+        difference = _latex_difference(row["difference"], interval)
+        cells = [_latex_name(row["arm"]), f"{row['parameters']:,}", accuracy, difference, p_value(row["p_holm"])]
         for column in extra:
             value = row.get(column.name)
             cells.append("--" if value is None else f"{column.shown(value):.{column.digits}f}")
         lines.append(" & ".join(cells) + " \\\\")
+    others = [each for each in results.accuracy.rows if each[0] != "reference"]
+    lines += ["\\midrule"] * bool(others)
+    for kind, one, other, compared in others:
+        name = f"{_latex_name(one)} $-$ {_latex_name(other)}" if kind == "pair" else f"interaction, {_latex_name(one)}"
+        cells = [name, "", "", _latex_difference(compared.difference, compared.interval), p_value(compared.p_holm)]
+        lines.append(" & ".join([*cells, *[""] * len(extra)]) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def _latex_name(arm):
+    return arm.replace("_", "\\_")
+
+
+def _latex_difference(difference, interval):
+    if difference is None:
+        return "--"
+    return f"${difference:+.2f}$" + (" $[{:+.2f}, {:+.2f}]$".format(*interval) if interval else "")
 
 
 def p_value(p: float | None) -> str:

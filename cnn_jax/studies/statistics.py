@@ -5,7 +5,8 @@ lines, and statsmodels, which has it, would bring pandas with it.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from scipy import special, stats
@@ -14,6 +15,9 @@ LEVEL = 0.95  # of every interval
 ALPHA, POWER = 0.05, 0.8  # two-sided size of the test and its power, for the detectable effect
 SAME = 1e-6  # differences closer than this share of the largest value are equal: the rest is rounding
 TESTS = ("t", "wilcoxon")
+REHEARSAL = 4  # seeds, below which a study is a rehearsal: nothing is tested
+
+Name = TypeVar("Name", bound=Hashable)  # of a comparison
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,18 +147,39 @@ def compare(
     values = {arm: np.asarray(row, np.float64) for arm, row in values.items()}
     if len({row.shape for row in values.values()}) > 1:
         raise ValueError(f"arms with different seeds: { {arm: len(row) for arm, row in values.items()} }")
+    against = lambda rows: {arm: (rows[arm], rows[baseline]) for arm in values if arm != baseline}
+    return paired(against(values), correct and against(correct), test)
+
+
+def paired(
+    values: Mapping[Name, tuple[np.ndarray, np.ndarray]],
+    correct: Mapping[Name, tuple[np.ndarray, np.ndarray]] | None = None,
+    test: str = "t",
+) -> dict[Name, Comparison]:
+    """A family of comparisons: p-values are adjusted over all of them.
+
+    Args:
+      values: by any name, two arrays [seeds], the first compared with the second.
+      correct: likewise bool [seeds, images].
+      test: as of `compare`.
+    """
     rows = {}
-    for arm in values:
-        if arm != baseline:
-            both = np.isfinite(values[arm]) & np.isfinite(values[baseline])
-            images = mcnemar(correct[arm][both], correct[baseline][both]) if correct and both.any() else None
-            rows[arm] = _compared(values[arm][both], values[baseline][both], images, test)
+    for name, (one, other) in values.items():
+        both = np.isfinite(one) & np.isfinite(other)
+        images = mcnemar(*(each[both] for each in correct[name])) if correct and both.any() else None
+        rows[name] = _compared(one[both], other[both], images, test)
     over_seeds = holm([row.p for row in rows.values()])
     over_images = holm([row.images and row.images.p_images for row in rows.values()])
-    for (arm, row), p_holm, p_images_holm in zip(rows.items(), over_seeds, over_images, strict=True):
+    for (name, row), p_holm, p_images_holm in zip(rows.items(), over_seeds, over_images, strict=True):
         images = row.images and dataclasses.replace(row.images, p_images_holm=p_images_holm)
-        rows[arm] = dataclasses.replace(row, p_holm=p_holm, images=images)
+        rows[name] = dataclasses.replace(row, p_holm=p_holm, images=images)
     return rows
+
+
+def untested(compared: Comparison) -> Comparison:
+    """A comparison of a rehearsal, whose p-values would say more than its few seeds can."""
+    images = compared.images and dataclasses.replace(compared.images, p_images_holm=None)
+    return dataclasses.replace(compared, p=None, p_holm=None, effect=None, images=images)
 
 
 def _compared(arm, reference, images, test):

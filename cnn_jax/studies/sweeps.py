@@ -9,6 +9,7 @@ checkpoints/K/     of each group of runs, until all are done: its owner, its che
 
 import contextlib
 import dataclasses
+import time
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ class Swept:
       loss: likewise.
       images: how many were held out.
       value: the one chosen, of `values`.
+      seconds: that it took.
     """
 
     setting: str
@@ -45,6 +47,7 @@ class Swept:
     loss: np.ndarray
     images: int
     value: str
+    seconds: float
 
     @property
     def numbers(self) -> tuple[float, ...] | None:
@@ -110,7 +113,7 @@ def train(study: Study, arm: Arm, number: int, own: Path, known: Identity | None
       Interrupted: a signal came, and the group is saved.
       UserError: a save failed.
     """
-    trials = study.trials[number]
+    began, trials = time.perf_counter(), study.trials[number]
     settings = study.trial(arm, trials[0][0], source.has_validation)
     if known is None or settings.data != study.base.data:
         known = source.identity(settings.data)
@@ -130,7 +133,8 @@ def train(study: Study, arm: Arm, number: int, own: Path, known: Identity | None
             "accuracy": each.accuracy if sound else None,
             "loss": float(each.losses.mean(dtype=np.float64)) if sound else None,
         })  # fmt: skip
-    files.write_json(place / group.DONE, {"runs": rows, "images": len(held_out.labels)})
+    seconds = time.perf_counter() - began
+    files.write_json(place / group.DONE, {"runs": rows, "images": len(held_out.labels), "seconds": seconds})
 
 
 def finish(study: Study, own: Path) -> Swept:
@@ -159,6 +163,7 @@ def finish(study: Study, own: Path) -> Swept:
         loss=loss,
         images=groups[0]["images"],
         value=values[min(means)[2]],
+        seconds=sum(each["seconds"] for each in groups),
     )
     known = lambda numbers: [[None if number != number else number for number in row] for row in numbers.tolist()]
     record = dataclasses.asdict(swept) | {"accuracy": known(accuracy), "loss": known(loss)}

@@ -25,7 +25,7 @@ def test_a_cpu_is_as_many_devices_as_cores_share_the_work(monkeypatch, cores, sh
     """Unless the user has said how many."""
     asked = devices_asked_for(monkeypatch, cores, given)
     monkeypatch.setenv("XLA_FLAGS", flags)
-    choice.prepare(experiments.load("alexnet_imagenet"), [list(range(share))])
+    choice.prepare(experiments.load("alexnet_imagenet"), [share])
     assert asked == devices
 
 

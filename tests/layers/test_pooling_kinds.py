@@ -50,6 +50,13 @@ CASES = {
     "lps": ("lps", {"fill": "circular", **PADDED}, False),
     "lps convex": ("lps", {"convex": True, "temperature": 0.1, "window": 1, "filter": 1}, False),
     "pyramid": ("pyramid", {"levels": 3}, False),
+    "alpha": ("alpha", {"alpha": 0.3, **PADDED}, False),
+    "avg_topk": ("avg_topk", {"k": 3, **PLAIN}, False),
+    "avg_topk edge": ("avg_topk", {"k": 6, **PADDED}, False),
+    "avg_topk all": ("avg_topk", {"k": 100, **PADDED}, False),
+    "t_max_avg": ("t_max_avg", {"k": 2, "threshold": 0.3, **PADDED}, False),
+    "atp": ("atp", {"k": 3, "threshold": 0.5, **PADDED}, False),
+    "ordinal": ("ordinal", PADDED, False),
 }
 
 
@@ -141,6 +148,38 @@ def max_average(x, params, layer):
 def mixed(x, params, layer):
     share = params.get("share", layer.share)
     return share * np.nanmax(window(x, layer), (4, 5)) + (1 - share) * average(window(x, layer), layer)
+
+
+def alpha(x, params, layer):
+    return 0.3 * np.nanmax(window(x, layer), (4, 5)) + 0.7 * average(window(x, layer), layer)
+
+
+def ranks(x, layer):
+    """The elements of each window in falling order, NaN last, and how many lie inside the map."""
+    w = window(x, layer)
+    w = w.reshape(*w.shape[:4], -1)
+    return -np.sort(-w, axis=-1), np.isfinite(w).sum(-1)
+
+
+def avg_topk(x, params, layer):
+    return np.nanmean(ranks(x, layer)[0][..., : layer.k], -1)
+
+
+def t_max_avg(x, params, layer):
+    top = ranks(x, layer)[0][..., : layer.k]
+    return np.where(np.nanmin(top, -1) >= layer.threshold, top[..., 0], np.nanmean(top, -1))
+
+
+def atp(x, params, layer):
+    mean = avg_topk(x, params, layer)
+    return np.where(mean >= layer.threshold, ranks(x, layer)[0][..., 0], mean)
+
+
+def ordinal(x, params, layer):
+    """Of each channel its own softmax over the ranks; fewer of them at the edge."""
+    w, weights = ranks(x, layer)[0], np.exp(params["ranks"]).T
+    weights = np.where(np.isfinite(w), weights[None, None, None], 0)
+    return np.nansum(w * weights, -1) / weights.sum(-1)
 
 
 def gated(x, params, layer):
@@ -318,6 +357,28 @@ def test_values_and_gradients_are_those_of_numpy(case):
         slope = np.vdot(cotangent, (ahead - behind) / (2 * step))
         ours = sum(map(np.vdot, jax.tree.leaves((x_gradient, gradients)), jax.tree.leaves(ways)))
         np.testing.assert_allclose(ours, slope, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["max", "stochastic", "strided"])
+def test_scale_multiplies_what_a_kind_puts_out(kind, layout):
+    x = np.abs(drawn("soft")[0])
+    once, twice = (
+        make_pool("pool", (*SIZE, CHANNELS), config.Pool.of(kind=kind, scale=scale, **PLAIN), layout)
+        for scale in (1.0, 2.5)
+    )
+    assert twice.describe() == f"{once.describe()}, times 2.5"
+    keys = jax.random.split(jax.random.key(1), BATCH)
+    x = from_images(x, layout)
+    np.testing.assert_allclose(twice(x, keys), 2.5 * once(x, keys), rtol=1e-6)
+    assert twice(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_alpha_at_one_half_is_half_of_max_and_average():
+    x = drawn("soft")[0]
+    pool = lambda **settings: make_pool("pool", (*SIZE, CHANNELS), config.Pool.of(**settings, **PLAIN))(x)
+    half = pool(kind="max_average", scale=0.5)
+    np.testing.assert_allclose(pool(kind="alpha", alpha=0.5), half, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -9,7 +9,7 @@ import jax
 from cnn_jax import config
 from cnn_jax.config import poolings
 from cnn_jax.config.networks import Normal
-from cnn_jax.layers.pooling import basic, blur, convolution, means, mixed, polyphase, random
+from cnn_jax.layers.pooling import basic, blur, convolution, means, mixed, polyphase, random, ranked
 from cnn_jax.layers.pooling.base import PoolContext, Pooling
 from cnn_jax.layers.windows import on_layout
 
@@ -38,6 +38,11 @@ POOLS = {
     poolings.Aps: polyphase.AdaptivePolyphase,
     poolings.Lps: polyphase.LearnedPolyphase,
     poolings.Pyramid: basic.PyramidPool,
+    poolings.Alpha: mixed.AlphaPool,
+    poolings.AverageTopK: ranked.AverageTopK,
+    poolings.TMaxAvg: ranked.ThresholdMaxAverage,
+    poolings.Atp: ranked.AverageThreshold,
+    poolings.Ordinal: ranked.OrdinalPool,
 }
 
 

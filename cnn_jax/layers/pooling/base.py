@@ -52,8 +52,15 @@ class Pooling(Layer):
         self.stride_1_windows = site.kind.stride_1_windows
         self.input_shape = site.geometry.input_shape
         self.output_shape = site.kind.output_shape(site.name, site.geometry, site.settings.stride)
+        self.times = site.settings.scale
+        if self.times != 1:  # an activation that rises is not the same before and after
+            self.before_activation = False
 
     def describe(self) -> str:
+        return self.words() + f", times {self.times:g}" * (self.times != 1)
+
+    def words(self) -> str:
+        """What the layer does, but for the scale."""
         return f"{self.title} {self.geometry.describe()}"
 
     def __call__(self, x, keys=None, training: bool = False):
@@ -64,9 +71,8 @@ class Pooling(Layer):
           keys: one PRNG key per example, with which random kinds draw; None: they do what is published for evaluation.
           training: not used: random kinds draw whenever there are keys.
         """
-        if keys is None:
-            return self.pool(x)
-        return self.sample(x, jax.vmap(lambda key: layer_key(key, self.name))(keys))
+        y = self.pool(x) if keys is None else self.sample(x, jax.vmap(lambda key: layer_key(key, self.name))(keys))
+        return y if self.times == 1 else (self.times * y).astype(y.dtype)
 
     def pool(self, x):
         """Pooled maps, without chance."""

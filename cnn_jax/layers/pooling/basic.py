@@ -79,7 +79,7 @@ class PyramidPool(Pooling):
         super().__init__(site)
         self.grids = tuple(range(1, site.kind.levels + 1))
 
-    def describe(self) -> str:
+    def words(self) -> str:
         return f"{self.title} on grids of {', '.join(f'{side}x{side}' for side in self.grids)}"
 
     def pool(self, x):

@@ -23,8 +23,8 @@ class Blurred(Pooling):
         """The stride of the filter."""
         return site.settings.stride
 
-    def describe(self) -> str:
-        return f"{super().describe()}, blurred {self.blurred.describe()}, {self.fill} fill"
+    def words(self) -> str:
+        return f"{super().words()}, blurred {self.blurred.describe()}, {self.fill} fill"
 
     def find(self, x):
         """Computes the value of each window, one at every pixel, before the blur."""

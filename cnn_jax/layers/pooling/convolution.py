@@ -82,7 +82,7 @@ class NoPool(Pooling):
     before_activation = True
     title = "no pooling"
 
-    def describe(self) -> str:
+    def words(self) -> str:
         return f"{self.title}, stride in the convolution before"
 
     def pool(self, x):

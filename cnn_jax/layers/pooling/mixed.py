@@ -34,6 +34,19 @@ class MaxPlusAverage(_Mixing):
         return sum(self.both(x))
 
 
+class AlphaPool(_Mixing):
+    """alpha max + (1 - alpha) average, alpha fixed: "alpha pooling" of several papers; at 1/2 half of max + average."""
+
+    def __init__(self, site: PoolContext):
+        super().__init__(site)
+        self.alpha = site.kind.alpha
+        self.title = f"alpha pooling, {self.alpha:g} max,"
+
+    def pool(self, x):
+        largest, average = self.both(x)
+        return self.alpha * largest + (1 - self.alpha) * average
+
+
 class MixedPool(_Mixing):
     """The maximum or the average at random (Yu et al. 2014), or a learned mixture of them (Lee et al. 2016).
 

@@ -61,9 +61,9 @@ class AdaptivePolyphase(_Polyphase):
         super().__init__(site)
         self.norm, self.before = site.kind.norm, site.kind.choose == "before_blur"
 
-    def describe(self) -> str:
+    def words(self) -> str:
         when = "before" if self.before else "after"
-        return f"{super().describe()}, stride {self.phases.stride[0]} by {self.norm} norm {when} the blur"
+        return f"{super().words()}, stride {self.phases.stride[0]} by {self.norm} norm {when} the blur"
 
     def pool(self, x):
         components = self.components(x)
@@ -106,8 +106,8 @@ class LearnedPolyphase(_Polyphase):
         """Number of multiply-adds for one image: those of the logits' convolutions."""
         return self.phases.stride[0] ** 2 * (self.first.multiply_adds + self.second.multiply_adds)
 
-    def describe(self) -> str:
-        return f"{super().describe()}, stride {self.phases.stride[0]} by learned logits" + ", mixed" * self.convex
+    def words(self) -> str:
+        return f"{super().words()}, stride {self.phases.stride[0]} by learned logits" + ", mixed" * self.convex
 
     def pool(self, x):
         components = self.components(x)

@@ -54,8 +54,8 @@ class FractionalPool(Pooling):
         self.sequence = site.kind.sequence
         self.ratio = site.kind.ratio
 
-    def describe(self) -> str:
-        return f"{super().describe()}, ratio {self.ratio:.4g}"
+    def words(self) -> str:
+        return f"{super().words()}, ratio {self.ratio:.4g}"
 
     def pool(self, x):
         edges = [_edges(side, count, side // 2) for side, count in self._sides()]
@@ -108,8 +108,8 @@ class S3Pool(Pooling):
         beyond = tuple((0, count * self.stride - side) for count, side in zip(self.output_shape[:2], found))
         self.cells = geometry(self.name, found, self.stride, self.stride, beyond, self.geometry.layout)
 
-    def describe(self) -> str:
-        return f"{super().describe()}, then one of {self.stride} rows and columns, grid {self.grid}"
+    def words(self) -> str:
+        return f"{super().words()}, then one of {self.stride} rows and columns, grid {self.grid}"
 
     def pool(self, x):
         return average_pool(max_pool(x, self.geometry), self.cells)

@@ -97,12 +97,12 @@ def forest(comparisons: Mapping[str, Comparison], digits: int, name: str) -> str
         return figures.svg(figure, name, "paired differences to the baseline with 95% intervals, in points")
 
 
-def strip(rows: Mapping[str, np.ndarray], baseline: str, title: str, digits: int, name: str) -> str:
+def strip(rows: Mapping[str, np.ndarray], references: Sequence[str], title: str, digits: int, name: str) -> str:
     """One dot for each seed, the mean and its 95 % interval, one arm a row.
 
     Args:
       rows: values by arm, [seeds]; NaN for a seed without one.
-      baseline: its mean is drawn through all rows.
+      references: arms drawn in grey; the mean of the first is drawn through all rows.
       title: of the axis.
       digits: after the point.
       name: unique on the page; prefixes the SVG's ids.
@@ -119,10 +119,10 @@ def strip(rows: Mapping[str, np.ndarray], baseline: str, title: str, digits: int
     with style.context(["default", STYLE]):
         figure, axes = _rows(list(rows), right=0.95)
         axes.set_xlim(low - around, high + around)
-        if baseline in summaries and summaries[baseline].n:
-            axes.axvline(summaries[baseline].mean, color=TRAIN, linewidth=1, dashes=(3, 2.5))
+        if references[0] in summaries and summaries[references[0]].n:
+            axes.axvline(summaries[references[0]].mean, color=TRAIN, linewidth=1, dashes=(3, 2.5))
         for row, (arm, values) in enumerate(finite.items()):
-            summary, colour = summaries[arm], TRAIN if arm == baseline else HELD
+            summary, colour = summaries[arm], TRAIN if arm in references else HELD
             if not summary.n:
                 _words(axes, row, "failed", WRONG)
                 continue
@@ -178,12 +178,14 @@ def _words(axes, row, words, colour):
     axes.text(1.04, row, words, transform=axes.get_yaxis_transform(), va="center", fontsize=7.8, color=colour)
 
 
-def scatter(points: Mapping[str, tuple[Summary, Summary]], baseline: str, titles: tuple[str, str], name: str) -> str:
+def scatter(
+    points: Mapping[str, tuple[Summary, Summary]], references: Sequence[str], titles: tuple[str, str], name: str
+) -> str:
     """Two quantities of each arm against each other, with 95 % intervals.
 
     Args:
       points: across and up, in %, by arm; those without a value are left out.
-      baseline: drawn in grey.
+      references: arms drawn in grey.
       titles: of the axes.
       name: unique on the page; prefixes the SVG's ids.
 
@@ -205,7 +207,7 @@ def scatter(points: Mapping[str, tuple[Summary, Summary]], baseline: str, titles
         for arm, (across, up) in points.items():
             x, y = np.clip(across.mean, *axes.get_xlim()), np.clip(up.mean, *axes.get_ylim())
             outside = (x, y) != (across.mean, up.mean)
-            colour = TRAIN if arm == baseline else HELD
+            colour = TRAIN if arm in references else HELD
             if not outside:
                 for summary, line, (low, high) in (
                     (across, lambda ends: (ends, [y, y]), axes.get_xlim()),
@@ -216,7 +218,7 @@ def scatter(points: Mapping[str, tuple[Summary, Summary]], baseline: str, titles
             marker = {"marker": "D" if outside else "o", "markersize": 6, "markeredgewidth": 0}
             axes.plot([x], [y], color=colour, clip_on=False, zorder=4, **marker)
             words = f"{arm} ({across.mean:.1f}, {up.mean:.1f})" if outside else arm
-            taken.append((*axes.transData.transform((x, y)), words, TRAIN if arm == baseline else INK))
+            taken.append((*axes.transData.transform((x, y)), words, TRAIN if arm in references else INK))
         _label(axes, taken)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(ticker.MaxNLocator(5))

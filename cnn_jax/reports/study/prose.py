@@ -11,12 +11,11 @@ from cnn_jax.reports.page import duration, large
 from cnn_jax.reports.study.plots import minus, signed, verdict
 from cnn_jax.studies import statistics
 from cnn_jax.studies.measurements.figures import LayerTable
-from cnn_jax.studies.results import EPOCHS, ArmResult, Results, p_value
+from cnn_jax.studies.results import EPOCHS, SPENT, ArmResult, Results, p_value
 
 EFFECT = "effect size"
-WIDE = 7  # columns of a table of measurements
+WIDE = 4  # columns of a table of measurements
 UNIT = ",\u00a0"  # between heading and unit, which is never on a line of its own
-REHEARSAL = 5  # seeds, below which a study compares nothing in earnest
 MANY = 4  # arms told apart, up to which each has its interval in the text
 
 
@@ -51,6 +50,23 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+def headline(results: Results, departures: list[str]) -> str:
+    """Returns what stands under the title of a study that is not the one of its recipe; "" for one that is.
+
+    Args:
+      results: at least one arm.
+      departures: what differs, a line each.
+    """
+    study = results.study
+    done = f"{_arms(len(results.arms))}, {study.protocol.seeds} seed{'s' * (study.protocol.seeds > 1)} each, "
+    done += f"{study.base.train.duration} of {study.base.data.name}"
+    if rehearses(results):
+        return f"A rehearsal: {done}. The recipe below describes the study in full." if departures else (
+            f"A rehearsal: {done}."
+        )  # fmt: skip
+    return f"Not the study of its recipe, which is below, but {done}." if departures else ""
+
+
 def reading(results: Results, places: int) -> list[str]:
     """Returns what the study shows, in plain sentences.
 
@@ -74,8 +90,11 @@ def reading(results: Results, places: int) -> list[str]:
     untested = [arm for arm in results.comparisons if arm not in tested]
     sentences = [opening + ".", *_chosen(results)]
     if tested:
-        sentences += _told_apart(tested, places) + _detectable(tested, places)
-    if untested:
+        sentences += _told_apart(results.study, tested, places) + _others(results, places)
+        sentences += _detectable(tested, places)
+    if rehearses(results):
+        sentences += _rehearsed(results, places)
+    elif untested:
         sentences.append(
             f"Not tested: {listed(untested)}. A paired test needs two seeds or more, and differences that vary."
         )
@@ -97,16 +116,51 @@ def _chosen(results):
     return [f"{opening} {'; '.join(f'{value} for {listed(names)}' for value, names in arms.items())}."]
 
 
-def _told_apart(tested, places):
+def rehearses(results: Results) -> bool:
+    """Tells whether there are too few seeds to test anything."""
+    return len(results.study.arms) > 1 and results.study.protocol.seeds < statistics.REHEARSAL
+
+
+def _rehearsed(results, places):
+    """Returns how large a difference a rehearsal could have shown."""
+    seeds = results.study.protocol.seeds
+    words = f"This is a rehearsal: with {seeds} seed{'s' * (seeds > 1)} nothing is tested"
+    found = [each.detectable for each in results.comparisons.values() if each.detectable is not None]
+    if found:
+        low, high = (f"{size(found):.{places}f}" for size in (min, max))
+        sizes = f"{low} points" if low == high else f"{low} to {high} points, depending on the arm,"
+        words += f", and only differences of about {sizes} or more could have been seen"
+    return [f"{words}. Use at least {statistics.REHEARSAL} seeds to compare arms."]
+
+
+def _others(results, places):
+    """The declared pairs, and the arms whose difference to the baseline depends on the level."""
+    pairs = [
+        f"{one} − {other}: {_points(each, places, interval=True)}, p = {_p(each.p_holm)}"
+        for (one, other), each in results.accuracy.pairs.items()
+        if each.p_holm is not None
+    ]
+    told = [arm for arm, each in results.accuracy.interactions.items() if verdict(each)]
+    sentences = [f"Declared pairs: {'; '.join(pairs)}."] if pairs else []
+    if results.accuracy.interactions:
+        which = f"for {listed(told)}" if told else "for no arm that this study could show"
+        sentences.append(f"The difference depends on the {results.study.within} {which}.")
+    return sentences
+
+
+def _told_apart(study, tested, places):
     told = {arm: each for arm, each in tested.items() if verdict(each)}
     pairs = sorted({each.n for each in tested.values()})
     counted = f"{pairs[0]} pairs" if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]} pairs"
     test = {"t": "paired t-test", "wilcoxon": "Wilcoxon signed-rank test"}[next(iter(tested.values())).test]
-    manner = f"({test}, {counted} of seeds, 5% level after Holm's correction over {_arms(len(tested))})"
+    levels = len(study.references) > 1
+    family = f"in each {study.within}" if levels else f"over {_arms(len(tested))}"
+    manner = f"({test}, {counted} of seeds, 5% level after Holm's correction {family})"
+    it = "the baseline of its level" if levels else "it"
     if not told:
         arm, each = max(tested.items(), key=lambda item: abs(item[1].difference))
         return [
-            f"No arm is shown to differ from it {manner}; the largest difference is that of {arm}, "
+            f"No arm is shown to differ from {it} {manner}; the largest difference is that of {arm}, "
             f"{_points(each, places, interval=True)}, p = {p_value(each.p_holm).replace('$<$ ', 'below ')}."
         ]
     ordered = sorted(told.items(), key=lambda item: -item[1].difference)
@@ -116,11 +170,7 @@ def _told_apart(tested, places):
         if these:
             words = listed(f"{arm} ({_points(each, places, len(told) <= MANY)})" for arm, each in these)
             parts.append(f"{words} {'is' if len(these) == 1 else 'are'} {word}")
-    return [f"{_sentence('; '.join(parts))} {manner}."]
-
-
-def _sentence(words):
-    return f"Against it, {words}"
+    return [f"Against {it}, {'; '.join(parts)} {manner}."]
 
 
 def _points(compared, places, interval):
@@ -140,8 +190,6 @@ def _detectable(tested, places):
     low, high = (f"{size(each.detectable for each in rest):.{places}f}" for size in (min, max))
     sizes = f"about {low} points" if low == high else f"about {low} to {high} points, depending on the arm,"
     words = f"With {seeds} seeds, only differences of {sizes} or more would have been noticed"
-    if seeds < REHEARSAL:
-        return [f"{words}: take this as a rehearsal, and use at least {REHEARSAL} seeds to compare arms."]
     return [f"{words}. Use more seeds to see smaller ones."]
 
 
@@ -180,28 +228,58 @@ def compared_table(results: Results, places: int) -> Table:
         mine, compared = summary(each), results.comparisons.get(each.arm.name)
         cells = [str(mine.n), _spread(mine, places), _interval(mine.interval, lambda end: f"{end:.{places}f}")]
         if compared is not None:
-            cells += _compared(compared, places)
+            cells += _compared(results, compared, places)
         else:
-            cells += ["the baseline" if each.arm.name == results.study.baseline else "–", *5 * [""]]
+            cells += [_role(results.study, each.arm.name), "", *[""] * len(_compared_heads(results))]
         rows.append((each.arm.name, _differs(each), cells))
-    heads = ["arm", "n", f"accuracy{UNIT}%", "95% interval", "difference", "95% interval"]
-    heads += ["p (Holm)", EFFECT, "images better / worse", "p of images (Holm)"]
+    heads = ["arm", "n", f"accuracy{UNIT}%", "95% interval", "difference", "95% interval", *_compared_heads(results)]
+    of_level = f", with the same {results.study.within}," * (len(results.study.references) > 1)
     return Table(
-        "Accuracy on the test images, mean ± standard deviation over n seeds; difference to the baseline over the same "
-        f"seeds, in points. p: {_test(results)}, below 0.05: significant. Effect size: the mean difference over the "
-        "standard deviation of the differences (Cohen's d_z). "
-        "Images that more (fewer) seeds get right with the arm than with the baseline, and p of McNemar's exact test "
-        "of the two counts.",
+        "Accuracy on the test images, mean ± standard deviation over n seeds, with its interval by Student's t, cut "
+        f"off at 0 and 100%; difference to the baseline{of_level} over the same "
+        f"seeds, in points. {_columns(results)}",
         heads,
         rows,
     )
 
 
-def _compared(compared, places):
+def _columns(results):
+    if rehearses(results):
+        return (
+            "Nothing is tested with so few seeds: a true difference of the size in the last column would be seen with "
+            "a probability of 80%."
+        )
+    return (
+        f"p: {_test(results)}, below 0.05: significant. Effect size: the mean difference over the "
+        "standard deviation of the differences (Cohen's d_z). "
+        "Images that more (fewer) seeds get right with the arm than with the baseline, and p of McNemar's exact test "
+        "of the two counts."
+    )
+
+
+def _role(study, name):
+    if name == study.baseline:
+        return "the baseline"
+    return "the baseline of its level" if name in study.references else "–"
+
+
+def _compared_heads(results):
+    """What stands in a table after a difference and its interval."""
+    if rehearses(results):
+        return ["smallest difference that would be seen"]
+    return ["p (Holm)", EFFECT, "images better / worse", "p of images (Holm)"]
+
+
+def _compared(results, compared, places):
     images = compared.images
-    return [
+    difference = [
         "–" if compared.difference is None else signed(compared.difference, places),
         _interval(compared.interval, lambda end: signed(end, places)),
+    ]
+    if rehearses(results):
+        return [*difference, "–" if compared.detectable is None else f"{compared.detectable:.{places}f}"]
+    return [
+        *difference,
         _p(compared.p_holm),
         "–" if compared.effect is None else signed(compared.effect, 1),
         f"{images.better:,} / {images.worse:,}" if images else "–",
@@ -211,11 +289,29 @@ def _compared(compared, places):
 
 def pairs_table(results: Results, places: int) -> Table | None:
     """The study's other comparisons; None where it declares none."""
-    if not results.pairs:
+    if not results.accuracy.pairs:
         return None
-    rows = [(f"{one} − {other}", "", _compared(compared, places)) for (one, other), compared in results.pairs.items()]
-    heads = ["arms", "difference", "95% interval", "p", EFFECT, "images better / worse", "p of images"]
-    return Table("Other comparisons of two arms, declared beforehand; their p-values are not corrected.", heads, rows)
+    rows = [
+        (f"{one} − {other}", "", _compared(results, each, places))
+        for (one, other), each in results.accuracy.pairs.items()
+    ]
+    heads = ["arms", "difference", "95% interval", *_compared_heads(results)]
+    caption = "Other comparisons of two arms, declared beforehand; p is corrected over these comparisons."
+    return Table(caption, heads, rows)
+
+
+def interactions_table(results: Results, places: int) -> Table | None:
+    """What a factor changes about the differences between arms; None where the study has no such factor."""
+    if not results.accuracy.interactions:
+        return None
+    rows = [(arm, "", _compared(results, each, places)[:4]) for arm, each in results.accuracy.interactions.items()]
+    study = results.study
+    caption = (
+        f"Interaction with {study.within}: an arm's difference to the baseline of its level, minus the same difference "
+        f"in the level of {study.baseline}, seed by seed, in points. Zero: {study.within} changes nothing about it. "
+        "p is corrected over these arms."
+    )
+    return Table(caption, ["arm", "interaction", "95% interval", *_compared_heads(results)[:2]], rows)
 
 
 def _test(results):
@@ -241,26 +337,38 @@ def _p(p):
 
 
 def measured_tables(results: Results) -> list[Table]:
-    """The other figures of every arm; none where nothing else was measured."""
+    """The other figures of every arm, with their differences to its reference; none where nothing else was measured."""
     columns, tables = results.columns, []
     for part in np.array_split(range(len(columns)), -(-len(columns) // WIDE)) if columns else ():
         shown = [columns[index] for index in part]
-        caption = "Measured on the test images besides accuracy, mean ± standard deviation over the seeds."
+        caption = (
+            "Measured on the test images besides accuracy: mean over the seeds with its 95% interval and, below, the "
+            "paired difference to the baseline with its own; * marks p < 0.05 after Holm's correction over the arms."
+        )
         if EPOCHS in shown:
             target = results.study.protocol.target
             caption += (
                 f" Epochs to the target: to a training accuracy of {100 * target:g}%, of the seeds that reached it."
             )
-        rows = [(each.arm.name, "", [_cell(each, column) for column in shown]) for each in results.arms]
+        rows = [(each.arm.name, "", [_cell(results, each, column) for column in shown]) for each in results.arms]
         heads = ["arm", *(column.title + (UNIT + column.unit) * bool(column.unit) for column in shown)]
         tables.append(Table(caption, heads, rows))
     return tables
 
 
-def _cell(each, column):
-    values = each.figures.get(column.name, np.array([np.nan]))
-    found = statistics.summarise(column.shown(values))
-    return "–" if found.mean is None else minus(_spread(found, column.digits))
+def _cell(results, each, column):
+    found = column.summary(each.figures.get(column.name, np.array([np.nan])))
+    if found.mean is None:
+        return "–"
+    words = lambda end: f"{end:.{column.digits}f}"
+    own = minus(words(found.mean)) + (f" [{_interval(found.interval, words)}]" if found.interval else "")
+    compared = results.measured[column.name].arms.get(each.arm.name)
+    if compared is None or compared.difference is None:
+        return own
+    below = signed(compared.difference, column.digits)
+    if compared.interval:
+        below += f" [{_interval(compared.interval, lambda end: signed(end, column.digits))}]"
+    return f"{own}\n{below}{' *' * bool(verdict(compared))}"
 
 
 def sweep_table(results: Results) -> Table:
@@ -291,16 +399,27 @@ def cost_table(results: Results) -> Table:
             f"{record['parameters']:,}",
             large(record["multiply_adds"]),
             duration(record["seconds"] / record["study"]["seeds"]),
+            *(duration(record[name]) if record.get(name) else "–" for name in SPENT[:2]),
             f"{record['images_per_second']:,.0f}",
             f"{record['memory'] / record['together'] / 2**20:,.1f} MiB",
         ]
         rows.append((each.arm.name, note, cells))
-    heads = ["arm", "parameters", "multiply-adds of an image", "training of a seed", "images/s", "memory of a seed"]
+    heads = [
+        "arm",
+        "parameters",
+        "multiply-adds of an image",
+        "steps of a seed",
+        "compiling",
+        "measuring",
+        "images/s",
+        "memory of a seed",
+    ]
     devices = results.arms[0].record["devices"]
     together = max(each.record["together"] for each in results.arms)
     return Table(
-        f"Size and cost. Time and memory are those of {together} seeds trained in one program on {len(devices)} "
-        f"{'device' if len(devices) == 1 else 'devices'}, divided by their number; images/s are those of all of them.",
+        f"Size and cost. Steps and memory are those of {together} seeds trained in one program on {len(devices)} "
+        f"{'device' if len(devices) == 1 else 'devices'}, divided by their number; images/s are those of all of them. "
+        "Compiling, with all that is neither a step nor a measurement, and measuring are those of the whole arm.",
         heads,
         rows,
     )
@@ -360,13 +479,26 @@ def protocol(results: Results) -> list[str]:
         f"{_arms(len(results.arms))}, {len(seeds)} seeds each (seed {numbered}). Seed by seed, all arms have the same "
         "order of images, the same augmentation and, in layers of the same shape, the same initial weights, so that "
         "they are compared in pairs.",
+        *_levels(results),
         f"Every network is trained for {base.train.duration} in batches of {base.train.batch_size}, and the "
         f"{counts}. {watched}. The accuracies compared "
         f"are of the {images:,} test images of {base.data.name}, at the end.{few or ''}",
         f"The p-values of differences are of the {_test(results)}, two-sided, over seeds, and corrected by Holm's "
-        "method over the arms; intervals are Student's. The t-test asks: would new seeds give the same result on these "
-        "images? McNemar's test counts the images that more, or fewer, seeds get right than with the baseline, and "
-        "asks: would these networks give the same result on new images? A difference would have been noticed where a "
-        "two-sided paired t-test at the 5% level finds it with a probability of 80%, given the spread seen (from the "
+        "method over the arms that share a baseline; intervals are Student's, those of shares cut off at 0 and 100%. "
+        "The t-test asks: would new seeds give the same result on these images? McNemar's test counts the images that "
+        "more, or fewer, seeds get right than with the baseline, and asks: would these networks give the same result "
+        "on new images? A difference would have been noticed where a two-sided paired t-test at the 5% level finds it "
+        "with a probability of 80%, given the spread seen (from the "
         "noncentral t distribution, without a correction).",
+    ]
+
+
+def _levels(results):
+    """How arms are compared where a factor divides them."""
+    study = results.study
+    if len(study.references) == 1:
+        return []
+    return [
+        f"The arms vary {listed(study.factors)}. Each is compared with the baseline of its own {study.within} "
+        f"({listed(study.references)}), and p-values are corrected level by level."
     ]

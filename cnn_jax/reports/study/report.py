@@ -14,7 +14,7 @@ from cnn_jax.reports.page import (
     write_page,
 )
 from cnn_jax.reports.study import pictures, plots, prose, sections
-from cnn_jax.studies.results import Results, latex
+from cnn_jax.studies.results import SPENT, Results, latex
 
 
 def write_report(path: Path, results: Results, folder: Path) -> None:
@@ -39,11 +39,13 @@ def render(results: Results, starts: list[dict]) -> str:
       starts: the records of the study's starts.
     """
     study, places = results.study, prose.digits(results)
+    departures = experiments.departures(study)
     shown = [*sections.sections(results), *pictures.sections(results)]
     return page_template("report.html.jinja", Path(__file__).parent).render(
         title=experiments.title(study.experiment),
         description=without_command(paragraphs(experiments.recipe(study.experiment))),
-        departures=experiments.departures(study),
+        headline=prose.headline(results, departures),
+        departures=departures,
         facts=_facts(results, places),
         reading=prose.reading(results, places),
         notes=prose.notes(results),
@@ -71,11 +73,7 @@ def _facts(results, places):
         words = f"{told.count('better')} better, {told.count('worse')} worse"
         facts.append(("Significant differences", f"{sum(map(bool, told))}", words))
     facts += [
-        (
-            "Training",
-            duration(sum(each.record["seconds"] for each in arms)),
-            "all seeds; compiling and measuring not counted",
-        ),
+        _time(arms),
     ]
     if baseline and baseline.mean is not None:
         note = f"of the baseline, {study.baseline}" if told else "of the test images"
@@ -83,11 +81,21 @@ def _facts(results, places):
     return facts
 
 
+def _time(arms):
+    total = lambda name: sum(each.record.get(name) or 0.0 for each in arms)
+    parts = {name.removeprefix("seconds_"): total(name) for name in SPENT}
+    steps = total("seconds")
+    if not any(parts.values()):  # of arms finished before November 2026
+        return "Training", duration(steps), "all seeds; compiling and measuring not counted"
+    words = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items() if seconds)
+    return "Time", duration(steps + sum(parts.values())), f"steps of all seeds {duration(steps)}, {words}"
+
+
 def _tables(results, places):
-    pairs = prose.pairs_table(results, places)
+    others = [prose.pairs_table(results, places), prose.interactions_table(results, places)]
     return [
         prose.compared_table(results, places),
-        *([pairs] if pairs else []),
+        *filter(None, others),
         *prose.measured_tables(results),
         prose.cost_table(results),
     ]

@@ -38,15 +38,20 @@ def _differences(results):
         "",
         _figures(
             (
-                "Against the baseline",
+                "Against the baseline" if len(results.study.references) == 1 else "Against the baseline of their level",
                 plots.forest(results.comparisons, places, "forest"),
                 "Mean difference of accuracy, arm minus baseline, seed by seed, with its 95% interval by Student's t "
-                "over the pairs of seeds. Blue is better and orange worse at the 5% level after Holm's "
-                "correction; grey is not significant.",
+                "over the pairs of seeds. "
+                + (
+                    "With so few seeds nothing is tested."
+                    if prose.rehearses(results)
+                    else "Blue is better and orange worse at the 5% level after Holm's correction; grey is not "
+                    "significant."
+                ),
             ),
             (
                 "Seed by seed",
-                plots.strip(values, results.study.baseline, "accuracy, %", places, "strip"),
+                plots.strip(values, results.study.references, "accuracy, %", places, "strip"),
                 "Accuracy on the test images: a dot for each seed, the mean as a stroke, its 95% interval as a bar, "
                 "with an arrow where that goes on beyond the axis; the dashed line is the baseline's mean. Mean ± "
                 "standard deviation at the right.",
@@ -95,7 +100,7 @@ def _learning(results):
 def _measured(results):
     """A section for each measurement, or for several that share one."""
     figures: dict[Section, list[Figure]] = {}
-    for name in results.measured:
+    for name in results.measurements:
         measurement = measurements.find(name)
         found = {each.arm.name: each.measurements[name] for each in results.arms if name in each.measurements}
         protocol = measurement.protocol(next(iter(found.values())))
@@ -114,7 +119,7 @@ def _blocks(results, figures):
 
 def _bars(results, figure):
     places = prose.digits(results) if figure.digits is None else figure.digits
-    svg = plots.strip(figure.values, results.study.baseline, figure.axis, places, figure.name)
+    svg = plots.strip(figure.values, results.study.references, figure.axis, places, figure.name)
     return "", svg, figure.caption
 
 
@@ -124,7 +129,7 @@ def _scatter(results, figure):
         for each in results.arms
         if each.arm.name in figure.values
     }
-    svg = plots.scatter(points, results.study.baseline, (figure.title, "accuracy"), figure.name)
+    svg = plots.scatter(points, results.study.references, (figure.title, "accuracy"), figure.name)
     return figure.title.capitalize(), svg, figure.caption
 
 
@@ -144,8 +149,8 @@ def _map(results, figure):
         return None
     low = plots.limits([(values.min(),) * 2 for values in known])[0]
     high = max(values.max() for values in known)
-    base = maps.get(results.study.baseline, np.nan)
-    changes = {arm: values - base for arm, values in maps.items() if arm != results.study.baseline}
+    before = _references(results)
+    changes = {arm: values - maps.get(before[arm], np.nan) for arm, values in maps.items() if before[arm]}
     changes = {arm: values for arm, values in changes.items() if np.isfinite(values).all()}
     limit = plots.limits([(0, 0), *((0, np.abs(values).max()) for values in changes.values())])[1]
     tiles = []
@@ -157,6 +162,11 @@ def _map(results, figure):
         note = f"{middle:.1f}% {figure.middle}, {values.min():.1f}% at worst"
         tiles.append((arm, drawn, note if np.isfinite(values).all() else "failed"))
     return {"kind": "maps", "tiles": tiles, "caption": figure.caption, "low": low, "high": high, "limit": limit}
+
+
+def _references(results):
+    """The arm that each is compared with, "" for one that others are compared with."""
+    return {each.arm.name: results.study.reference(each.arm) for each in results.arms}
 
 
 def _seeds_mean(values):
@@ -202,10 +212,10 @@ def _panels(results, curves, name, unit, title, caption, settled=0.0):
     ends = lambda curve: ((curve.mean - curve.sd)[start(curve) :].min(), (curve.mean + curve.sd)[start(curve) :].max())
     low, high = plots.limits([ends(curve) for curve in curves.values()])
     around = 0.08 * (high - low) or 0.5
-    reference = curves.get(results.study.baseline)
+    references = _references(results)
     drawn = []
     for place, (arm, curve) in enumerate(curves.items()):
-        before = None if arm == results.study.baseline else reference
+        before = curves.get(references[arm])
         svg = plots.panel(curve, before, (low - around, high + around), unit, title, f"{name}-{place}")
         drawn.append((arm, Markup(svg)))
     return {"kind": "panels", "panels": drawn, "caption": caption}

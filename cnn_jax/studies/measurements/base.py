@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from cnn_jax.studies.measurements.figures import Figure
+from cnn_jax.studies.statistics import Summary, summarise, summarise_shares
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,10 @@ class Column:
     def shown(self, values):
         """Values as they are shown: shares in %."""
         return 100 * values if self.unit == "%" else values
+
+    def summary(self, values) -> Summary:
+        """Summarises the values of an arm, as they are shown."""
+        return summarise_shares(values) if self.unit == "%" else summarise(values)
 
 
 class Section(NamedTuple):

@@ -11,6 +11,7 @@ from cnn_jax.config import Config, Data, LeNet, Protocol
 from cnn_jax.config.study import Arm, Study
 from cnn_jax.reports.study.plots import limits
 from cnn_jax.reports.study.report import render, write_report
+from cnn_jax.studies import results as tables_of
 from cnn_jax.studies import statistics
 from cnn_jax.studies.measurements.base import Result
 from cnn_jax.studies.results import ArmResult, Results, latex
@@ -64,14 +65,16 @@ def without(found, failed):
     return Result(**vars(found) | changes)
 
 
-def make(arms=3, seeds=4, images=200, measurements=True, failed=(), unfinished=None, names=None, pairs=()) -> Results:
+def make(
+    arms=3, seeds=4, images=200, measurements=True, failed=(), unfinished=None, names=None, pairs=(), levels=None
+) -> Results:
     """A study of invented results; the arms are 0.01 apart, the first is the baseline, and `failed` ones diverged."""
     random = np.random.default_rng(0)
     names = names or ["max", *KINDS][:arms]
     kinds = ["max", *KINDS]
     declared = tuple(
-        Arm(name=name, changes=(f"model.pool.kind={kind}",) if kind != "max" else ())
-        for name, kind in zip(names, kinds)
+        Arm(name=name, changes=(f"model.pool.kind={kind}",) if kind != "max" else (), levels=level)
+        for name, kind, level in zip(names, kinds, levels or [()] * len(names))
     )
     study = Study(
         experiment="pooling_digits",
@@ -79,6 +82,8 @@ def make(arms=3, seeds=4, images=200, measurements=True, failed=(), unfinished=N
         arms=declared,
         baseline=names[0],
         pairs=pairs,
+        factors=("pool", "activation") if levels else (),
+        within="activation" if levels else "",
         protocol=Protocol(seeds=seeds),
     )
     luck = random.random((seeds, images))
@@ -96,6 +101,8 @@ def make(arms=3, seeds=4, images=200, measurements=True, failed=(), unfinished=N
                     "parameters": 44_426 + place,
                     "multiply_adds": 281_640,
                     "seconds": 20.0 * seeds,
+                    "seconds_compiling": 5.0,
+                    "seconds_measuring": 7.0,
                     "images_per_second": 10_000.0,
                     "memory": 6 * 2**20 * seeds,
                     "together": seeds,
@@ -116,17 +123,11 @@ def make(arms=3, seeds=4, images=200, measurements=True, failed=(), unfinished=N
                 },
             )
         )
-    points = {each.arm.name: 100 * each.accuracy for each in found}
-    correct = {each.arm.name: each.correct for each in found}
-    compare = lambda names, baseline: statistics.compare({name: points[name] for name in names}, baseline, correct)
-    return Results(
-        study=study,
-        arms=found,
-        comparisons=compare(names, names[0]),
-        pairs={pair: compare(pair, pair[1])[pair[0]] for pair in pairs},
-        unfinished=unfinished or {},
-        class_names=tuple("0123456789"),
-    )
+    return tables_of.compared(study, found, unfinished or {}, tuple("0123456789"))
+
+
+def with_arms(results, arms):
+    return dataclasses.replace(results, accuracy=dataclasses.replace(results.accuracy, arms=arms))
 
 
 def rows(random, quality):
@@ -191,14 +192,19 @@ def test_tables_hold_the_results(whole):
         assert row[8] == f"{compared.images.better} / {compared.images.worse}"
     pair = page.tables[1][1]
     assert pair[0] == "min − average"
-    assert pair[1] == f"{results.pairs['min', 'average'].difference:+.1f}".replace("-", "−")
-    measured = dict(zip(page.tables[2][0], page.tables[2][2]))  # of the second arm
-    assert (
-        measured["consistency,\u00a0%"].split(" ± ")[0] == f"{100 * results.arms[1].figures['consistency'].mean():.1f}"
-    )
-    more = dict(zip(page.tables[3][0], page.tables[3][2]))
-    assert more["position, rank correlation"].startswith(f"{results.arms[1].figures['position_spearman'].mean():.2f}")
-    assert page.tables[4][2][1:] == ["44,427", "281,640", "20 s", "10,000", "6.0 MiB"]
+    assert pair[1] == f"{results.accuracy.pairs['min', 'average'].difference:+.1f}".replace("-", "−")
+    tables = [table for table in page.tables if table[0][0] == "arm"]
+    measured = {head: cell for table in tables[1:] for head, cell in zip(table[0], table[2])}  # of the second arm
+    shares = 100 * results.arms[1].figures["consistency"]
+    change = shares - 100 * results.arms[0].figures["consistency"]
+    found = [statistics.summarise(values) for values in (shares, change)]
+    words = "{:.1f} [{:.1f} to {:.1f}]{:+.1f} [{:+.1f} to {:+.1f}]"
+    expected = words.format(found[0].mean, *found[0].interval, found[1].mean, *found[1].interval).replace("-", "−")
+    assert measured["consistency,\u00a0%"].removesuffix(" *").replace(" ", "") == expected.replace(" ", "")
+    position = results.arms[1].figures["position_spearman"].mean()
+    assert measured["position, rank correlation"].startswith(f"{position:.2f} [")
+    costs = next(table for table in tables if "images/s" in table[0])
+    assert costs[2][1:] == ["44,427", "281,640", "20 s", "5.0 s", "7.0 s", "10,000", "6.0 MiB"]
 
 
 def test_layers_without_a_ratio_have_a_dash(whole):
@@ -216,7 +222,7 @@ def test_what_failed_is_said(whole):
     words = Page(text).words
     assert "min: training diverged with seed 4 of 4" in words
     assert "soft: no result, ValueError: <no>." in words and "lp: no result yet." in words
-    none = make(seeds=2, failed={("average", 3), ("average", 4)})
+    none = make(seeds=4, failed={("average", seed) for seed in range(3, 7)})
     words = Page(render(none, [])).words
     assert "average: training diverged with every seed." in words and "Not tested: average" in words
     assert "nan" not in words.lower().split()
@@ -235,20 +241,56 @@ def test_reading_names_what_differs():
     assert ("is worse" if len(told) == 1 else "are worse") in reading and "better" not in reading
     assert "6 pairs of seeds" in reading
     untold = dataclasses.replace(results.comparisons["min"], p_holm=0.2, detectable=1.25)
-    words = Page(render(dataclasses.replace(results, comparisons={"min": untold}), [])).words
+    words = Page(render(with_arms(results, {"min": untold}), [])).words
     assert "No arm is shown to differ from it" in words and "p = 0.200" in words
     # 1.25 is rounded to even.
     assert "With 6 seeds, only differences of about 1.2 points or more would have been noticed. Use more" in words
-    few = make(arms=2, seeds=2, images=400, measurements=False)
-    untold = dataclasses.replace(next(iter(few.comparisons.values())), p_holm=0.2, detectable=1.25, n=2)
-    words = Page(render(dataclasses.replace(few, comparisons={"min": untold}), [])).words
-    assert "take this as a rehearsal, and use at least 5 seeds" in words
+
+
+def test_few_seeds_are_a_rehearsal():
+    """Nothing is tested, and it is said how large a difference would have been seen."""
+    few = make(arms=3, seeds=3, images=400, measurements=False, pairs=(("min", "average"),))
+    assert all(each.p is None and each.detectable for each in few.comparisons.values())
+    page = Page(render(few, []))
+    low, high = (f"{size(each.detectable for each in few.comparisons.values()):.1f}" for size in (min, max))
+    assert "This is a rehearsal: with 3 seeds nothing is tested" in page.words
+    assert f"only differences of about {low} to {high} points, depending on the arm, or more" in page.words
+    assert page.tables[0][0][-1] == page.tables[1][0][-1] == "smallest difference that would be seen"
+    assert "significant." not in page.words and "A rehearsal: 3 arms, 3 seeds each" in page.words
+
+
+def test_arms_of_a_level_are_compared_with_the_baseline_of_that_level():
+    """Two poolings and two activations: families, interaction, and the tables that say so."""
+    levels = [("max", "relu"), ("average", "relu"), ("max", "tanh"), ("average", "tanh")]
+    made = make(4, 8, measurements=True, names=["max", "average", "tanh_max", "tanh_average"], levels=levels)
+    points = {each.arm.name: 100 * each.accuracy for each in made.arms}
+    for arm, reference in (("average", "max"), ("tanh_average", "tanh_max")):
+        alone = statistics.compare({name: points[name] for name in (reference, arm)}, reference)[arm]
+        assert made.comparisons[arm].difference == pytest.approx(alone.difference)
+        assert made.comparisons[arm].p_holm == alone.p  # a family of one
+    assert set(made.comparisons) == {"average", "tanh_average"}
+    change = (points["tanh_average"] - points["tanh_max"]) - (points["average"] - points["max"])
+    interaction = made.accuracy.interactions["tanh_average"]
+    assert interaction.difference == pytest.approx(change.mean())
+    assert interaction.interval == pytest.approx(statistics.summarise(change).interval)
+    page = Page(render(made, []))
+    assert "the baseline of its level" in page.words and "Interaction with activation" in page.words
+    assert "The difference depends on the activation for" in page.words
+    rows = tables_of.comparison_rows(made)
+    kinds = {(row["kind"], row["arm"], row["reference"]) for row in rows if row["figure"] == "consistency"}
+    assert kinds == {
+        ("reference", "average", "max"),
+        ("reference", "tanh_average", "tanh_max"),
+        ("interaction", "tanh_average", "average"),
+    }
 
 
 def test_a_study_that_was_cut_says_so():
     results = make(arms=2, seeds=2, measurements=False)
     words = Page(render(results, [])).words
     assert "This differs from the recipe" in words and "study.seeds: 5 → 2" in words
+    words = Page(render(make(arms=2, seeds=4, measurements=False), [])).words
+    assert "Not the study of its recipe, which is below, but 2 arms, 4 seeds each, 10 epochs of digits." in words
 
 
 def test_intervals_of_accuracy_end_where_shares_do():
