@@ -33,6 +33,11 @@ class Protocol(Group):
     measurements: tuple[str, ...] = ()  # besides accuracy; see studies/measurements/
     test: str = setting("t", identity=False, choices=("t", "wilcoxon"))  # of paired differences to the baseline
     images: int = setting(0, low=0, high=10**9)  # test images that measurements use; 0: all
+    reach: int = setting(
+        0, low=0, high=4096
+    )  # pixels that measurements shift images by, at most; 0: 4, or an eighth of
+    # the side where that is less
+    draws: int = setting(5, low=1, high=10_000)  # pairs of random shifts of each image, of measurements of consistency
     target: float = setting(0.0, identity=False, low=0.0, high=1.0)  # report when training accuracy reaches it; 0: no
     sweep: str = ""  # SETTING=VALUE,VALUE,...: each arm is trained with the value that is best on training images held
     # out for that, such as optimizer.learning_rate=0.1,0.03,0.01; "": none is tried

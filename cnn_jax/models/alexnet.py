@@ -51,8 +51,12 @@ def alexnet_owt(net: Builder, settings: config.AlexNetOWT, classes: int) -> "Lay
     With 1000 classes 61,100,840 parameters at 224 pixels. Torchvision averages the last map to 6x6 whatever the image;
     here the first dense layer reads the last map as it is. At 224 pixels it has 6x6, and the two are the same network.
     Images need 63 pixels with the default pooling.
+
+    With `blur_conv`, and pooling by max_blur, it is the anti-aliased AlexNet of Zhang 2019: the first convolution has a
+    stride of 2, and after its activation a blur the other 2.
     """
-    net.conv("conv1", 64, 11, "torch", stride=4, padding=2).activation().pool("pool1")
+    net.conv("conv1", 64, 11, "torch", stride=2 if settings.blur_conv else 4, padding=2).activation()
+    net.blur("blur1", settings.blur_conv, stride=2).pool("pool1")
     net.conv("conv2", 192, 5, "torch", padding=2).activation().pool("pool2")
     net.conv("conv3", 384, 3, "torch", padding=1).activation()
     net.conv("conv4", 256, 3, "torch", padding=1).activation()

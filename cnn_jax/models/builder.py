@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from cnn_jax.config.networks import Normal
+from cnn_jax.config.networks import Normal, Pool
 from cnn_jax.errors import UsageError
 
 
@@ -68,6 +68,13 @@ class Builder:
             return self.make.pool(name, shape, pool, self._is_last(place))
 
         return self._add(make)
+
+    def blur(self, name: str, size: int, stride: int) -> "Builder":
+        """A binomial filter of so many pixels a side, reflected at the edge, with a stride; 0: none."""
+        if not size:
+            return self
+        pool = Pool.of(kind="average_blur", window=1, stride=stride, filter=size)
+        return self._add(lambda shape: self.make.pool(name, shape, pool, False))
 
     def norm(self, name: str, kind: str, **rest) -> "Builder":
         """Batch normalisation ("batch"), local response normalisation ("lrn"), or "none"."""

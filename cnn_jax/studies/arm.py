@@ -39,7 +39,7 @@ from cnn_jax.training.metric_files import TIMES, read_timing
 DONE = "arm.json"
 MEASURED = "measurements.npz"
 MAPPED_IMAGES = 64  # that measurements of feature maps use
-REACH = 4  # pixels that measurements shift images by, at most; an eighth of the side
+REACH = 4  # pixels that measurements shift images by where the study does not say; at most an eighth of the side
 
 
 def folder_of(study_folder: Path, arm: Arm) -> Path:
@@ -198,7 +198,9 @@ def _context(study, learner, variables, test, alive) -> Context:
         images=images,
         labels=test.labels[rows],
         few=np.asarray(test.images[test.sample(MAPPED_IMAGES)]),
-        reach=max(1, min(REACH, images.shape[1] // 8)),
+        reach=study.protocol.reach or max(1, min(REACH, images.shape[1] // 8)),
+        draws=study.protocol.draws,
+        margin=images.shape[1] - learner.settings.data.crop if learner.settings.data.crop else 0,
         strides=cumulative_strides(learner.model, maps(images[:1])),
     )
 

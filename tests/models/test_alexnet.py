@@ -36,12 +36,14 @@ PAPER = {
     "dense2": ((4096,), 16_781_312, 16_777_216),
     "output": ((1000,), 4_097_000, 4_096_000),
 }
+ANTI_ALIASED = config.AlexNetOWT(blur_conv=3, pool=config.Pool.of(kind="max_blur", window=3, stride=2))  # Zhang 2019
 # settings, side, classes: parameters, statistics, multiply-adds, sides of the maps of convolutions and pools
 NETWORKS = [
     (config.AlexNet(), 224, 1000, 60_965_224, 0, 724_406_816, "55 27 27 13 13 13 13 6"),
     (config.AlexNet(), 227, 1000, 60_965_224, 0, 724_406_816, "55 27 27 13 13 13 13 6"),
     (config.AlexNet(groups=1, norm="none"), 224, 1000, 62_378_344, 0, 1_135_256_096, "55 27 27 13 13 13 13 6"),
     (config.AlexNetOWT(), 224, 1000, 61_100_840, 0, 714_188_480, "55 27 27 13 13 13 13 6"),
+    (ANTI_ALIASED, 224, 1000, 61_100_840, 0, None, "109 27 27 13 13 13 13 6"),
     (config.AlexNetBN(), 224, 1000, 62_378_344 + 19_136, 19_136, 1_135_256_096, "55 27 27 13 13 13 13 6"),
     (config.AlexNetNotebook(), 224, 10, 24_000_586, 19_136, 1_035_504_768, "54 27 17 8 6 4 2 1"),
     (config.AlexNetNotebook(), 224, 1000, 28_056_616, 19_136, 1_039_559_808, "54 27 17 8 6 4 2 1"),
@@ -405,3 +407,15 @@ def test_torchvisions_smallest_image():
     with pytest.raises(UsageError, match="pool5: input 2x2x256.*does not fit"):
         outline(config.AlexNetOWT(layout="NHWC"), (62, 62, 3), 10)
     assert outline(config.AlexNetOWT(layout="NHWC"), (63, 63, 3), 10).pool5.output_shape == (1, 1, 256)
+
+
+def test_the_blur_of_the_first_convolution_follows_its_activation():
+    """Zhang 2019's surgery: stride 2, ReLU, a binomial filter with stride 2; here against NumPy."""
+    net = make_model(dataclasses.replace(ANTI_ALIASED, layout="NHWC"), (127, 127, 3), 10, KEY)
+    _, maps = net(np.random.default_rng(0).random((1, 127, 127, 3), np.float32))
+    names = list(maps)
+    assert names[names.index("conv1") + 1] == "blur1" and np.asarray(maps["conv1"]).min() == 0
+    before = np.pad(np.asarray(maps["conv1"], np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(before, (3, 3), (1, 2))[:, ::2, ::2]
+    expected = np.sum(windows * np.outer([1, 2, 1], [1, 2, 1]) / 16, (4, 5))
+    np.testing.assert_allclose(maps["blur1"], expected, rtol=1e-5, atol=1e-6)

@@ -2,7 +2,8 @@
 
 To add one, write a file NAME.py here with an object MEASUREMENT of a class of its own, made from `base.Measurement`.
 `--set study.measurements=NAME` then measures it, and every table and report of a study shows its columns and figures.
-The first line of the file says what is measured. A file may say DATA = "NAME" where it is for one dataset only.
+The first line of the file says what is measured. A file may say DATA = "NAME" where it is for one dataset only,
+and NEEDS = "data.crop" where a setting must not be 0.
 
 These are read from a file without running it, so that the command line can refuse a name without importing NumPy.
 """
@@ -12,7 +13,10 @@ import importlib
 import typing
 from pathlib import Path
 
+from cnn_jax.config import fields
+
 if typing.TYPE_CHECKING:
+    from cnn_jax.config import Config
     from cnn_jax.config.study import Study
     from cnn_jax.studies.measurements.base import Measurement
 
@@ -30,17 +34,22 @@ def summary(name: str) -> str:
     return (ast.get_docstring(_parse(name)) or "").partition("\n")[0]
 
 
-def refusal(name: str, data: str) -> str:
-    """A line that says why a measurement does not fit a dataset, or "". The file is read, not run.
+def refusal(name: str, settings: "Config") -> str:
+    """A line that says why a measurement does not fit a study's base, or "". The file is read, not run.
 
     Args:
       name: of the measurement.
-      data: name of the dataset.
+      settings: the base.
     """
+    said = {}
     for line in _parse(name).body:
-        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "DATA":
-            only = ast.literal_eval(line.value)
-            return "" if data == only else f"{name!r} is for data.name = {only!r}, not {data!r}"
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) in ("DATA", "NEEDS"):
+            said[ast.unparse(line.targets[0])] = ast.literal_eval(line.value)
+    only, needed = said.get("DATA"), said.get("NEEDS")
+    if only and settings.data.name != only:
+        return f"{name!r} is for data.name = {only!r}, not {settings.data.name!r}"
+    if needed and not next(leaf.value for leaf in fields.leaves(settings) if leaf.path == needed):
+        return f"{name!r} needs {needed}, which is 0"
     return ""
 
 
@@ -49,7 +58,7 @@ def problems(study: "Study") -> list[str]:
     asked, there = study.protocol.measurements, names()
     strange = [name for name in asked if name not in there]
     found = [f"study.measurements: there is no {', '.join(strange)}; there are {', '.join(there)}"] if strange else []
-    refusals = [refusal(name, study.base.data.name) for name in asked if name in there]
+    refusals = [refusal(name, study.base) for name in asked if name in there]
     return found + [f"study.measurements: {line}" for line in refusals if line]
 
 

@@ -25,6 +25,8 @@ class Context:
       labels: [N].
       few: some dozens of test images, for `maps`.
       reach: the largest shift along each axis, pixels, at least 1.
+      draws: pairs of random shifts for each image.
+      margin: pixels by which a stored image is larger than the square that a network is given; 0 where that is all.
       strides: for each layer whose maps can be moved, the product of its own and all earlier strides, pixels.
     """
 
@@ -34,6 +36,8 @@ class Context:
     labels: np.ndarray
     few: np.ndarray
     reach: int
+    draws: int
+    margin: int
     strides: Mapping[str, int]
 
 

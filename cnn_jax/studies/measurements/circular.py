@@ -10,5 +10,5 @@ MEASUREMENT = Consistency(
         Column("circular_consistency", "circular consistency", lambda found: found.agreement, "%", latex="circular"),
         Column("circular_stability", "circular, and correct", lambda found: found.stability, "%"),
     ),
-    circular=True,
+    manner="circular",
 )

@@ -8,22 +8,22 @@ import numpy as np
 from cnn_jax import randomness
 from cnn_jax.studies.measurements.base import Column, Context, Measurement, Result, Section
 from cnn_jax.studies.measurements.figures import Figure, Scatter
-from cnn_jax.studies.measurements.shifts import decisions, in_words, shifted
+from cnn_jax.studies.measurements.shifts import decisions, shifted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Consistency(Measurement):
     """Decisions at two random shifts of the same image.
 
-    The shifts depend on the reach, draws, seed and the number of images only: every arm and seed of a study sees the
-    same.
+    The shifts depend on the reach or margin, draws, seed and the number of images only: every arm and seed of a study
+    sees the same.
 
     Attributes:
       name: of the figure, see `Scatter`.
       title: of the figure.
       columns: see `Measurement`.
-      circular: shift circularly, else in black.
-      draws: pairs of shifts for each image.
+      manner: "black": what comes in is black; "circular": what leaves on one side comes in on the other; "crops": two
+        squares are cut from the stored image, as large as the network's input, at offsets from 0 to the margin - 1.
       seed: of the random shifts.
     """
 
@@ -33,8 +33,7 @@ class Consistency(Measurement):
     name: str = "consistency"
     title: str = "consistency"
     columns: Sequence[Column] = ()
-    circular: bool = False
-    draws: int = 5
+    manner: str = "black"
     seed: int = 0
 
     def measure(self, context: Context) -> Result:
@@ -45,19 +44,21 @@ class Consistency(Measurement):
             agreement: the two decisions are equal (Zhang 2019's consistency).
             stability: they are equal and correct (TIPS 2025).
             accuracy: a decision on a shifted image is correct.
-            reach: shifts are uniform in [-reach, reach] along each axis, pixels.
-            circular, draws: see the class.
+            reach: shifts are uniform in [-reach, reach] along each axis, pixels; of crops, offsets are in [0, reach].
+            manner, draws: see the class, and `Context`.
         """
-        images, labels, reach = context.images, context.labels, context.reach
-        count = self.draws * 4 * len(images)
-        raw = randomness.words(self.seed, randomness.MEASUREMENT, count, randomness.SHIFTS)
-        words = raw % np.uint64(2 * reach + 1)
-        shifts = words.astype(np.int64).reshape(self.draws, 2, 2, len(images)) - reach
+        images, labels, draws = context.images, context.labels, context.draws
+        crops = self.manner == "crops"
+        places = context.margin if crops else 2 * context.reach + 1
+        middle = context.margin // 2 if crops else context.reach
+        raw = randomness.words(self.seed, randomness.MEASUREMENT, draws * 4 * len(images), randomness.SHIFTS)
+        places_drawn = (raw % np.uint64(places)).astype(np.int64).reshape(draws, 2, 2, len(images))
+        # The network is given the middle of an image: moving that is cutting elsewhere.
+        shifts = middle - places_drawn if crops else places_drawn - middle
+        moved = lambda down, right: shifted(images, down, right, self.manner != "black")
         agreement, stability, accuracy = [], [], []
         for pair in shifts:
-            (one, defined), (other, _) = (
-                decisions(context.predict(shifted(images, down, right, self.circular))) for down, right in pair
-            )
+            (one, defined), (other, _) = (decisions(context.predict(moved(down, right))) for down, right in pair)
             agreement.append(defined * (one == other).mean(-1))
             stability.append(defined * ((one == other) & (one == labels)).mean(-1))
             accuracy.append(defined * ((one == labels).mean(-1) + (other == labels).mean(-1)) / 2)
@@ -65,17 +66,20 @@ class Consistency(Measurement):
             agreement=np.mean(agreement, 0),
             stability=np.mean(stability, 0),
             accuracy=np.mean(accuracy, 0),
-            reach=reach,
-            circular=self.circular,
-            draws=self.draws,
+            reach=places - 1 if crops else context.reach,
+            manner=self.manner,
+            draws=draws,
         )
 
     def protocol(self, found: Result) -> str:
         """One sentence."""
-        return (
-            f"Share of test images classified alike at two random {in_words(found.circular)}, each uniform in "
-            f"-{found.reach} to {found.reach} pixels along both axes, mean over {found.draws} pairs an image."
-        )
+        manner = _manner(found)
+        where = f"shifts in black, each uniform in -{found.reach} to {found.reach} pixels along both axes"
+        if manner == "circular":
+            where = where.replace("shifts in black", "circular shifts")
+        if manner == "crops":
+            where = f"crops of the stored image, offsets uniform in 0 to {found.reach} pixels along both axes"
+        return f"Share of test images classified alike at two random {where}, mean over {found.draws} pairs an image."
 
     def figures(self, found: Mapping[str, Result], protocol: str) -> list[Figure]:
         """Accuracy against consistency."""
@@ -88,6 +92,11 @@ class Consistency(Measurement):
                 "where they fit; a diamond at the edge lies beyond it.",
             )
         ]
+
+
+def _manner(found):
+    """How shifts were made; results of before November 2026 say only whether they were circular."""
+    return getattr(found, "manner", "") or ("circular" if found.circular else "black")
 
 
 MEASUREMENT = Consistency(

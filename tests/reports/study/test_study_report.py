@@ -204,7 +204,7 @@ def test_tables_hold_the_results(whole):
     position = results.arms[1].figures["position_spearman"].mean()
     assert measured["position, rank correlation"].startswith(f"{position:.2f} [")
     costs = next(table for table in tables if "images/s" in table[0])
-    assert costs[2][1:] == ["44,427", "281,640", "20 s", "5.0 s", "7.0 s", "10,000", "6.0 MiB"]
+    assert costs[2][1:] == ["44,427", "281,640", "20 s", "5 s", "7 s", "10,000", "6.0 MiB"]
 
 
 def test_layers_without_a_ratio_have_a_dash(whole):

@@ -17,7 +17,8 @@ def test_consistency_is_what_the_predictions_say(circular):
         calls.append(place(shown))
         return certain([calls[-1][0] % 10, calls[-1][1] % 10])
 
-    result = Consistency(circular=circular, draws=4, seed=1).measure(context(images, labels, predict=predict, reach=3))
+    asked = context(images, labels, predict=predict, reach=3, draws=4)
+    result = Consistency(manner="circular" if circular else "black", seed=1).measure(asked)
     assert len(calls) == 8 and result.draws == 4
     shifts = np.array(calls) - 6
     assert shifts.min() == -3 and shifts.max() == 3
@@ -46,7 +47,7 @@ def test_every_arm_sees_the_same_shifts():
     shown = []
     predict = lambda images: (shown.append(images), certain([np.zeros(len(images), int)]))[1]
     for seed in (0, 0, 1):
-        Consistency(draws=2, seed=seed).measure(context(noise(8), np.zeros(8), predict=predict, reach=2))
+        Consistency(seed=seed).measure(context(noise(8), np.zeros(8), predict=predict, reach=2, draws=2))
     first, again, other = (np.stack(shown[start : start + 4]) for start in (0, 4, 8))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any() and (first[0] != first[1]).any() and (first[0] != first[2]).any()
@@ -60,12 +61,35 @@ def test_constant_and_invariant_predictors():
     assert (constant.agreement, constant.stability, constant.accuracy) == (1, 0.1, 0.1)
     total = lambda shown: certain([shown.sum((1, 2, 3), dtype=int) % 10])
     given = context(images, labels, predict=total)
-    assert Consistency(circular=True).measure(given).agreement == 1
-    assert Consistency(circular=False).measure(given).agreement < 0.5  # what is cut off changes the sum
+    assert Consistency(manner="circular").measure(given).agreement == 1
+    assert Consistency(manner="black").measure(given).agreement < 0.5  # what is cut off changes the sum
 
 
 def test_the_protocol_names_what_was_done():
-    measurement = Consistency(circular=True, draws=2)
-    given = context(dot(4), np.zeros(4, int), predict=constant_zero, reach=3)
+    measurement = Consistency(manner="circular")
+    given = context(dot(4), np.zeros(4, int), predict=constant_zero, reach=3, draws=2)
     text = measurement.protocol(measurement.measure(given))
     assert "circular" in text and "-3 to 3" in text and "2 pairs" in text
+    crops = Consistency(manner="crops")
+    text = crops.protocol(crops.measure(context(dot(4), np.zeros(4, int), predict=constant_zero, margin=4)))
+    assert "crops of the stored image, offsets uniform in 0 to 3 pixels" in text and "5 pairs" in text
+
+
+def test_crops_are_cut_from_the_stored_image_at_every_offset():
+    """Offsets 0 to 3 of a square of 9 pixels in 13: what the network is given is what slicing gives."""
+    images, shown = noise(64, side=13), []
+    cut = lambda images: images[:, 2:-2, 2:-2]  # as the network's own centre crop does
+
+    def predict(moved):
+        shown.append(cut(moved))
+        return certain([np.zeros(len(moved), int)])
+
+    found = Consistency(manner="crops").measure(context(images, np.zeros(64), predict=predict, draws=3, margin=4))
+    assert found.reach == 3 and found.draws == 3 and len(shown) == 6
+    offsets = set()
+    for crops in shown:
+        for image, crop in zip(images, crops):
+            found_at = [(i, j) for i in range(5) for j in range(5) if np.array_equal(image[i : i + 9, j : j + 9], crop)]
+            assert len(found_at) == 1
+            offsets |= set(found_at)
+    assert {i for pair in offsets for i in pair} == {0, 1, 2, 3}
