@@ -11,6 +11,8 @@ from cnn_jax.studies.measurements.figures import Bars, Figure
 from cnn_jax.studies.measurements.shifts import shifted
 
 FOLDS = 5
+MOST = 512  # images that the probe reads
+AT_ONCE = 64  # of them, whose maps are there at the same time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,19 +42,24 @@ class PositionLeak(Measurement):
           chance: the error of always answering the centre.
           layer: the layer's name.
           images: how many images were used.
+          height, width: of the layer's maps.
         """
-        images, layer = context.few, list(context.strides)[-1]
+        layer = list(context.strides)[-1]
+        images = context.images[np.unique(np.linspace(0, len(context.images) - 1, MOST).round().astype(int))]
         words = randomness.words(self.seed, randomness.MEASUREMENT, 2 * len(images), randomness.ROLLS).reshape(2, -1)
         down, right = (row % np.uint64(side) for row, side in zip(words, images.shape[1:3], strict=True))
         moved = shifted(images, down.astype(np.int64), right.astype(np.int64), circular=True)
-        features = context.maps(moved)[layer]
+        cuts = range(AT_ONCE, len(moved), AT_ONCE)
+        features = np.concatenate([context.maps(part)[layer] for part in np.split(moved, cuts)], axis=1)
         _, count, height, width, _ = features.shape
         grid = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
         places = np.tile(np.stack(grid, -1).reshape(-1, 2), (count, 1))  # [images x positions, 2]
         of_image = np.repeat(np.arange(count), height * width)
         spearman, error = _readings(features, places, of_image)
         chance = float(np.abs(places - 0.5).mean())
-        return Result(spearman=spearman, error=error, chance=chance, layer=layer, images=count)
+        return Result(
+            spearman=spearman, error=error, chance=chance, layer=layer, images=count, height=height, width=width
+        )
 
     def protocol(self, found: Result) -> str:
         """One sentence."""
@@ -73,9 +80,20 @@ class PositionLeak(Measurement):
                 digits=2,
                 caption="Rank correlation of the position read and the true one: 0 is no leak, 1 a map of coordinates. "
                 f"{protocol} A dot for each seed, mean and 95% interval. The error of a guess of the centre is "
-                f"{chance}; the table above has the arms'.",
+                f"{chance}; the table above has the arms'. {_sizes(found)}A probe tells what can be read, not what "
+                "the network uses: Lin et al. (2022, arXiv 2206.01202) find such probes unreliable.",
             )
         ]
+
+
+def _sizes(found):
+    """A sentence where the arms' maps differ in size; results of before November 2026 do not say theirs."""
+    sizes = {arm: (each.height, each.width) for arm, each in found.items() if hasattr(each, "height")}
+    if len(set(sizes.values())) < 2:
+        return ""
+    by_size = {size: [arm for arm in sizes if sizes[arm] == size] for size in dict.fromkeys(sizes.values())}
+    words = "; ".join(f"{height} × {width}: {', '.join(arms)}" for (height, width), arms in by_size.items())
+    return f"The maps differ in size ({words}), and readings from maps of different sizes cannot be compared. "
 
 
 def _readings(features, places, of_image):
