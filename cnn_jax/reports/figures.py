@@ -235,6 +235,12 @@ def svg(figure: Figure, name: str, description: str) -> str:
     return re.sub(r"<svg.*?>", opening, text, count=1, flags=re.DOTALL)
 
 
+def alone(drawing: str) -> str:
+    """A drawing of `svg` as a file of its own: in the light colours, on white."""
+    drawing = re.sub(r"var\(--\w+, (#\w+)\)", r"\1", drawing)
+    return drawing.replace(">", '><rect width="100%" height="100%" fill="#ffffff"/>', 1)
+
+
 def picture(pixels: np.ndarray) -> str:
     """A stored image as a PNG data URI, one pixel per pixel.
 

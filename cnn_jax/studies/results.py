@@ -36,6 +36,7 @@ class ArmResult:
       pictures: by name, see `arm.py`.
       metrics: by name, [seeds], or [seeds, classes]; those that say nothing of these classes are missing.
       sweep: how the values did that it chose from; None where it had none.
+      table: the figures that a table has kept, where nothing else is left; None: those of the measurements.
     """
 
     arm: Arm
@@ -49,10 +50,13 @@ class ArmResult:
     pictures: dict[str, np.ndarray]
     metrics: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     sweep: Swept | None = None
+    table: dict[str, np.ndarray] | None = None
 
     @property
     def figures(self) -> dict[str, np.ndarray]:
         """The numbers for tables besides accuracy and loss: [seeds] each, by name of column."""
+        if self.table is not None:
+            return self.table
         found = {column.name: column.take(self) for column in METRIC_COLUMNS if column.name[5:] in self.metrics}
         found |= storing.columns(self.measurements)
         if self.record["study"]["target"]:
@@ -116,9 +120,13 @@ class Results:
     @property
     def columns(self) -> list[Column]:
         """The columns of `ArmResult.figures` that an arm has."""
-        found = [column for column in METRIC_COLUMNS if any(column.name in each.figures for each in self.arms)]
-        found += [column for name in self.measurements for column in measurements.find(name).columns]
-        return found + [EPOCHS] * any(EPOCHS.name in each.figures for each in self.arms)
+        names = [
+            *self.measurements,
+            *(name for name in self.study.protocol.measurements if name in measurements.names()),
+        ]
+        known = [column for name in dict.fromkeys(names) for column in measurements.find(name).columns]
+        there = {name for each in self.arms for name in each.figures}
+        return [column for column in [*METRIC_COLUMNS, *known, EPOCHS] if column.name in there]
 
 
 def load(study: Study, folder: Path) -> Results:
@@ -170,6 +178,38 @@ def compared(study: Study, found: list[ArmResult], unfinished: dict[str, str], c
         for column in results.columns
     }
     return dataclasses.replace(results, accuracy=accuracy, measured=measured)
+
+
+def from_table(study: Study, path: Path) -> Results:
+    """The results of a study of which results.csv alone is left: without tests over images, curves and pictures.
+
+    Args:
+      study: the study.
+      path: of the table.
+
+    Raises:
+      OSError, ValueError, KeyError: it cannot be read, or is no such table.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    number = lambda text: float(text) if text else np.nan
+    found = []
+    for arm in study.chosen:
+        own = [row for row in rows if row["arm"] == arm.name]
+        if not own:
+            continue
+        columns = {name: np.array([number(row[name]) for row in own]) for name in own[0] if name != "arm"}
+        sizes = {name: int(columns.pop(name)[0]) for name in ("parameters", "multiply_adds")}
+        seeds, accuracy, loss = (columns.pop(name) for name in ("seed", "test_accuracy", "test_loss"))
+        none = {"curves": [], "measurements": {}, "pictures": {}}
+        record = {**sizes, "study": dataclasses.asdict(study.protocol)}
+        seeds = seeds.astype(int)
+        found.append(
+            ArmResult(
+                arm=arm, record=record, seeds=seeds, accuracy=accuracy, loss=loss, correct=None, table=columns, **none
+            )
+        )
+    return compared(study, found, {}, ())
 
 
 def _compare(study, values, correct=None):
@@ -266,15 +306,18 @@ def _metrics(outcome):
 
 def write(results: Results, folder: Path) -> None:
     """Writes the tables: of a study with a sweep, sweep.csv as well. docs/study.md has every column."""
-    files.write_text(folder / "results.csv", _csv(seed_rows(results)))
-    files.write_text(folder / "summary.csv", _csv(arm_rows(results)))
-    files.write_text(folder / "figures.csv", _csv(figure_rows(results)))
-    files.write_text(folder / "comparisons.csv", _csv(comparison_rows(results)))
-    files.write_text(folder / "per_class.csv", _csv(class_rows(results)))
-    files.write_text(folder / "costs.csv", _csv(cost_rows(results)))
-    files.write_text(folder / "table.tex", latex(results))
-    if results.study.sweep:
-        files.write_text(folder / "sweep.csv", _csv(sweep_rows(results)))
+    made = {"results.csv": seed_rows, "per_class.csv": class_rows, "costs.csv": cost_rows}
+    made |= {"sweep.csv": sweep_rows} if results.study.sweep else {}
+    for name, rows in made.items():
+        files.write_text(folder / name, _csv(rows(results)))
+    for name, text in tables(results).items():
+        files.write_text(folder / name, text)
+
+
+def tables(results: Results) -> dict[str, str]:
+    """The tables that follow from results.csv, by name of file."""
+    made = {"summary.csv": arm_rows, "figures.csv": figure_rows, "comparisons.csv": comparison_rows}
+    return {name: _csv(rows(results)) for name, rows in made.items()} | {"table.tex": latex(results)}
 
 
 def seed_rows(results: Results) -> list[dict]:
