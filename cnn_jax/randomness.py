@@ -21,6 +21,7 @@ RED_GREEN_IMAGES = 7  # by index; part: the split
 TFDS_TEST_SPLIT = 8
 MEASUREMENT = 0  # of a study, by seed; part: which
 SHIFTS, ROLLS = 1, 2  # parts of MEASUREMENT: of consistency, of position
+CORRUPTIONS = 100  # and of corruptions: this, and the number of the kind
 HOST = (
     TRAINING_ORDER, VALIDATION_SPLIT, DIGITS_TEST_SPLIT, FOLDER_TEST_SPLIT, STORED_ORDER, FAKE_IMAGES,
     RED_GREEN_IMAGES, TFDS_TEST_SPLIT, MEASUREMENT,

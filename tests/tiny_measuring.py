@@ -5,16 +5,20 @@ import numpy as np
 from cnn_jax.studies.measurements.base import Context
 
 
-def context(images, labels=None, *, predict=None, maps=None, reach=4, draws=5, margin=0, strides=None):
+def context(
+    images, labels=None, *, predict=None, maps=None, uphill=None, reach=4, draws=5, epsilon=8, margin=0, strides=None
+):
     """A context without what the measurement does not use."""
     return Context(
         predict=predict,
         maps=maps,
+        uphill=uphill,
         images=images,
         labels=labels,
         few=images,
         reach=reach,
         draws=draws,
+        epsilon=epsilon,
         margin=margin,
         strides=strides or {},
     )

@@ -38,6 +38,7 @@ class Protocol(Group):
     )  # pixels that measurements shift images by, at most; 0: 4, or an eighth of
     # the side where that is less
     draws: int = setting(5, low=1, high=10_000)  # pairs of random shifts of each image, of measurements of consistency
+    epsilon: int = setting(8, low=1, high=255)  # size of adversarial steps, grey levels of 255
     target: float = setting(0.0, identity=False, low=0.0, high=1.0)  # report when training accuracy reaches it; 0: no
     sweep: str = ""  # SETTING=VALUE,VALUE,...: each arm is trained with the value that is best on training images held
     # out for that, such as optimizer.learning_rate=0.1,0.03,0.01; "": none is tried

@@ -195,11 +195,13 @@ def _context(study, learner, variables, test, alive) -> Context:
     return Context(
         predict=lambda images: known(learner.predict(variables, images)),
         maps=maps,
+        uphill=lambda images, labels: learner.uphill(variables, images, labels),
         images=images,
         labels=test.labels[rows],
         few=np.asarray(test.images[test.sample(MAPPED_IMAGES)]),
         reach=study.protocol.reach or max(1, min(REACH, images.shape[1] // 8)),
         draws=study.protocol.draws,
+        epsilon=study.protocol.epsilon,
         margin=images.shape[1] - learner.settings.data.crop if learner.settings.data.crop else 0,
         strides=cumulative_strides(learner.model, maps(images[:1])),
     )

@@ -34,7 +34,7 @@ from cnn_jax.training.evaluation import Evaluator
 from cnn_jax.training.metrics import Evaluation
 from cnn_jax.training.optimizer import make_optimizer, make_schedule
 from cnn_jax.training.state import Report, TrainState, Variables
-from cnn_jax.training.step import forward, make_run, make_train_step, prepare_images
+from cnn_jax.training.step import example_losses, forward, make_run, make_train_step, prepare_images
 
 # Operations of a training example for one multiply-add of the network: two forwards, and twice that backwards.
 FLOPS = 6
@@ -242,6 +242,37 @@ class Learner:
         if len(self.seeds) == 1:
             return jax.jit(lambda variables, images: one(variables, images[0]))
         return self.parallel.compile_evaluation(lambda variables, images: each_seed(one, variables, images[0]))
+
+    def uphill(self, variables: Variables, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The direction in which each pixel makes the loss grow, -1, 0 or 1: int8 [R, N, H, W, C].
+
+        Args:
+          variables: of all networks.
+          images: uint8 [N, H, W, C].
+          labels: [N].
+        """
+        found = []
+        for start in range(0, len(images), self.settings.evaluation.batch_size):
+            cut = slice(start, start + self.settings.evaluation.batch_size)
+            signs = np.asarray(self._climb(variables, (images[cut], np.asarray(labels[cut], np.int32))))
+            found.append(signs[None] if len(self.seeds) == 1 else signs)
+        return np.concatenate(found, axis=1)
+
+    @functools.cached_property
+    def _climb(self):
+        def one(variables, data):
+            images, labels = data
+
+            def loss(pixels):
+                logits, *_ = forward(self.settings, self.network, variables, prepare_images(self.settings, pixels))
+                return example_losses(self.settings, logits, jax.nn.one_hot(labels, self.classes)).sum()
+
+            slope = jax.grad(loss)(images.astype(jnp.float32))
+            return jnp.where(jnp.isfinite(slope), jnp.sign(slope), 0).astype(jnp.int8)
+
+        if len(self.seeds) == 1:
+            return jax.jit(one)
+        return self.parallel.compile_evaluation(lambda variables, data: each_seed(one, variables, data))
 
     @property
     def watched(self) -> str:

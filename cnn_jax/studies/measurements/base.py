@@ -21,22 +21,27 @@ class Context:
         batches. A seed whose training diverged has probabilities that are not finite.
       maps: images likewise, to each layer's maps by name, float32 [seeds, N, height, width, channels]. All the images
         go in one call, so these are a few dozen to a few hundred.
+      uphill: images likewise and labels [N] to the direction in which each pixel makes the loss grow, -1, 0 or 1, int8
+        [seeds, N, H, W, C]; 0 for a seed whose training diverged.
       images: uint8 [N, H, W, C].
       labels: [N].
       few: some dozens of test images, for `maps`.
       reach: the largest shift along each axis, pixels, at least 1.
       draws: pairs of random shifts for each image.
+      epsilon: size of adversarial steps, grey levels of 255.
       margin: pixels by which a stored image is larger than the square that a network is given; 0 where that is all.
       strides: for each layer whose maps can be moved, the product of its own and all earlier strides, pixels.
     """
 
     predict: Callable[[np.ndarray], np.ndarray]
     maps: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+    uphill: Callable[[np.ndarray, np.ndarray], np.ndarray]
     images: np.ndarray
     labels: np.ndarray
     few: np.ndarray
     reach: int
     draws: int
+    epsilon: int
     margin: int
     strides: Mapping[str, int]
 

@@ -7,7 +7,7 @@ from tiny_measuring import context, linear, noise
 from cnn_jax.studies import measurements
 
 
-@pytest.mark.parametrize("name", ["consistency", "circular", "shift_map", "border"])
+@pytest.mark.parametrize("name", ["consistency", "circular", "shift_map", "border", "corruptions"])
 def test_a_seed_that_diverged_has_no_figures(name):
     broken = lambda images: np.where(np.array([True, False])[:, None, None], linear(images), np.nan)
     images = noise(5)
