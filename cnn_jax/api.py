@@ -527,7 +527,16 @@ class StudyRun:
         """
         from cnn_jax.studies import runner  # SciPy and more, which runs do without
 
+        choice.prepare(self.study.base, self.study.sizes)
         return runner.plan(self.study)
+
+    def estimate(self) -> str:
+        """Returns how long the study would take on this machine, in words; some steps are timed for that."""
+        from cnn_jax.studies import runner
+
+        choice.prepare(self.study.base, self.study.sizes)
+        choice.enable_compilation_cache()
+        return runner.estimate(self.study)
 
     def train(self, *, progress: bool = True, signals: bool = False, profile: bool = False) -> list[str]:
         """Trains and measures the arms that are not finished, and writes the tables.

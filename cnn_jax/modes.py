@@ -208,9 +208,11 @@ def train_study(flags: Flags, study: Study, folder) -> int:
 
 
 def plan_study(flags: Flags, study: Study, folder) -> int:
-    """Prints what the study would do: its arms, their size, and what differs. Trains nothing."""
+    """Prints what the study would do: its arms, their size, what differs, and how long it would take."""
     del flags
-    print(api.StudyRun(study, folder).plan())
+    this = api.StudyRun(study, folder)
+    print(this.plan(), flush=True)
+    print(f"\n{this.estimate()}")
     return 0
 
 
@@ -233,7 +235,8 @@ def prepare_study(flags: Flags, study: Study, folder) -> int:
 
 def _tell(this, with_report):
     print(this)
-    print(f"tables {this.folder / 'results.csv'}, {this.folder / 'summary.csv'}, {this.folder / 'table.tex'}")
+    names = "results.csv", "summary.csv", "comparisons.csv", "table.tex"
+    print(f"tables {', '.join(str(this.folder / name) for name in names)}")
     path = this.report() if with_report else None
     if path:
         print(f"report {path}")

@@ -246,3 +246,15 @@ class Counter:
             left = (self._total - self._done) / max(rate, 1e-9) / 60
             line = f"{self._title}: {self._done:,} of {self._total:,}, {rate:,.0f}/s, {left:,.0f} minutes left"
             print(line, file=sys.stderr, flush=True)
+
+
+def duration(seconds: float | None) -> str:
+    """41.3 s, 3 min 20 s or 2 h 05 min; "" for None."""
+    if seconds is None:
+        return ""
+    if seconds < 59.5:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60:,} h {minutes % 60:02d} min"

@@ -264,3 +264,17 @@ def test_a_seed_that_is_trained_alone_may_be_lost(tmp_path, monkeypatch, quick_c
     assert list(found["seed"][np.isnan(found["test_accuracy"])]) == [1]
     assert list(np.isnan(found["consistency"])) == [False, True, False]
     assert (tmp_path / "study/arms/max/seed-1/lost.json").exists()
+
+
+def test_a_plan_says_how_long_it_would_take(tmp_path, quick_compile):
+    changes = ["study.arms=average", "study.seeds=2", "data.name=fake", "data.side=28", "data.examples=40",
+               "train.duration=7 steps", "train.batch_size=8", "schedule.warmup=0 steps"]  # fmt: skip
+    said = cnn_jax.StudyRun(cnn_jax.settings("pooling_digits", *changes), tmp_path / "study").estimate()
+    found = re.fullmatch(
+        r"about (\S+) s of steps here \((\S+) ms for each network, .*\), and .* of compiling; .*", said
+    )
+    assert found, said
+    assert float(found[1]) == pytest.approx(2 * 2 * 7 * float(found[2]) / 1000, rel=0.05)  # arms, seeds, steps
+    assert not (tmp_path / "study").exists()
+    absent = cnn_jax.settings("pooling_mnist", f"data.data_dir={tmp_path}")
+    assert "is not known before mnist is prepared" in cnn_jax.StudyRun(absent, tmp_path / "study").estimate()

@@ -91,18 +91,6 @@ def shape(sizes: tuple[int, ...]) -> str:
     return "\u202f×\u202f".join(f"{size:,}" for size in sizes)
 
 
-def duration(seconds: float | None) -> str:
-    """41.3 s, 3 min 20 s or 2 h 05 min; "" for None."""
-    if seconds is None:
-        return ""
-    if seconds < 59.5:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60:,} h {minutes % 60:02d} min"
-
-
 def paragraphs(text: str) -> list[tuple[str, str]]:
     """A docstring's paragraphs as (tag, text).
 

@@ -503,7 +503,8 @@ def sweep_told(swept: Swept) -> str:
     """Returns what a sweep found: every value with its accuracy, and the one chosen."""
     shown = lambda row: "diverged" if np.isnan(row).any() else f"{100 * row.mean():.2f} %"
     curve = ", ".join(f"{value}: {shown(row)}" for value, row in zip(swept.values, swept.accuracy))
-    words = f"{swept.setting} = {swept.value} of {curve} ({swept.images:,} held-out images, {len(swept.seeds)} seeds)"
+    seeds = f"{len(swept.seeds)} seed{'s' * (len(swept.seeds) > 1)}"
+    words = f"{swept.setting} = {swept.value} of {curve} ({swept.images:,} held-out images, {seeds})"
     return words + "; the best may lie beyond the values tried" * swept.is_at_end
 
 

@@ -31,11 +31,13 @@ from cnn_jax.data.identity import Identity
 from cnn_jax.devices import choice
 from cnn_jax.devices.mesh import Parallel
 from cnn_jax.errors import Interrupted, UsageError, UserError
+from cnn_jax.progress import duration
 from cnn_jax.studies import arm as arms
 from cnn_jax.studies import group, measurements, results, sweeps
 from cnn_jax.training.learner import Cost, Learner, load
 
 WAIT = 0.5  # seconds between looks for something to do
+TIMED = 1.0  # seconds of steps from which an estimate is made
 
 
 def _cost(study, arm):
@@ -92,6 +94,44 @@ def plan(study: Study) -> str:
     for name, parameters, adds, words in cells:
         lines.append(f"{name:<{widths[0]}}  {parameters:>{widths[1]}}  {adds:>{widths[2]}}  {words}".rstrip())
     return "\n".join(lines)
+
+
+def estimate(study: Study) -> str:
+    """Returns how long a study would take here, in words: some steps of its baseline are timed, which takes seconds.
+
+    Args:
+      study: the study, whose data must be prepared; otherwise that is what is said.
+    """
+    baseline = next(arm for arm in study.chosen if arm.name == study.baseline)
+    settings = study.settings(baseline)
+    if not source.of(settings.data).is_prepared():
+        return f"how long it will take is not known before {settings.data.name} is prepared (--mode=prepare)"
+    seeds = study.groups[0]
+    with contextlib.closing(Learner(settings, seeds, load(settings, "train"))) as learner:
+        most = learner.feed.most_steps
+        state, compiling = _timed(learner, learner.initial(), 1)
+        count = min(most, 2)
+        state, seconds = _timed(learner, state, count)
+        while seconds < TIMED and count < most:
+            count = min(most, max(2 * count, int(count * TIMED / seconds)))
+            state, seconds = _timed(learner, state, count)
+        total = learner.total
+    step = seconds / count / len(seeds)  # of one network
+    arms = len(study.chosen)
+    steps = duration(arms * total * sum(study.sizes) * step)  # the runs of a sweep have almost as many
+    return (
+        f"about {steps} of steps here ({1000 * step:.2g} ms for each network, as the baseline's), and "
+        f"{duration(arms * compiling)} or more of compiling; measuring is not counted"
+    )
+
+
+def _timed(learner, state, steps):
+    """The state after some steps, and the seconds that they took."""
+    data = learner.begin(0, steps).result()
+    began = time.perf_counter()
+    state, report = learner.advance(state, data, [steps] * len(learner.seeds))
+    jax.block_until_ready(report)
+    return state, time.perf_counter() - began
 
 
 def _sweep_plan(study):
@@ -250,7 +290,8 @@ class _Crew:
             return
         trials = self.study.trials[number]
         values = ", ".join(dict.fromkeys(value for value, _ in trials))
-        self.log(f"{self._title(arm)}: sweep, {len(trials)} runs with {self.study.sweep.setting} = {values}")
+        runs = f"{len(trials)} run{'s' * (len(trials) > 1)}"
+        self.log(f"{self._title(arm)}: sweep, {runs} with {self.study.sweep.setting} = {values}")
         sweeps.train(self.study, arm, number, own, self.known)
 
     def _choose(self, arm):

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
+from cnn_jax.progress import duration
 from cnn_jax.reports import figures
 from cnn_jax.reports.page import (
-    duration,
     filter_pictures,
     page_template,
     paragraphs,

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnn_jax.reports.page import duration, large
+from cnn_jax.progress import duration
+from cnn_jax.reports.page import large
 from cnn_jax.reports.study.plots import minus, signed, verdict
 from cnn_jax.studies import statistics
 from cnn_jax.studies.measurements.figures import LayerTable
@@ -341,10 +342,14 @@ def measured_tables(results: Results) -> list[Table]:
     columns, tables = results.columns, []
     for part in np.array_split(range(len(columns)), -(-len(columns) // WIDE)) if columns else ():
         shown = [columns[index] for index in part]
-        caption = (
-            "Measured on the test images besides accuracy: mean over the seeds with its 95% interval and, below, the "
-            "paired difference to the baseline with its own; * marks p < 0.05 after Holm's correction over the arms."
-        )
+        caption = "Measured on the test images besides accuracy, continued."
+        if not tables:
+            caption = (
+                "Measured on the test images besides accuracy: mean over the seeds with its 95% interval and, below, "
+                "the paired difference to the baseline with its own"
+            )
+            tested = "; * marks p < 0.05 after Holm's correction over the arms"
+            caption += f"{'' if rehearses(results) else tested}."
         if EPOCHS in shown:
             target = results.study.protocol.target
             caption += (

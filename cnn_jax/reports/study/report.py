@@ -4,8 +4,8 @@ from pathlib import Path
 
 from cnn_jax import config, workdir
 from cnn_jax.config import experiments
+from cnn_jax.progress import duration
 from cnn_jax.reports.page import (
-    duration,
     page_template,
     paragraphs,
     record_rows,
@@ -69,7 +69,7 @@ def _facts(results, places):
         ("Arms", str(len(arms)), f"{seeds} seed{'s' * (seeds > 1)} each"),
         ("Test images", f"{arms[0].correct.shape[1]:,}", f"of {study.base.data.name}"),
     ]
-    if told:
+    if told and not prose.rehearses(results):
         words = f"{told.count('better')} better, {told.count('worse')} worse"
         facts.append(("Significant differences", f"{sum(map(bool, told))}", words))
     facts += [

@@ -20,8 +20,9 @@ from sklearn import metrics as reference
 from cnn_jax import config as config_module
 from cnn_jax.errors import UserError
 from cnn_jax.models.summary import Row
+from cnn_jax.progress import duration
 from cnn_jax.reports import figures, parts
-from cnn_jax.reports.page import duration, large, paragraphs, percent
+from cnn_jax.reports.page import large, paragraphs, percent
 from cnn_jax.reports.parts import Stage
 from cnn_jax.reports.run import contents as contents_module
 from cnn_jax.reports.run.contents import Contents
