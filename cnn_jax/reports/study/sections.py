@@ -12,10 +12,12 @@ from cnn_jax.studies.measurements.base import Section
 from cnn_jax.studies.measurements.figures import Bars, Curves, Figure, LayerTable, Map, Scatter
 from cnn_jax.studies.results import ArmResult, Results
 
+LEAST = 3  # arms that differ in a number alone, from which they get a curve
+
 
 def sections(results: Results) -> list[dict]:
     """The sections, in the order of the page: accuracy first, then the measurements in the study's order."""
-    return [_differences(results), _swept(results), _learning(results), *_measured(results)]
+    return [_differences(results), _numbered(results), _swept(results), _learning(results), *_measured(results)]
 
 
 def section(name: str, title: str, text: str, *blocks: dict | None) -> dict:
@@ -58,6 +60,41 @@ def _differences(results):
             ),
         ),
     )
+
+
+def _numbered(results):
+    """Accuracy against a number that arms differ in and nothing else, such as a power: a curve for each such group."""
+    groups: dict[tuple, dict[float, ArmResult]] = {}
+    for each in results.arms:
+        for change in each.arm.changes:
+            setting, _, value = change.partition("=")
+            rest = tuple(other for other in each.arm.changes if other != change)
+            if (number := _number(value)) is not None and np.isfinite(each.accuracy).any():
+                groups.setdefault((setting, rest), {})[number] = each
+    blocks = []
+    for setting in dict.fromkeys(setting for (setting, _), found in groups.items() if len(found) >= LEAST):
+        curves = {}
+        for (other, rest), found in groups.items():
+            if other == setting and len(found) >= LEAST:
+                x = np.array(sorted(found))
+                summaries = [prose.summary(found[number]) for number in x]
+                mean, sd = (np.array([getattr(each, name) or 0.0 for each in summaries]) for name in ("mean", "sd"))
+                title = ", ".join(change.rpartition("=")[2] for change in rest) or setting
+                curves[title] = plots.Curve(x, mean, sd, x[0] > 0 and x[-1] >= 10 * x[0])
+        axis = setting.rpartition(".")[2].replace("_", " ")
+        caption = (
+            f"Accuracy on the test images against {setting}: mean over the seeds, the band one standard deviation "
+        )
+        caption += "to either side."
+        blocks.append(_panels(results, curves, f"numbers-{len(blocks)}", "%", axis, caption))
+    return section("numbers", "Accuracy by number", "", *blocks)
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _swept(results):
@@ -215,7 +252,7 @@ def _panels(results, curves, name, unit, title, caption, settled=0.0):
     references = _references(results)
     drawn = []
     for place, (arm, curve) in enumerate(curves.items()):
-        before = curves.get(references[arm])
+        before = curves.get(references.get(arm, ""))
         svg = plots.panel(curve, before, (low - around, high + around), unit, title, f"{name}-{place}")
         drawn.append((arm, Markup(svg)))
     return {"kind": "panels", "panels": drawn, "caption": caption}

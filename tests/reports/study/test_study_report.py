@@ -331,3 +331,15 @@ def test_an_outlier_does_not_squeeze_the_others():
     assert limits([(0.0, 1.0), (0.5, 1.5), (-9.0, 9.0), (0.2, 0.4)]) == (0.0, 1.5)
     assert limits(points(0.0, 5.0)) == (0.0, 5.0)
     assert limits(points(3.0)) == (3.0, 3.0)
+
+
+def test_arms_that_differ_in_a_number_get_a_curve():
+    made = make(arms=4, seeds=4, measurements=False)
+    changes = [("model.pool.kind=lp", f"model.pool.p={power}") for power in (1, 2, 8)]
+    arms = [dataclasses.replace(each.arm, changes=change) for each, change in zip(made.arms[1:], changes)]
+    found = [made.arms[0], *(dataclasses.replace(each, arm=arm) for each, arm in zip(made.arms[1:], arms))]
+    study = dataclasses.replace(made.study, arms=(made.study.arms[0], *arms))
+    page = Page(render(tables_of.compared(study, found, {}, made.class_names), []))
+    assert "numbers" in [section["id"] for section in page.all("section")]
+    assert "Accuracy on the test images against model.pool.p" in page.words
+    assert "numbers" not in [section["id"] for section in Page(render(made, [])).all("section")]
