@@ -573,19 +573,13 @@ class StudyRun:
 
         "results": a row for each arm and seed. "summary": one for each arm, with its difference to the baseline.
         "figures": one for each arm and figure, with its interval. "comparisons": one for each comparison of a figure.
-        "per_class": one for each arm, seed and class. "costs": time and memory of each arm.
+        "per_class": one for each arm, seed and class. "sweep": one for each arm, value and seed of a sweep. "costs":
+        time and memory of each arm.
         """
         from cnn_jax.studies import results
 
         found = results.load(self.study, self.folder)
-        made = {
-            "results": results.seed_rows(found),
-            "summary": results.arm_rows(found),
-            "figures": results.figure_rows(found),
-            "comparisons": results.comparison_rows(found),
-            "per_class": results.class_rows(found),
-            "costs": results.cost_rows(found),
-        }
+        made = {name: rows(found) for name, rows in results.TABLES.items()}
         return {name: columns(rows) for name, rows in made.items()}
 
     def __str__(self) -> str:

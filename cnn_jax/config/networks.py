@@ -118,10 +118,8 @@ class AlexNetOWT(Network):
     padding: Edge = Edge()
     pool: Pool = Pool(window=3, stride=2)
     dropout: float = setting(0.5, low=0.0, high=0.95)  # before the first and the second dense layer
-    blur_conv: int = setting(
-        0, choices=(0, 2, 3, 4, 5, 6, 7)
-    )  # side of the binomial filter that takes over half of the
-    # first convolution's stride, after its activation (Zhang 2019); 0: none
+    blur_conv: int = setting(0, choices=(0, 2, 3, 4, 5, 6, 7))  # side of a binomial filter that has half of conv1's
+    # stride, after its activation (Zhang 2019); 0: none
     layout: str = _fixed_layout()
 
 

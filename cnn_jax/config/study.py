@@ -33,10 +33,8 @@ class Protocol(Group):
     measurements: tuple[str, ...] = ()  # besides accuracy; see studies/measurements/
     test: str = setting("t", identity=False, choices=("t", "wilcoxon"))  # of paired differences to the baseline
     images: int = setting(0, low=0, high=10**9)  # test images that measurements use; 0: all
-    reach: int = setting(
-        0, low=0, high=4096
-    )  # pixels that measurements shift images by, at most; 0: 4, or an eighth of
-    # the side where that is less
+    reach: int = setting(0, low=0, high=4096)  # pixels by which images are shifted, at most; 0: 4, or an eighth of the
+    # side where that is less
     draws: int = setting(5, low=1, high=10_000)  # pairs of random shifts of each image, of measurements of consistency
     epsilon: int = setting(8, low=1, high=255)  # size of adversarial steps, grey levels of 255
     target: float = setting(0.0, identity=False, low=0.0, high=1.0)  # report when training accuracy reaches it; 0: no

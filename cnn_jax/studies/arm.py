@@ -22,7 +22,6 @@ import numpy as np
 
 from cnn_jax import config, files, run, run_data, workdir
 from cnn_jax.config.study import Arm, Study
-from cnn_jax.data.datasets import source
 from cnn_jax.data.identity import Identity
 from cnn_jax.devices import processes
 from cnn_jax.errors import UserError
@@ -84,11 +83,6 @@ def group_folder(folder: Path, seeds: list[int]) -> Path:
     return folder / "checkpoints" / f"{seeds[0]}-{seeds[-1]}"
 
 
-def chosen_value(folder: Path) -> str | None:
-    """Returns the value that the sweep of the arm in a folder chose; None where there is none."""
-    return sweeps.read(folder).value if sweeps.is_finished(folder) else None
-
-
 def train(
     study: Study, arm: Arm, seeds: list[int], folder: Path, profile: bool = False, known: Identity | None = None
 ) -> None:
@@ -106,9 +100,9 @@ def train(
       Interrupted: a signal came, and the group is saved.
       UserError: a save failed.
     """
-    settings = study.settings(arm, chosen_value(folder))
-    if known is None or settings.data != study.base.data:
-        known = source.identity(settings.data)
+    swept = sweeps.read(folder)
+    settings = study.settings(arm, swept and swept.value)
+    known = group.known_data(study, settings, known)
     training, test = load(settings, "train", known), load(settings, "test", known)
     with contextlib.closing(Learner(settings, seeds, training, known.facts)) as learner:
         watched = test if learner.watched == "test" else load(settings, "validation", known)
@@ -143,20 +137,20 @@ def finish(study: Study, arm: Arm, folder: Path) -> None:
     files.write_arrays(folder / "outcome.npz", **outcome)
     files.write_arrays(folder / "pictures.npz", **files.read_arrays(groups[0] / "pictures.npz"))
     storing.store(folder / MEASURED, storing.joined([storing.load(each / MEASURED) for each in groups]))
-    value = chosen_value(folder)
-    settings = study.settings(arm, value)
+    swept = sweeps.read(folder)
+    settings = study.settings(arm, swept and swept.value)
     timing = [record["timing"] for record in records]
     record = {
         "arm": arm.name,
         "changes": list(arm.changes),
-        "swept": value,
+        "swept": swept and swept.value,
         "config": config.to_dict(settings),
         "study": dataclasses.asdict(study.protocol),
         **dataclasses.asdict(Learner(dataclasses.replace(settings, parallel="jit")).cost),
         "seconds": sum(row["seconds"] for row in timing),
         "images_per_second": float(np.mean([row["mean_examples_per_second"] for row in timing])),
         **{f"seconds_{name}": sum(each["spent"][name] for each in records) for name in ("compiling", "measuring")},
-        "seconds_sweeping": sweeps.read(folder).seconds if value else 0.0,
+        "seconds_sweeping": swept.seconds if swept else 0.0,
         "memory": max(row["memory"] for row in timing),
         "together": max(row["seeds"] for row in timing),
         "devices": sorted({device for each in records for device in each["devices"]}),

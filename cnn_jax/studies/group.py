@@ -9,6 +9,10 @@ import jax
 import numpy as np
 
 from cnn_jax import files, run
+from cnn_jax.config import Config
+from cnn_jax.config.study import Study
+from cnn_jax.data.datasets import source
+from cnn_jax.data.identity import Identity
 from cnn_jax.data.images.dataset import Dataset
 from cnn_jax.devices import processes
 from cnn_jax.training import loop
@@ -22,6 +26,17 @@ DONE = "group.json"
 def is_done(group: Path) -> bool:
     """Tells whether the group in a folder has been trained and measured."""
     return (group / DONE).exists()
+
+
+def known_data(study: Study, settings: Config, known: Identity | None) -> Identity:
+    """Returns the data of a group.
+
+    Args:
+      study: the study.
+      settings: of the group.
+      known: the data of the study's base; None: not known.
+    """
+    return known if known and settings.data == study.base.data else source.identity(settings.data)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import functools
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -215,14 +216,17 @@ def from_table(study: Study, path: Path) -> Results:
 def _compare(study, values, correct=None):
     """All comparisons of a figure: by arm [seeds] and, of accuracy, whether images are classified correctly."""
     there = [arm for arm in study.arms if arm.name in values]
-    family = lambda pairs: statistics.paired(
-        {name: (values[one], values[other]) for name, (one, other) in pairs.items()},
-        correct and {name: (correct[one], correct[other]) for name, (one, other) in pairs.items()},
-        study.protocol.test,
-    )
-    if study.protocol.seeds < statistics.REHEARSAL:
-        paired = family
-        family = lambda pairs: {name: statistics.untested(each) for name, each in paired(pairs).items()}
+
+    def tested(pairs, images=None):
+        found = statistics.paired(pairs, images, study.protocol.test)
+        if study.protocol.seeds >= statistics.REHEARSAL:
+            return found
+        return {name: statistics.untested(each) for name, each in found.items()}
+
+    def family(pairs):
+        of = lambda rows: {name: (rows[one], rows[other]) for name, (one, other) in pairs.items()}
+        return tested(of(values), correct and of(correct))
+
     arms = {}
     for reference in study.references:
         against = {arm.name: (arm.name, reference) for arm in there if study.reference(arm) == reference}
@@ -232,13 +236,10 @@ def _compare(study, values, correct=None):
         reference, other = study.reference(arm), study.counterpart(arm)
         if reference and other and {reference, other, study.baseline} <= values.keys():
             changes[arm.name] = values[arm.name] - values[reference], values[other] - values[study.baseline]
-    changes = statistics.paired(changes, None, study.protocol.test)
-    if study.protocol.seeds < statistics.REHEARSAL:
-        changes = {name: statistics.untested(each) for name, each in changes.items()}
     return Compared(
         arms={arm.name: arms[arm.name] for arm in there if arm.name in arms},
         pairs=family({pair: pair for pair in study.pairs if {*pair} <= values.keys()}),
-        interactions=changes,
+        interactions=tested(changes),
     )
 
 
@@ -291,7 +292,7 @@ def _load(arm, own):
         curves=[read_rows(own / f"seed-{seed}") for seed in seeds],
         measurements=storing.load(own / "measurements.npz"),
         pictures=files.read_arrays(own / "pictures.npz"),
-        sweep=sweeps.read(own) if sweeps.is_finished(own) else None,
+        sweep=sweeps.read(own),
     )
 
 
@@ -305,19 +306,21 @@ def _metrics(outcome):
 
 
 def write(results: Results, folder: Path) -> None:
-    """Writes the tables: of a study with a sweep, sweep.csv as well. docs/study.md has every column."""
-    made = {"results.csv": seed_rows, "per_class.csv": class_rows, "costs.csv": cost_rows}
-    made |= {"sweep.csv": sweep_rows} if results.study.sweep else {}
-    for name, rows in made.items():
-        files.write_text(folder / name, _csv(rows(results)))
-    for name, text in tables(results).items():
+    """Writes all tables. docs/study.md has every column."""
+    for name, text in written(results, TABLES).items():
         files.write_text(folder / name, text)
 
 
-def tables(results: Results) -> dict[str, str]:
-    """The tables that follow from results.csv, by name of file."""
-    made = {"summary.csv": arm_rows, "figures.csv": figure_rows, "comparisons.csv": comparison_rows}
-    return {name: _csv(rows(results)) for name, rows in made.items()} | {"table.tex": latex(results)}
+def written(results: Results, names: Iterable[str]) -> dict[str, str]:
+    """Returns tables as they are written, by name of file, and table.tex; that of a sweep only where there is one.
+
+    Args:
+      results: of the study.
+      names: of `TABLES`.
+    """
+    found = {name: TABLES[name](results) for name in names}
+    made = {f"{name}.csv": _csv(rows) for name, rows in found.items() if name != "sweep" or results.study.sweep}
+    return made | {"table.tex": latex(results)}
 
 
 def seed_rows(results: Results) -> list[dict]:
@@ -458,6 +461,19 @@ def _mean(values):
 
 def _size(record):
     return {"parameters": record["parameters"], "multiply_adds": record["multiply_adds"]}
+
+
+# Every table, by name; those of `FOLLOWING` follow from "results".
+TABLES = {
+    "results": seed_rows,
+    "summary": arm_rows,
+    "figures": figure_rows,
+    "comparisons": comparison_rows,
+    "per_class": class_rows,
+    "sweep": sweep_rows,
+    "costs": cost_rows,
+}
+FOLLOWING = ("summary", "figures", "comparisons")
 
 
 def _csv(rows):

@@ -236,12 +236,12 @@ class _Crew:
         own = self._own(arm)
         try:
             if self.study.sweep and not sweeps.is_finished(own):
-                return self._take_trial(arm, ask)
-            left = [seeds for seeds in self.study.groups if not group.is_done(arms.group_folder(own, seeds))]
-            for seeds in left:
-                if self._alone(arms.group_folder(own, seeds), ask, functools.partial(self._train, arm, seeds)):
-                    return True
-            return not left and self._alone(own, ask, functools.partial(self._finish, arm))
+                count = len(self.study.trials)
+                runs = {sweeps.group_folder(own, k): functools.partial(self._try, arm, k) for k in range(count)}
+                return self._take_one(runs, ask, sweeps.folder_of(own), functools.partial(self._choose, arm))
+            groups = self.study.groups
+            runs = {arms.group_folder(own, seeds): functools.partial(self._train, arm, seeds) for seeds in groups}
+            return self._take_one(runs, ask, own, functools.partial(self._finish, arm))
         except Interrupted:
             raise
         except UserError as error:
@@ -251,15 +251,18 @@ class _Crew:
             self._fail(arm, f"{type(error).__name__}: {error} (details in {path})", traceback.format_exc())
         return True
 
-    def _take_trial(self, arm, ask) -> bool:
-        """The same for the sweep of an arm, which comes before its groups."""
-        own = self._own(arm)
-        places = [sweeps.group_folder(own, number) for number in range(len(self.study.trials))]
-        left = [number for number, place in enumerate(places) if not group.is_done(place)]
-        for number in left:
-            if self._alone(places[number], ask, functools.partial(self._try, arm, number)):
-                return True
-        return not left and self._alone(sweeps.folder_of(own), ask, functools.partial(self._choose, arm))
+    def _take_one(self, runs, ask, place, finish) -> bool:
+        """Trains a group that is not done and nobody works on or, when all are done, ends their work; whether it could.
+
+        Args:
+          runs: what trains each group, by its folder.
+          ask: whether to ask owners for a sign of life.
+          place: the folder of them all.
+          finish: ends their work.
+        """
+        left = {group_place: run for group_place, run in runs.items() if not group.is_done(group_place)}
+        taken = any(self._alone(group_place, ask, run) for group_place, run in left.items())
+        return taken or not left and self._alone(place, ask, finish)
 
     def _alone(self, place, ask, do) -> bool:
         """Does something in a folder that no other process works in; whether it could."""

@@ -78,14 +78,16 @@ def is_finished(own: Path) -> bool:
     return (folder_of(own) / DONE).exists()
 
 
-def read(own: Path) -> Swept:
-    """Reads the sweep of the arm in a folder.
+def read(own: Path) -> Swept | None:
+    """Reads the sweep of the arm in a folder; None where there is none, or none that has chosen.
 
     Raises:
       OSError: it cannot be read.
       ValueError: it is damaged.
     """
     path = folder_of(own) / DONE
+    if not path.exists():
+        return None
     found = files.read_json(path)
     try:
         numbers = {name: np.array(found[name], np.float64) for name in ("accuracy", "loss")}
@@ -115,8 +117,7 @@ def train(study: Study, arm: Arm, number: int, own: Path, known: Identity | None
     """
     began, trials = time.perf_counter(), study.trials[number]
     settings = study.trial(arm, trials[0][0], source.has_validation)
-    if known is None or settings.data != study.base.data:
-        known = source.identity(settings.data)
+    known = group.known_data(study, settings, known)
     training, held_out = (load(settings, split, known) for split in ("train", "validation"))
     rates = [float(value) for value, _ in trials] if study.sweep.setting == TRACED and len(trials) > 1 else []
     folders = [folder_of(own) / value.replace("/", "_") / f"seed-{seed}" for value, seed in trials]

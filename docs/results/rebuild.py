@@ -33,7 +33,7 @@ def rebuild(folder: pathlib.Path) -> None:
     study = workdir.stored_study(folder)
     assert study is not None
     found = results.from_table(study, folder / "results.csv")
-    for name, text in results.tables(found).items():
+    for name, text in results.written(found, results.FOLLOWING).items():
         (folder / name).write_text(text, encoding="utf-8")
     accuracy = {each.arm.name: 100 * each.accuracy for each in found.arms}
     drawn = {

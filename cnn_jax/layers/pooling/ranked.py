@@ -56,39 +56,49 @@ class AverageTopK(_Largest):
         return self.mean(*self.ranked(x)).astype(x.dtype)
 
 
-class ThresholdMaxAverage(_Largest):
+class _Threshold(_Largest):
+    """Base class of what takes the maximum from a threshold on, and else the mean of the k largest."""
+
+    words_before: str
+
+    def __init__(self, site: PoolContext):
+        super().__init__(site)
+        self.threshold = site.kind.threshold
+        self.title = f"{self.words_before} pooling, k = {self.k}, T = {self.threshold:g},"
+
+    def pool(self, x):
+        ranked, count = self.ranked(x)
+        mean = self.mean(ranked, count)
+        return jnp.where(self.compared(ranked, mean) >= self.threshold, ranked[0], mean).astype(x.dtype)
+
+    def compared(self, ranked, mean):
+        """What is compared with the threshold."""
+        raise NotImplementedError
+
+
+class ThresholdMaxAverage(_Threshold):
     """The maximum where all of the k largest elements reach a threshold, else their mean: T-Max-Avg.
 
     Our reading of the abstract of Zhao and Zhang 2024, "A improved pooling method for convolutional neural networks",
     and of what Aprilio and Wan Sen 2026 say of it, that it compares several elements with the threshold.
     """
 
-    def __init__(self, site: PoolContext):
-        super().__init__(site)
-        self.threshold = site.kind.threshold
-        self.title = f"T-Max-Avg pooling, k = {self.k}, T = {self.threshold:g},"
+    words_before = "T-Max-Avg"
 
-    def pool(self, x):
-        ranked, count = self.ranked(x)
-        least = functools.reduce(jnp.minimum, [jnp.where(jnp.isfinite(each), each, jnp.inf) for each in ranked])
-        return jnp.where(least >= self.threshold, ranked[0], self.mean(ranked, count)).astype(x.dtype)
+    def compared(self, ranked, mean):
+        return functools.reduce(jnp.minimum, [jnp.where(jnp.isfinite(each), each, jnp.inf) for each in ranked])
 
 
-class AverageThreshold(_Largest):
+class AverageThreshold(_Threshold):
     """The maximum where the mean of the k largest elements reaches a threshold, else that mean: ATP.
 
     Our reading of the abstract of Aprilio and Wan Sen 2026: one comparison, of the mean, in place of k.
     """
 
-    def __init__(self, site: PoolContext):
-        super().__init__(site)
-        self.threshold = site.kind.threshold
-        self.title = f"average-thresholding pooling, k = {self.k}, T = {self.threshold:g},"
+    words_before = "average-thresholding"
 
-    def pool(self, x):
-        ranked, count = self.ranked(x)
-        mean = self.mean(ranked, count)
-        return jnp.where(mean >= self.threshold, ranked[0], mean).astype(x.dtype)
+    def compared(self, ranked, mean):
+        return mean
 
 
 class OrdinalPool(Pooling):

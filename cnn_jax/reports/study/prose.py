@@ -126,11 +126,9 @@ def _rehearsed(results, places):
     """Returns how large a difference a rehearsal could have shown."""
     seeds = results.study.protocol.seeds
     words = f"This is a rehearsal: with {seeds} seed{'s' * (seeds > 1)} nothing is tested"
-    found = [each.detectable for each in results.comparisons.values() if each.detectable is not None]
+    found = [each for each in results.comparisons.values() if each.detectable is not None]
     if found:
-        low, high = (f"{size(found):.{places}f}" for size in (min, max))
-        sizes = f"{low} points" if low == high else f"{low} to {high} points, depending on the arm,"
-        words += f", and only differences of about {sizes} or more could have been seen"
+        words += f", and only differences of {_sizes(found, places)} or more could have been seen"
     return [f"{words}. Use at least {statistics.REHEARSAL} seeds to compare arms."]
 
 
@@ -188,10 +186,14 @@ def _detectable(tested, places):
     if not rest:
         return []
     seeds = max(each.n for each in rest)
-    low, high = (f"{size(each.detectable for each in rest):.{places}f}" for size in (min, max))
-    sizes = f"about {low} points" if low == high else f"about {low} to {high} points, depending on the arm,"
-    words = f"With {seeds} seeds, only differences of {sizes} or more would have been noticed"
+    words = f"With {seeds} seeds, only differences of {_sizes(rest, places)} or more would have been noticed"
     return [f"{words}. Use more seeds to see smaller ones."]
+
+
+def _sizes(compared, places):
+    """The differences that could be detected, from the smallest to the largest."""
+    low, high = (f"{size(each.detectable for each in compared):.{places}f}" for size in (min, max))
+    return f"about {low} points" if low == high else f"about {low} to {high} points, depending on the arm,"
 
 
 def _arms(count):

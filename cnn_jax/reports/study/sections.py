@@ -80,7 +80,7 @@ def _numbered(results):
                 summaries = [prose.summary(found[number]) for number in x]
                 mean, sd = (np.array([getattr(each, name) or 0.0 for each in summaries]) for name in ("mean", "sd"))
                 title = ", ".join(change.rpartition("=")[2] for change in rest) or setting
-                curves[title] = plots.Curve(x, mean, sd, x[0] > 0 and x[-1] >= 10 * x[0])
+                curves[title] = _by_number(x, mean, sd)
         axis = setting.rpartition(".")[2].replace("_", " ")
         caption = (
             f"Accuracy on the test images against {setting}: mean over the seeds, the band one standard deviation "
@@ -88,6 +88,11 @@ def _numbered(results):
         caption += "to either side."
         blocks.append(_panels(results, curves, f"numbers-{len(blocks)}", "%", axis, caption))
     return section("numbers", "Accuracy by number", "", *blocks)
+
+
+def _by_number(x, mean, sd):
+    """A curve over rising numbers; the axis is logarithmic where they are far apart."""
+    return plots.Curve(x, mean, sd, log=x[0] > 0 and x[-1] >= 10 * x[0])
 
 
 def _number(text):
@@ -109,7 +114,7 @@ def _swept(results):
             x, rows = np.array(numbers)[order], 100 * each.sweep.accuracy[order]
             sd = rows.std(1, ddof=1) if rows.shape[1] > 1 else np.zeros(len(rows))
             if len(order) > 1:
-                curves[each.arm.name] = plots.Curve(x, rows.mean(1), sd, x[0] > 0 and x[-1] >= 10 * x[0])
+                curves[each.arm.name] = _by_number(x, rows.mean(1), sd)
     setting = results.study.sweep.setting
     caption = f"Accuracy on the held-out images against {setting}: mean over the seeds of the sweep, the band one "
     caption += "standard deviation to either side. Blue: the arm; grey: the baseline."
