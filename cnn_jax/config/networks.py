@@ -14,14 +14,18 @@ class Padding(Group):
     mode: str = (
         "valid"  # valid, same, full, or pixels: "2", "2,1" (rows, columns), "0,3,0,3" (top, bottom, left, right)
     )
-    fill: str = setting("zero", choices=FILLS)  # partial: nothing, and sums are scaled up to a whole window
+    fill: str = setting(
+        "zero", choices=FILLS
+    )  # partial: nothing, sums are scaled up; mean: of the border, interpolated; random: zeros, on sides drawn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Edge(Group):
     """The values that convolutions see beyond the edge, in a network that itself fixes the amount of padding."""
 
-    fill: str = setting("zero", choices=FILLS)  # partial: nothing, and sums are scaled up to a whole window
+    fill: str = setting(
+        "zero", choices=FILLS
+    )  # partial: nothing, sums are scaled up; mean: of the border, interpolated; random: zeros, on sides drawn
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import dataclasses
 
 from cnn_jax.errors import UsageError
 
-FILLS = ("zero", "reflect", "replicate", "circular", "symmetric", "partial")  # what lies beyond the edge
+FILLS = ("zero", "reflect", "replicate", "circular", "symmetric", "partial", "mean", "random")  # beyond the edge
 
 Pads = tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right)
 

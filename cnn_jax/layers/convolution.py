@@ -34,8 +34,9 @@ class Convolution(Layer):
       window: side of the kernel, or its height and width.
       stride: one stride, or the vertical and the horizontal one.
       padding: "valid", "same", "full", pixels, or ((top, bottom), (left, right)).
-      fill: what lies beyond the edge: zero, reflect, replicate, circular or symmetric; or partial: nothing, and each
-        sum is scaled up by the share of its window that lies inside (Liu et al. 2018).
+      fill: what lies beyond the edge: zero, reflect, replicate, circular or symmetric; partial: nothing, and each sum
+        is scaled up by the share of its window that lies inside (Liu et al. 2018); mean: means of the border (as
+        `Geometry.pad`); random: zeros, in training on sides drawn for each image (as `Geometry.pad_at_random`).
       groups: channels and features are cut into this many groups that do not see each other.
       connections: for each output feature, the input channels it reads; None: all of its group.
       init: as `initializers.weights_and_bias`.
@@ -108,7 +109,11 @@ class Convolution(Layer):
         kernel = self.kernel[...]
         if self.connections is not None:
             kernel = _dense_kernel(kernel, self.connections, self.input_shape[2])
-        y = convolve(x, kernel, self.geometry, self.fill, self.groups)
+        placed = self.geometry
+        if self.fill == "random" and placed.is_padded and training and keys is not None:
+            x = placed.pad_at_random(x, jax.vmap(lambda key: layer_key(key, self.name))(keys))
+            placed = placed.on_padded
+        y = convolve(x, kernel, placed, self.fill, self.groups)
         return y + per_channel(self.bias[...], self.geometry.layout) if hasattr(self, "bias") else y
 
 

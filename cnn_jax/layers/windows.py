@@ -23,6 +23,8 @@ FILLS = {
     "circular": "wrap",
     "symmetric": "symmetric",
     "partial": "constant",  # zero, and convolutions make up for it
+    "random": "constant",  # zero; in training, on sides drawn at random
+    "mean": None,  # not one of NumPy's
 }
 
 
@@ -52,16 +54,66 @@ class Geometry(Placed):
             counts.append(np.clip(starts + window, 0, size) - np.clip(starts, 0, size))
         return np.outer(*counts).astype(np.float32)
 
+    @property
+    def on_padded(self) -> "Geometry":
+        """The same windows on a map that is padded already."""
+        height, width = (size + sum(pads) for size, pads in zip(self.input_shape, self.pads))
+        shape = (height, width, self.input_shape[2])
+        return dataclasses.replace(self, input_shape=shape, pads=((0, 0), (0, 0)))
+
     def pad(self, x, fill: str = "zero", value=0):
-        """Pads height and width; `value` is what "zero" and "partial" fill with."""
+        """Pads height and width; `value` is what "zero", "partial" and "random" fill with."""
         if not self.is_padded:
             return x
+        if fill == "mean":
+            return self._pad_with_means(x)
         widths = [(0, 0)] * 4
         for axis, pads in zip(self.axes, self.pads):
             widths[axis] = pads
         if FILLS[fill] == "constant":
             return lax.pad(x, jnp.asarray(value, x.dtype), [(low, high, 0) for low, high in widths])
         return jnp.pad(x, widths, mode=FILLS[fill])
+
+    def _pad_with_means(self, x):
+        """Border means, interpolated: our reading of the abstract of Nguyen et al. 2019, "Distribution padding".
+
+        The border of each side, as deep as the window, is cut into patches of the window's size. What lies beyond is
+        the mean of the patch, between the centres of two patches interpolated linearly. First above and below, then to
+        the left and the right of what that gives.
+        """
+        for along, (axis, window, pads) in enumerate(zip(self.axes, self.window, self.pads)):
+            if not any(pads):
+                continue
+            other, depth = self.axes[1 - along], min(window, x.shape[axis])
+            weights = jnp.asarray(_between_patches(x.shape[other], self.window[1 - along]), x.dtype)
+            order = self.layout.lower()
+            letter = order[other]
+            equation = f"{order},z{letter}->{order.replace(letter, 'z')}"
+            sides = []
+            for start, rows in zip((0, x.shape[axis] - depth), pads):
+                mean = jnp.mean(lax.slice_in_dim(x, start, start + depth, axis=axis), axis, keepdims=True)
+                side = jnp.einsum(equation, mean, weights, precision=lax.Precision.HIGHEST)
+                sides.append(jnp.repeat(side, rows, axis))
+            x = jnp.concatenate([sides[0], x, sides[1]], axis)
+        return x
+
+    def pad_at_random(self, x, keys):
+        """Pads with zeros on sides drawn for each image: the random padding of Yang et al. 2023.
+
+        As many rows as `pads` has above and below together: each goes above or below with probability 1/2; columns
+        likewise. The paper draws for a whole batch, one pixel at a time; here every image has its own draw.
+
+        Args:
+          x: maps in this layout.
+          keys: one PRNG key per image [N].
+        """
+        totals = [sum(pads) for pads in self.pads]
+        draw = lambda key: jax.random.bernoulli(key, shape=(sum(totals),)).astype(jnp.int32)
+        bits = jax.vmap(draw)(keys)
+        for axis, part in zip(self.axes, (bits[:, : totals[0]], bits[:, totals[0] :])):
+            places = jnp.arange(x.shape[axis] + part.shape[1]) - jnp.sum(part, 1, keepdims=True)
+            x = pick(x, places, axis, self.layout)
+        return x
 
     def windows(self, padded) -> list:
         """One array per window position (i, j), row by row: element (i, j) of every window of the padded map.
@@ -153,6 +205,27 @@ def geometry(
 def on_layout(placed: Placed, layout: str) -> Geometry:
     """Returns the geometry of windows on maps of a layout."""
     return Geometry(**vars(placed), layout=layout)
+
+
+def _between_patches(size, length):
+    """The [size, size] weights of means of patches of a length (the last may be shorter), interpolated linearly."""
+    starts = np.arange(0, size, length)
+    ends = np.minimum(starts + length, size)
+    inside = (starts[:, None] <= np.arange(size)) & (np.arange(size) < ends[:, None])
+    means = inside / (ends - starts)[:, None]
+    return np.stack([np.interp(np.arange(size), (starts + ends - 1) / 2, column) for column in means.T], axis=1)
+
+
+def pick(x, places, axis: int, layout: str):
+    """Rows (or columns) of each image: those at `places` [N, count], zeros for places beyond the edge.
+
+    A product with a 0/1 matrix: its gradient is a product too, where a gather's would be slow and unordered.
+    """
+    chosen = jax.nn.one_hot(places, x.shape[axis], dtype=x.dtype)
+    order = layout.lower()
+    letter = order[axis]
+    equation = f"{order},nz{letter}->{order.replace(letter, 'z')}"
+    return jnp.einsum(equation, x, chosen, precision=lax.Precision.HIGHEST)
 
 
 def from_images(images, layout: str):

@@ -93,12 +93,13 @@ def problems(settings: config.Config, stored: tuple[int, int, int] | None) -> li
 
 
 def needs_keys(settings) -> bool:
-    """Tells whether the network draws in training (dropout, random pooling) and so has to be given PRNG keys.
+    """Tells whether the network draws in training (dropout, random pooling, random padding): it then needs PRNG keys.
 
     Args:
       settings: one of `config.MODELS`.
     """
-    return getattr(settings, "dropout", 0) > 0 or any(pool.draws for pool in config.pools(settings))
+    drops, pads = getattr(settings, "dropout", 0) > 0, settings.padding.fill == "random"
+    return drops or pads or any(pool.draws for pool in config.pools(settings))
 
 
 def outline(settings, image_shape: tuple[int, int, int], classes: int) -> "Layers":

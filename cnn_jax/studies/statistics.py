@@ -260,6 +260,16 @@ def _p_value(differences, unit, spread, test):
     return float(stats.ttest_1samp(differences, 0).pvalue) if spread else None
 
 
+def band(values) -> tuple[float, float]:
+    """What a figure shows around the mean of some seeds: its 95 % interval; of fewer than `REHEARSAL`, their range.
+
+    Args:
+      values: [seeds], at least one; finite.
+    """
+    interval = summarise(values).interval if len(values) >= REHEARSAL else (float(min(values)), float(max(values)))
+    return interval or (float(values[0]),) * 2
+
+
 def _unit(values):
     """The least difference between values that counts; 0.9 - 0.8 and 0.7 - 0.6 differ by less."""
     return SAME * np.abs(values).max(initial=0) or 1.0

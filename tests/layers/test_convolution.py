@@ -29,6 +29,8 @@ CASES = {
     "circular": ((5, 6, 2), 2, 3, {"padding": "1,2", "fill": "circular", "stride": 2}),
     "partial": ((5, 6, 2), 2, 3, {"padding": "2,1,0,2", "fill": "partial", "stride": (1, 2)}),
     "partial groups": ((4, 4, 2), 2, 3, {"padding": "full", "fill": "partial", "groups": 2}),
+    "mean": ((5, 7, 2), 2, (3, 2), {"padding": "2,1,0,2", "fill": "mean"}),
+    "mean of a map smaller than the window": ((2, 3, 1), 2, 4, {"padding": 2, "fill": "mean"}),
     "groups": ((6, 6, 4), 6, 3, {"groups": 2, "padding": 1}),
     "thick groups": ((4, 3, 64), 4, 3, {"groups": 2, "padding": 1}),
     "depthwise": ((6, 5, 3), 6, (2, 3), {"groups": 3, "stride": 2}),
@@ -62,7 +64,34 @@ def by_loops(conv, x, kernel, bias):
         counts = reference.patches(np.ones_like(x), placed.window, placed.stride, placed.pads)
         scale = np.prod(placed.window) / reference.assemble((i, j, patch.sum((1, 2))[:, :1]) for i, j, patch in counts)
         return scale * reference.convolution(x, kernels, 0 * bias, reads, placed.stride, placed.pads) + bias
+    if conv.fill == "mean":
+        return reference.convolution(mean_padded(x, placed.window, placed.pads), kernels, bias, reads, placed.stride)
     return reference.convolution(x, kernels, bias, reads, placed.stride, placed.pads, mode=FILLS[conv.fill])
+
+
+def mean_padded(x, window, pads):
+    """Maps with the means of border patches around them, pixel by pixel."""
+    for axis in (1, 2):
+        x = np.moveaxis(np.asarray(x, np.float64), axis, 1)  # pads rows; the last call turns the map back
+        (deep, wide), (low, high) = (window[axis - 1], window[2 - axis]), pads[axis - 1]
+
+        def beyond(rows):
+            patches = [rows[:, :, left : left + wide] for left in range(0, rows.shape[2], wide)]
+            centres = [left + (patch.shape[2] - 1) / 2 for left, patch in zip(range(0, 99, wide), patches)]
+            means = [patch.mean((1, 2)) for patch in patches]
+            line = []
+            for place in range(rows.shape[2]):
+                after = next((k for k, centre in enumerate(centres) if centre >= place), len(centres) - 1)
+                before = max(after - 1, 0) if place <= centres[-1] else after
+                gap = centres[after] - centres[before]
+                share = (place - centres[before]) / gap if gap and place > centres[0] else float(gap == 0)
+                share = 0.0 if place <= centres[0] else share
+                line.append((1 - share) * means[before] + share * means[after])
+            return np.stack(line, 1)[:, None]
+
+        x = np.concatenate([np.repeat(beyond(x[:, :deep]), low, 1), x, np.repeat(beyond(x[:, -deep:]), high, 1)], 1)
+        x = np.moveaxis(x, 1, axis)
+    return x
 
 
 def run(conv, x, kernel, bias):
@@ -125,6 +154,35 @@ def test_the_form_for_gpus_is_the_same_convolution(case, as_on_a_gpu):
     np.testing.assert_allclose(values, by_loops(layer(case, "NHWC"), *drawn(case)[:3]), rtol=1e-5, atol=1e-5)
     for ours, expected in zip(gradients, values_and_gradients(case, "CHWN")[1], strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_random_padding_places_each_image_by_its_own_draw():
+    """In training every image lies somewhere in a field of zeros; without keys, and in evaluation, in the middle."""
+    shape, count = (4, 5, 2), 400
+    make = functools.partial(Convolution, "c", shape, 3, 3, key=KEY, fill="random")
+    x = np.random.default_rng(0).standard_normal((count, *shape)).astype(np.float32)
+    keys = jax.random.split(jax.random.key(1), count)
+    values = {}
+    for layout in ("NHWC", "CHWN"):
+        conv = make(padding="2,1,1,0", layout=layout)
+        apply = jax.jit(lambda x, keys, training, conv=conv: conv(x, keys, training), static_argnums=2)
+        turned = from_images(x, layout)
+        values[layout] = to_images(apply(turned, keys, True), layout)
+        centred = to_images(apply(turned, None, True), layout)
+        np.testing.assert_array_equal(to_images(apply(turned, keys, False), layout), centred)
+    np.testing.assert_allclose(values["NHWC"], values["CHWN"], rtol=1e-5, atol=1e-5)
+    kernels, bias = np.moveaxis(np.asarray(conv.kernel[...]), 3, 0), np.zeros(3)
+    everywhere = {
+        (top, left): reference.convolution(x, kernels, bias, [range(2)] * 3, pads=((top, 3 - top), (left, 1 - left)))
+        for top in range(4)
+        for left in range(2)
+    }
+    same = {place: np.isclose(values["NHWC"], there, atol=1e-4).all((1, 2, 3)) for place, there in everywhere.items()}
+    found = np.array([np.count_nonzero(match) for match in same.values()])
+    assert found.sum() == count  # each image lies in one place
+    expected = np.repeat([1, 3, 3, 1], 2) / 16  # of three rows, each goes above with probability 1/2; and one column
+    spread = np.sqrt(count * expected * (1 - expected))
+    assert np.all(np.abs(found - count * expected) < 4 * spread)
 
 
 @pytest.mark.parametrize("case", CASES)

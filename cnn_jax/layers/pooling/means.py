@@ -15,7 +15,7 @@ from cnn_jax.layers.windows import geometry, per_channel
 
 
 class PowerMean(Pooling):
-    """Lp pooling: (mean of a^p)^(1/p), from the mean at p = 1 towards the maximum (Boureau et al. 2010).
+    """Lp pooling: (mean of a^p)^(1/p), p the power, from the mean at p = 1 towards the maximum (Boureau et al. 2010).
 
     For activations that are not negative: they are raised to at least 1e-6, as in GeM, which is the same over the
     whole map with a trainable p (Radenovic et al. 2018). Parameters: p, a number, if it is learned.
@@ -24,7 +24,7 @@ class PowerMean(Pooling):
     def __init__(self, site: PoolContext):
         super().__init__(site)
         learned, p = site.kind.learned, site.kind.p
-        self.title = "Lp pooling, p learned," if learned else f"Lp pooling, p = {p:g},"
+        self.title = "Lp pooling, power learned," if learned else f"Lp pooling, power {p:g},"
         self.p = nnx.Param(jnp.float32(p)) if learned else p
 
     def pool(self, x):

@@ -7,7 +7,7 @@ from jax import lax
 
 from cnn_jax.layers.pooling.base import PoolContext, Pooling
 from cnn_jax.layers.pooling.reductions import average_pool, elements, larger, max_pool, sum_pool
-from cnn_jax.layers.windows import from_images, geometry
+from cnn_jax.layers.windows import from_images, geometry, pick
 
 
 class StochasticPool(Pooling):
@@ -82,7 +82,7 @@ class FractionalPool(Pooling):
     def _regions(self, x, edges):
         x = max_pool(x, self.geometry)
         for axis, edge in zip(self.geometry.axes, edges):
-            first, last = (_pick(x, place, axis, self.geometry.layout) for place in (edge[:, :-1], edge[:, 1:] - 1))
+            first, last = (pick(x, place, axis, self.geometry.layout) for place in (edge[:, :-1], edge[:, 1:] - 1))
             x = larger(first, last)
         return x
 
@@ -118,7 +118,7 @@ class S3Pool(Pooling):
         x = max_pool(x, self.geometry)
         draw = lambda key: tuple(map(self._kept, jax.random.split(key), self.geometry.output_size))
         for axis, places in zip(self.geometry.axes, jax.vmap(draw)(keys)):
-            x = _pick(x, places, axis, self.geometry.layout)
+            x = pick(x, places, axis, self.geometry.layout)
         return x
 
     def _kept(self, key, side):
@@ -128,15 +128,3 @@ class S3Pool(Pooling):
         scores = jnp.where(rows < side, jax.random.uniform(key, rows.shape), 2.0)  # none beyond the edge
         ranks = jnp.argsort(jnp.argsort(scores))
         return jnp.nonzero(ranks.ravel() < np.repeat(quota, self.grid), size=-(-side // self.stride))[0]
-
-
-def _pick(x, places, axis, layout):
-    """Rows (or columns) of each image: those at `places` [N, count].
-
-    A product with a 0/1 matrix: its gradient is a product too, where a gather's would be slow and unordered.
-    """
-    chosen = jax.nn.one_hot(places, x.shape[axis], dtype=x.dtype)
-    order = layout.lower()
-    letter = order[axis]
-    equation = f"{order},nz{letter}->{order.replace(letter, 'z')}"
-    return jnp.einsum(equation, x, chosen, precision=lax.Precision.HIGHEST)

@@ -27,14 +27,15 @@ OUTLIER = 4  # a value that stretches an axis by more than this factor is left a
 
 
 class Curve(NamedTuple):
-    """A quantity over the seeds of an arm: x [points], mean and sample standard deviation [points].
+    """A quantity over the seeds of an arm: x, mean, and the ends of the band around it, all [points].
 
     The axis across is logarithmic where `log` says so.
     """
 
     x: np.ndarray
     mean: np.ndarray
-    sd: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
     log: bool = False
 
 
@@ -261,7 +262,7 @@ def _overlap(one, other):
 
 
 def panel(curve: Curve, reference: Curve | None, heights: tuple[float, float], unit: str, title: str, name: str) -> str:
-    """A small figure: one arm's mean with a band of one standard deviation, before the baseline's.
+    """A small figure: one arm's mean with the band around it, before the baseline's.
 
     Args:
       curve: of the arm.
@@ -279,8 +280,7 @@ def panel(curve: Curve, reference: Curve | None, heights: tuple[float, float], u
         axes = figure.add_axes((0.2, 0.25, 0.78, 0.71))
         own = (curve, HELD, 1.6) if reference is not None else (curve, TRAIN, 1.6)
         for drawn, colour, width in filter(None, [reference is not None and (reference, TRAIN, 1.1), own]):
-            low, high = drawn.mean - drawn.sd, drawn.mean + drawn.sd
-            axes.fill_between(drawn.x, low, high, color=colour, alpha=0.22, linewidth=0)
+            axes.fill_between(drawn.x, drawn.low, drawn.high, color=colour, alpha=0.22, linewidth=0)
             dots = {"marker": "o", "markersize": 2.6, "markeredgewidth": 0} if len(drawn.x) <= 12 else {}
             axes.plot(drawn.x, drawn.mean, color=colour, linewidth=width, **dots)
         axes.set_ylim(*heights)
@@ -296,7 +296,7 @@ def panel(curve: Curve, reference: Curve | None, heights: tuple[float, float], u
         axes.yaxis.set_major_locator(ticker.MaxNLocator(4))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.6g}{unit}" if value <= 100 else "")
         axes.set_xlabel(title, loc="right", fontsize=8.5, labelpad=1)
-        return figures.svg(figure, name, f"the arm's mean over {title}, with a band of one standard deviation")
+        return figures.svg(figure, name, f"the arm's mean over {title}, with a band of its interval")
 
 
 def share_picture(values: np.ndarray, low: float, high: float) -> str:

@@ -12,6 +12,10 @@ from cnn_jax.studies.measurements.base import Section
 from cnn_jax.studies.measurements.figures import Bars, Curves, Figure, LayerTable, Map, Scatter
 from cnn_jax.studies.results import ArmResult, Results
 
+BAND = (
+    "Mean over the seeds; the band is the 95 % interval of the mean, or with fewer than "
+    f"{statistics.REHEARSAL} seeds their range. Blue: the arm; grey: the baseline."
+)
 LEAST = 3  # arms that differ in a number alone, from which they get a curve
 
 
@@ -77,22 +81,24 @@ def _numbered(results):
         for (other, rest), found in groups.items():
             if other == setting and len(found) >= LEAST:
                 x = np.array(sorted(found))
-                summaries = [prose.summary(found[number]) for number in x]
-                mean, sd = (np.array([getattr(each, name) or 0.0 for each in summaries]) for name in ("mean", "sd"))
                 title = ", ".join(change.rpartition("=")[2] for change in rest) or setting
-                curves[title] = _by_number(x, mean, sd)
-        axis = setting.rpartition(".")[2].replace("_", " ")
-        caption = (
-            f"Accuracy on the test images against {setting}: mean over the seeds, the band one standard deviation "
-        )
-        caption += "to either side."
+                values = [100 * found[number].accuracy for number in x]
+                curves[title] = _by_number(x, [shares[np.isfinite(shares)] for shares in values])
+        axis = setting.removeprefix("model.").replace("_", " ")
+        caption = f"Accuracy on the test images against {setting}. {BAND}"
         blocks.append(_panels(results, curves, f"numbers-{len(blocks)}", "%", axis, caption))
     return section("numbers", "Accuracy by number", "", *blocks)
 
 
-def _by_number(x, mean, sd):
-    """A curve over rising numbers; the axis is logarithmic where they are far apart."""
-    return plots.Curve(x, mean, sd, log=x[0] > 0 and x[-1] >= 10 * x[0])
+def _by_number(x, values):
+    """A curve over rising numbers, for each of them the values of its seeds; logarithmic where they are far apart."""
+    return _banded(x, values)._replace(log=x[0] > 0 and x[-1] >= 10 * x[0])
+
+
+def _banded(x, values):
+    """A curve of the mean and the band around it, for each point the values of its seeds."""
+    low, high = np.transpose([statistics.band(each) for each in values])
+    return plots.Curve(np.asarray(x), np.array([np.mean(each) for each in values]), low, high)
 
 
 def _number(text):
@@ -112,12 +118,10 @@ def _swept(results):
         if numbers:
             order = [k for k in np.argsort(numbers) if np.isfinite(each.sweep.accuracy[k]).all()]
             x, rows = np.array(numbers)[order], 100 * each.sweep.accuracy[order]
-            sd = rows.std(1, ddof=1) if rows.shape[1] > 1 else np.zeros(len(rows))
             if len(order) > 1:
-                curves[each.arm.name] = _by_number(x, rows.mean(1), sd)
+                curves[each.arm.name] = _by_number(x, rows)
     setting = results.study.sweep.setting
-    caption = f"Accuracy on the held-out images against {setting}: mean over the seeds of the sweep, the band one "
-    caption += "standard deviation to either side. Blue: the arm; grey: the baseline."
+    caption = f"Accuracy on the held-out images against {setting}. {BAND}"
     panels = _panels(results, curves, "sweep", "%", setting.rpartition(".")[2].replace("_", " "), caption)
     return section("sweep", "Sweep", "", {"kind": "table", "table": prose.sweep_table(results)}, panels)
 
@@ -132,9 +136,8 @@ def _learning(results):
             values = [[100 * (seed[step]["accuracy"] or 0) for step in steps] for seed in rows]
             curves[each.arm.name] = _curve(each, [rows[0][step]["epoch"] for step in steps], values)
     caption = (
-        f"Accuracy on the {prose.listed(sorted(splits)) if splits else ''} images while training: "
-        "mean over the seeds, the band one standard deviation to either side. Blue: the arm; grey: the "
-        "baseline. All have the same scale; low values early in training may lie below it."
+        f"Accuracy on the {prose.listed(sorted(splits)) if splits else ''} images while training. "
+        f"{BAND} All have the same scale; low values early in training may lie below it."
     )
     return section("curves", "Learning curves", "", _panels(results, curves, "curve", "%", "epoch", caption, 1 / 3))
 
@@ -181,7 +184,7 @@ def _curves(results, figure):
         if each.arm.name in figure.values:
             values = figure.values[each.arm.name]
             curves[each.arm.name] = _curve(each, range(values.shape[1]), values)
-    return _panels(results, curves, figure.name, figure.unit, figure.axis, figure.caption)
+    return _panels(results, curves, figure.name, figure.unit, figure.axis, f"{figure.caption} {BAND}")
 
 
 def _map(results, figure):
@@ -192,8 +195,8 @@ def _map(results, figure):
     low = plots.limits([(values.min(),) * 2 for values in known])[0]
     high = max(values.max() for values in known)
     before = _references(results)
-    changes = {arm: values - maps.get(before[arm], np.nan) for arm, values in maps.items() if before[arm]}
-    changes = {arm: values for arm, values in changes.items() if np.isfinite(values).all()}
+    pairs = {arm: (values, figure.values.get(before[arm])) for arm, values in figure.values.items() if before[arm]}
+    changes = {arm: change for arm, pair in pairs.items() if (change := _sure_change(*pair)) is not None}
     limit = plots.limits([(0, 0), *((0, np.abs(values).max()) for values in changes.values())])[1]
     tiles = []
     for arm, values in maps.items():
@@ -204,6 +207,25 @@ def _map(results, figure):
         note = f"{middle:.1f}% {figure.middle}, {values.min():.1f}% at worst"
         tiles.append((arm, drawn, note if np.isfinite(values).all() else "failed"))
     return {"kind": "maps", "tiles": tiles, "caption": figure.caption, "low": low, "high": high, "limit": limit}
+
+
+def _sure_change(values, reference):
+    """Mean paired difference of maps [seeds, height, width], 0 where its band holds 0; None where there are no pairs.
+
+    Of fewer seeds than make a study the mean alone.
+    """
+    if reference is None:
+        return None
+    changes = values - reference
+    changes = changes[np.isfinite(changes).all((1, 2))]
+    if not len(changes):
+        return None
+    mean = changes.mean(0)
+    if len(changes) < statistics.REHEARSAL:
+        return mean
+    pixels = changes.reshape(len(changes), -1).T
+    low, high = np.transpose([statistics.band(each) for each in pixels])
+    return np.where((low * high > 0).reshape(mean.shape), mean, 0)
 
 
 def _references(results):
@@ -226,13 +248,12 @@ BLOCKS = {Curves: _curves, Map: _map, LayerTable: _layers}
 
 
 def _curve(each: ArmResult, x, values) -> plots.Curve | None:
-    """Mean and spread over the seeds that did not diverge; None if all did."""
+    """Mean and band of the seeds that did not diverge; None if all did."""
     values = np.asarray(values, np.float64)
     values = values[np.isfinite(each.accuracy) & np.isfinite(values).all(1)]
     if not len(values):
         return None
-    sd = values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
-    return plots.Curve(np.asarray(x), values.mean(0), sd)
+    return _banded(x, values.T)
 
 
 def _panels(results, curves, name, unit, title, caption, settled=0.0):
@@ -251,7 +272,7 @@ def _panels(results, curves, name, unit, title, caption, settled=0.0):
     if not curves:
         return None
     start = lambda curve: int(settled * len(curve.x))
-    ends = lambda curve: ((curve.mean - curve.sd)[start(curve) :].min(), (curve.mean + curve.sd)[start(curve) :].max())
+    ends = lambda curve: (curve.low[start(curve) :].min(), curve.high[start(curve) :].max())
     low, high = plots.limits([ends(curve) for curve in curves.values()])
     around = 0.08 * (high - low) or 0.5
     references = _references(results)

@@ -63,7 +63,7 @@ class BorderDistance(Measurement):
                 values={arm: 100 * each.accuracy for arm, each in found.items()},
                 unit="%",
                 axis="pixels from the border",
-                caption=f"Accuracy, mean and standard deviation over the seeds. {protocol}",
+                caption=f"Accuracy by distance. {protocol}",
             )
         ]
 

@@ -189,8 +189,7 @@ class Corruptions(Measurement):
                 values={arm: 100 * with_clean(each) for arm, each in found.items()},
                 unit="%",
                 axis="severity",
-                caption="Accuracy by severity, mean over the kinds of corruption; 0: the images as they are. Mean and "
-                "standard deviation over the seeds, before the baseline in grey.",
+                caption="Accuracy by severity, mean over the kinds of corruption; 0: the images as they are.",
             ),
             LayerTable(
                 values={arm: by_kind(each) for arm, each in found.items()},

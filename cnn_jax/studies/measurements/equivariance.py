@@ -76,8 +76,7 @@ class Equivariance(Measurement):
             values={arm: each.error[shared[-1]] for arm, each in found.items()},
             axis="s, pixels",
             caption=f"The error of {shared[-1]} by s: a network whose maps moved with the image would have 0 at every "
-            "multiple of the stride. Mean and standard deviation over the seeds, before the baseline in grey. "
-            + protocol,
+            f"multiple of the stride. {protocol}",
         )
         return [table, curves]
 

@@ -47,7 +47,7 @@ class Scatter:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Curves:
-    """A small figure for each arm: mean and standard deviation over the seeds, before the baseline's.
+    """A small figure for each arm: mean over the seeds and the band around it, before the baseline's.
 
     Attributes:
       name: unique on the page; begins the ids of the drawing.
@@ -66,7 +66,7 @@ class Curves:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Map:
-    """A picture for each arm, mean over the seeds, and below it the difference to the baseline.
+    """A picture for each arm, mean over the seeds, and below it the difference to the baseline where it is sure.
 
     Attributes:
       values: [seeds, height, width], in %.

@@ -92,15 +92,15 @@ class ShiftMap(Measurement):
                 values={arm: 100 * each.accuracy for arm, each in found.items()},
                 middle="unshifted",
                 caption=f"Accuracy by shift; the middle is no shift, {first.reach} pixels up and left is the upper "
-                f"left corner. Below each, its difference to the baseline. {protocol} Mean over the seeds.",
+                f"left corner. Below each, its difference to the baseline, white where the 95 % interval of the paired "
+                f"differences holds 0. {protocol} Mean over the seeds.",
             ),
             Curves(
                 name="diagonal",
                 values={arm: 100 * each.diagonal_accuracy for arm, each in found.items()},
                 unit="%",
                 axis="pixels down and right",
-                caption="Accuracy along the diagonal of these maps, mean and standard deviation over the seeds, before "
-                f"the baseline in grey. {protocol}",
+                caption=f"Accuracy along the diagonal of these maps. {protocol}",
             ),
         ]
 
