@@ -10,6 +10,7 @@ of its family; the class that does it takes the declaration as its argument.
 from cnn_jax.config.data import DATASETS, Augment, Data
 from cnn_jax.config.fields import differences, leaves, to_dict
 from cnn_jax.config.networks import (
+    MLP,
     MODELS,
     AlexNet,
     AlexNetBN,
@@ -19,6 +20,7 @@ from cnn_jax.config.networks import (
     Edge,
     FourLayer,
     LeNet,
+    LeNet1,
     LeNet5,
     Network,
     Padding,
@@ -32,7 +34,7 @@ from cnn_jax.config.training import DURATION, Checkpoint, Evaluation, Log, Optim
 
 __all__ = [
     "DATASETS", "DURATION", "MODELS", "AlexNet", "AlexNetBN", "AlexNetNotebook", "AlexNetOWT", "AlexNetSmall", "Arm",
-    "Augment", "Checkpoint", "Config", "Data", "Edge", "Evaluation", "FourLayer", "LeNet", "LeNet5", "Log", "Network",
-    "Optimizer", "Padding", "Pool", "PositionNet", "Protocol", "Schedule", "Study", "Train", "differences",
-    "duration_steps", "from_dict", "image_shape", "leaves", "pools", "to_dict",
+    "Augment", "Checkpoint", "Config", "Data", "Edge", "Evaluation", "FourLayer", "LeNet", "LeNet1", "LeNet5", "Log",
+    "MLP", "Network", "Optimizer", "Padding", "Pool", "PositionNet", "Protocol", "Schedule", "Study", "Train",
+    "differences", "duration_steps", "from_dict", "image_shape", "leaves", "pools", "to_dict",
 ]  # fmt: skip

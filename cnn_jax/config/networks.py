@@ -51,6 +51,7 @@ class LeNet(Network):
     activation: str = setting("tanh", choices=("tanh", "scaled_tanh", "relu", "sigmoid"))  # of the hidden layers
     padding: Padding = Padding()
     pool: Pool = Pool()
+    order: str = setting("activation_pool", choices=("activation_pool", "pool_activation"))  # after each convolution
     dropout: float = setting(0.0, low=0.0, high=0.95)  # fraction of hidden dense units dropped
     init: str = setting(
         "glorot_uniform", choices=("glorot_uniform", "lecun_1998")
@@ -58,6 +59,18 @@ class LeNet(Network):
     layout: str = setting(
         "auto", identity=False, choices=("auto", "NHWC", "CHWN")
     )  # order of axes inside; auto: CHWN on CPU
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LeNet1(Network):
+    """Two small convolutions, two poolings and a dense layer: LeNet-1, with all C3 maps reading all S2 maps."""
+
+    name = "lenet1"
+    activation: str = setting("scaled_tanh", choices=("tanh", "scaled_tanh", "relu", "sigmoid"))
+    padding: Padding = Padding()
+    pool: Pool = Pool(kind=Subsample())
+    init: str = setting("lecun_1998", choices=("glorot_uniform", "lecun_1998"))
+    layout: str = setting("auto", identity=False, choices=("auto", "NHWC", "CHWN"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,8 +202,19 @@ class PositionNet(Network):
     layout: str = setting("auto", identity=False, choices=("auto", "NHWC", "CHWN"))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MLP(Network):
+    """A multilayer perceptron of one hidden layer, or a linear classifier: what convolutions are compared with."""
+
+    name = "mlp"
+    activation: str = setting("tanh", choices=("tanh", "scaled_tanh", "relu", "sigmoid"))
+    units: int = setting(300, low=0, high=65_536)  # of the hidden layer; 0: none, the classifier is linear
+    init: str = setting("glorot_uniform", choices=("glorot_uniform", "lecun_1998"))
+    layout: str = setting("auto", identity=False, choices=("auto", "NHWC", "CHWN"))
+
+
 MODELS = (
-    LeNet, LeNet5, AlexNet, AlexNetOWT, AlexNetBN, AlexNetNotebook, AlexNetSmall, FourLayer, PositionNet,
+    LeNet, LeNet1, LeNet5, AlexNet, AlexNetOWT, AlexNetBN, AlexNetNotebook, AlexNetSmall, FourLayer, PositionNet, MLP,
 )  # fmt: skip
 
 

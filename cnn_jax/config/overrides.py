@@ -16,7 +16,7 @@ CHOSEN = {
 }
 
 
-def apply(config, specs: list[str], check=problems):
+def apply(config, specs: list[str], check=problems, fixed=CHOSEN):
     """Replaces the fields that the specs name, the later spec winning, and checks the result as a whole.
 
     Kinds are chosen first, wherever they stand among the specs. What was set before for a kind that is not chosen any
@@ -28,6 +28,7 @@ def apply(config, specs: list[str], check=problems):
         true, false, yes, no, 1, 0; a whole number may be written 60000, 60_000 or 6e4; the items of a tuple are
         separated by commas, and "" or "()" is the empty one.
       check: what is wrong with a config as a whole, one line each.
+      fixed: settings that may not change, with why.
 
     Returns:
       The new config.
@@ -41,7 +42,7 @@ def apply(config, specs: list[str], check=problems):
     order = sorted(range(len(specs)), key=lambda place: _path(specs[place]) not in kinds)
     for place in order:
         try:
-            config = _apply_one(config, specs[place], failed)
+            config = _apply_one(config, specs[place], failed, fixed)
         except ValueError as error:
             if _path(specs[place]) in kinds:
                 failed.add(_path(specs[place]))
@@ -80,7 +81,7 @@ def _path(spec):
     return spec.partition("=")[0].strip()
 
 
-def _apply_one(config, spec, failed):
+def _apply_one(config, spec, failed, fixed):
     path, equals, text = (part.strip() for part in spec.partition("="))
     if not equals or not path:
         raise ValueError(f"{spec!r} is not section.field=value, such as optimizer.learning_rate=0.002")
@@ -88,8 +89,8 @@ def _apply_one(config, spec, failed):
     if path not in leaves:
         raise ValueError(_unread(config, path, text, failed) or _unknown(path, [*_known(config, leaves)]))
     value = _parse(leaves[path].type, text, path)
-    if path in CHOSEN and value != leaves[path].value:
-        raise ValueError(f"{path} = {value!r} cannot be set: {CHOSEN[path]}")
+    if path in fixed and value != leaves[path].value:
+        raise ValueError(f"{path} = {value!r} cannot be set: {fixed[path]}")
     try:
         return fields.replaced(config, path, value)
     except ValueError as error:

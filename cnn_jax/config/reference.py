@@ -13,9 +13,11 @@ from typing import Any
 
 from cnn_jax.config import fields
 from cnn_jax.config.fields import Choice
+from cnn_jax.config.networks import MODELS
 from cnn_jax.config.run import Config
 from cnn_jax.config.study import PREFIX, Protocol
 
+FEW = 2  # networks, up to which those that do not read a setting are named in place of those that do
 TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text"}
 
 
@@ -71,7 +73,13 @@ class Entry:
     @property
     def read_by(self) -> str:
         """The kinds that read it, in words; "" where all do."""
-        return " and ".join(f"{label} = {', '.join(kinds)}" for label, kinds in self.readers.items())
+        return " and ".join(f"{label} = {_named(label, kinds)}" for label, kinds in self.readers.items())
+
+
+def _named(label, kinds):
+    """The names of kinds; of networks those that are missing, where they are few."""
+    others = [model.name for model in MODELS if model.name not in kinds] if label == "model.name" else []
+    return f"any but {', '.join(others)}" if 0 < len(others) <= FEW else ", ".join(kinds)
 
 
 def shown(value) -> str:

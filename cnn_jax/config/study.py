@@ -18,6 +18,7 @@ PREFIX = "study."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 TRACED = "optimizer.learning_rate"  # the setting whose values train in one program
 ALONE = "run"  # the name of the arm that a sweep of an experiment has
+FIXED = {"experiment": "all arms are of one experiment"}
 APART = 10_000  # from the first seed of a study to that of its sweep; no study has more seeds, so they never meet
 
 
@@ -51,7 +52,8 @@ class Arm:
 
     Attributes:
       name: for tables and folders: letters, digits, "_", "-", "+" and ".".
-      changes: what differs from the base, as --set would say it, such as "model.pool.kind=average".
+      changes: what differs from the base, as --set would say it, such as "model.pool.kind=average"; and here
+        "model.name=lenet1" chooses another network, which keeps what both have settings for.
       parameters: why the arm's number of parameters differs from the baseline's; "": it must not.
       levels: of the study's factors, in their order, such as ("average", "tanh").
     """
@@ -191,7 +193,7 @@ class Study:
         """
         swept = [f"{self.sweep.setting}={value}"] if self.sweep and value is not None else []
         try:
-            return overrides.apply(self.base, [*arm.changes, *swept])
+            return overrides.apply(self.base, [*arm.changes, *swept], fixed=FIXED)
         except UsageError as error:
             raise UsageError(f"arm {arm.name!r} of {self.experiment}: {error}") from None
 

@@ -21,6 +21,7 @@ if typing.TYPE_CHECKING:
 
 MODELS = {
     networks.LeNet: lenet.lenet,
+    networks.LeNet1: lenet.lenet1,
     networks.LeNet5: lenet.lenet5,
     networks.AlexNet: alexnet.alexnet,
     networks.AlexNetOWT: alexnet.alexnet_owt,
@@ -29,6 +30,7 @@ MODELS = {
     networks.AlexNetSmall: alexnet.alexnet_small,
     networks.FourLayer: small.four_layer,
     networks.PositionNet: small.position,
+    networks.MLP: small.mlp,
 }
 
 MOST_WEIGHTS = 10**9  # 4 GB, thrice with momentum and gradient: sixteen times AlexNet
@@ -98,8 +100,8 @@ def needs_keys(settings) -> bool:
     Args:
       settings: one of `config.MODELS`.
     """
-    drops, pads = getattr(settings, "dropout", 0) > 0, settings.padding.fill == "random"
-    return drops or pads or any(pool.draws for pool in config.pools(settings))
+    drops, edge = getattr(settings, "dropout", 0) > 0, getattr(settings, "padding", None)
+    return drops or (edge is not None and edge.fill == "random") or any(pool.draws for pool in config.pools(settings))
 
 
 def outline(settings, image_shape: tuple[int, int, int], classes: int) -> "Layers":

@@ -1,4 +1,4 @@
-"""LeNet: the Keras notebook's network, and LeNet-5 as published in 1998 with its modern reading.
+"""LeNet: the Keras notebook's network, LeNet-1, and LeNet-5 as published in 1998 with its modern reading.
 
 Each function lists the layers of a network of so many classes to a builder, which has the same settings.
 """
@@ -26,11 +26,28 @@ def lenet(net: Builder, settings: config.LeNet, classes: int) -> "Layers":
     At 28x28 with the defaults it is the notebook's network: 44,426 parameters.
     """
     init = settings.init
-    net.conv("conv1", 6, 5, init).activation().pool("pool1")
-    net.conv("conv2", 16, 5, init).activation().pool("pool2").flatten()
-    net.dense("dense1", 120, init).activation().dropout()
+    for name, pool, features in (("conv1", "pool1", 6), ("conv2", "pool2", 16)):
+        net.conv(name, features, 5, init)
+        if settings.order == "activation_pool":
+            net.activation().pool(pool)
+        else:
+            net.pool(pool).activation()
+    net.flatten().dense("dense1", 120, init).activation().dropout()
     net.dense("dense2", 84, init).activation().dropout()
     return net.dense("output", classes, init).build()
+
+
+def lenet1(net: Builder, settings: config.LeNet1, classes: int) -> "Layers":
+    """C1 conv 4@5x5, S2 pool, C3 conv 12@5x5, S4 pool, dense `classes`.
+
+    The network of LeCun et al. 1990, "Handwritten digit recognition with a back-propagation network", which the paper
+    of 1998 calls LeNet-1. There a C3 map reads one or two of the S2 maps, here all of them. At 28x28 with
+    subsampling 3,278 parameters.
+    """
+    init = settings.init
+    net.conv("c1", 4, 5, init).activation().pool("s2")
+    net.conv("c3", 12, 5, init).activation().pool("s4")
+    return net.flatten().dense("output", classes, init).build()
 
 
 def lenet5(net: Builder, settings: config.LeNet5, classes: int) -> "Layers":

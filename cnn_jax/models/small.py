@@ -1,4 +1,4 @@
-"""Small networks for single questions: ReLU against tanh, and what padding tells of position.
+"""Small networks for single questions: ReLU against tanh, what padding tells of position, what convolutions are worth.
 
 Each function lists the layers of a network of so many classes to a builder, which has the same settings.
 """
@@ -44,3 +44,14 @@ def position(net: Builder, settings: config.PositionNet, classes: int) -> "Layer
     for name, features, stride in (("conv1", 32, 1), ("conv2", 32, 2), ("conv3", 64, 2), ("conv4", 64, 2)):
         net.conv(name, features, 3, "torch", stride=stride, biased=False).activation()
     return net.pool("pool").flatten().dense("output", classes, "torch").build()
+
+
+def mlp(net: Builder, settings: config.MLP, classes: int) -> "Layers":
+    """dense `units`, dense `classes`; with 0 units a linear classifier.
+
+    On 28x28 the "784-300-10" and the "linear" rows of LeCun et al. 1998, section III.
+    """
+    net.flatten()
+    if settings.units:
+        net.dense("hidden", settings.units, settings.init).activation()
+    return net.dense("output", classes, settings.init).build()

@@ -24,7 +24,7 @@ def test_every_setting_of_every_network_is_there_with_its_default_and_meaning():
 
 def test_who_reads_a_setting_is_what_a_refusal_says():
     assert ENTRIES["optimizer.trust"].read_by == "optimizer.name = lars"
-    assert ENTRIES["model.pool.beta"].read_by == "model.pool.kind = log_sum_exp, soft"
+    assert ENTRIES["model.pool.beta"].read_by == "model.name = any but mlp and model.pool.kind = log_sum_exp, soft"
     assert ENTRIES["model.groups"].read_by == "model.name = alexnet, alexnet_bn"
     assert ENTRIES["optimizer.learning_rate"].read_by == ""
     with pytest.raises(Exception, match="it is read by lars"):
@@ -36,7 +36,7 @@ def test_rules_and_comments_are_those_of_the_declaration():
     assert (entry.default, entry.allowed) == ("1", "whole number, 1 to 65536")
     assert entry.comment.startswith("split each batch into this many parts, one after the other, in less memory;")
     assert ENTRIES["model.padding.fill"].allowed == f"one of {', '.join(config.networks.FILLS)}"
-    assert ENTRIES["model.pool.window"].default.startswith("2 (lenet, lenet5, ")
+    assert ENTRIES["model.pool.window"].default.startswith("2 (lenet, lenet1, lenet5, ")
     assert ENTRIES["data.mean"].default == '""' and ENTRIES["train.precision"].default == "float32"
     assert ENTRIES["model.pool.kind"].kinds["max"] == "The largest value of each window."
 

@@ -43,6 +43,17 @@ def test_arms_may_be_chosen_and_the_baseline_stays():
     assert STUDY.chosen == STUDY.arms
 
 
+def test_an_arm_may_have_another_network_and_keeps_what_both_have():
+    other = Arm(name="linear", changes=("model.name=mlp", "model.units=0"), parameters="another network")
+    study = apply(changed(arms=(*STUDY.arms, other)), [])
+    model = study.settings(other).model
+    assert (model.name, model.units, model.activation) == ("mlp", 0, "relu")
+    with pytest.raises(UsageError, match="cannot be set: all arms are of one experiment"):
+        apply(changed(arms=(*STUDY.arms, Arm(name="x", changes=("experiment=another",)))), [])
+    with pytest.raises(UsageError, match="model.name = 'mlp' cannot be set"):  # the base keeps its network
+        apply(STUDY, ["model.name=mlp"])
+
+
 @pytest.mark.parametrize(
     "specs, message",
     [

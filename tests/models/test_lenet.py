@@ -46,9 +46,17 @@ MODERN_TABLE = PUBLISHED | {
     "s4": ((5, 5, 16), 0, 0),
     "output": ((10,), 850, 840),
 }
+LENET1 = {
+    "c1": ((24, 24, 4), 104, 57_600),
+    "s2": ((12, 12, 4), 8, 0),
+    "c3": ((8, 8, 12), 1_212, 76_800),
+    "s4": ((4, 4, 12), 24, 0),
+    "output": ((10,), 1_930, 1_920),
+}
 # settings, image side, table, parameters, multiply-adds
 NETWORKS = {
     "notebook": (config.LeNet(layout="NHWC"), 28, NOTEBOOK, 44_426, 281_640),
+    "lenet1": (config.LeNet1(layout="NHWC"), 28, LENET1, 3_278, 136_320),
     "1998": (config.LeNet5(layout="NHWC"), 32, PUBLISHED, 60_000, 326_520),
     "modern": (MODERN, 32, MODERN_TABLE, 61_706, 416_520),
 }
@@ -89,7 +97,20 @@ def test_shapes_parameters_and_multiply_adds_are_the_published_ones(name):
     assert logits.shape == (3, 10)
     convolutional = {layer: output for layer, (output, _, _) in expected.items() if layer in maps}
     assert {layer: map.shape[1:] for layer, map in maps.items()} == convolutional
-    assert len(maps) == (4 if name == "notebook" else 5)
+    assert len(maps) == (4 if name in ("notebook", "lenet1") else 5)
+
+
+def test_the_order_of_pooling_and_activation():
+    """A maximum and a rising function may change places; an average may not."""
+    after = {"order": "pool_activation", "activation": "relu"}
+    before = {"activation": "relu"}
+    np.testing.assert_array_equal(forward("notebook", **after)[0], forward("notebook", **before)[0])
+    average = config.Pool.of(kind="average")
+    found = forward("notebook", **after, pool=average)
+    assert not np.allclose(found[0], forward("notebook", **before, pool=average)[0])
+    conv, pool = np.asarray(found[1]["conv1"]), np.asarray(found[1]["pool1"])
+    means = np.mean([quarters(image) for image in conv], 1)
+    np.testing.assert_allclose(pool, np.maximum(means, 0), rtol=1e-5, atol=1e-6)
 
 
 def correlate(x, kernels, bias, reads):

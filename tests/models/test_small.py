@@ -58,6 +58,23 @@ def test_position_net_by_hand(padding):
     assert sum(parameters for _, parameters, _ in table.values()) == 65_506
 
 
+def test_rows_of_the_table_of_1998():
+    """784-300-10 and a linear classifier, as logits and in parameters."""
+    linear, hidden = config.MLP(units=0, layout="CHWN"), config.MLP(units=7, layout="CHWN")
+    graph, params = network(linear, 6)
+    logits, maps = run(graph, params, images(6))
+    flat = np.float64(images(6)).reshape(2, -1)
+    dense = lambda x, name, params: x @ np.float64(params[name]["kernel"]) + params[name]["bias"]
+    np.testing.assert_allclose(logits, dense(flat, "output", params), rtol=0, atol=1e-5)
+    assert not maps
+    graph, params = network(hidden, 6)
+    expected = dense(np.tanh(dense(flat, "hidden", params)), "output", params)
+    np.testing.assert_allclose(run(graph, params, images(6))[0], expected, rtol=0, atol=1e-5)
+    for units, parameters in ((300, 784 * 300 + 300 + 3010), (0, 7850)):
+        table = summary.summarise(outline(config.MLP(units=units, layout="CHWN"), (28, 28, 1), 10))
+        assert sum(row.parameters for row in table) == parameters
+
+
 @functools.cache
 def network(settings, side):
     """Graph and drawn parameters: no bias is 0."""
