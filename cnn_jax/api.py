@@ -386,6 +386,27 @@ class Run:
         (found,) = self.learner.evaluate(self.chosen(init_from)[0], self.dataset(split))
         return metrics.values(found)
 
+    def measurements(self, *names: str, split: str = "test", init_from: str = "") -> dict[str, float]:
+        """Returns what the measurements of these names find, by the names of docs/study.md; shares from 0 to 1.
+
+        Args:
+          *names: such as "corruptions", "fgsm" or "consistency".
+          split: as for `evaluate`.
+          init_from: likewise.
+
+        Raises:
+          UsageError: there is no such measurement, or it does not fit the run.
+        """
+        from cnn_jax.studies import measurements, measuring  # SciPy and more, which runs do without
+        from cnn_jax.studies.measurements import storing
+
+        _check_split(split)
+        refused = measurements.refused(names, self.settings)
+        if refused:
+            raise UsageError("\n".join(refused))
+        context = measuring.of_run(self.learner, self.chosen(init_from)[0], self.dataset(split))
+        return {name: float(values[0]) for name, values in storing.columns(measuring.measure(names, context)).items()}
+
     def predict(self, images: Sequence[str | os.PathLike] | np.ndarray, skip: bool = False) -> Predictions:
         """Returns the class probabilities of images.
 

@@ -13,6 +13,7 @@ from cnn_jax.data.images import asked
 from cnn_jax.devices import accelerators, launchers
 from cnn_jax.errors import EXIT_FAILED, Interrupted, UsageError, UserError
 from cnn_jax.flags import MODES, Flags, program
+from cnn_jax.studies import measurements
 
 STORED = ("eval", "predict", "report", "export")  # modes that take the settings of the run in the workdir
 OF_STUDIES = ("train", "summary", "report", "prepare", "devices")  # modes that a study has
@@ -44,6 +45,10 @@ def main(flags: Flags) -> int:
             modes.devices(flags, None, None)
             return 0
         rendezvous = launchers.from_flags(flags)
+        if flags.measure and rendezvous:
+            raise UsageError(
+                "--measure is done by one process, and there are several: start one, with --distributed=off"
+            )
         if flags.mode == "eval" and rendezvous:
             from cnn_jax import modes
             from cnn_jax.devices import processes
@@ -168,6 +173,9 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
     if flags.mode == "train":
         workdir.check_same_run(folder, asked, flags.resume)
     _check_flags(flags)
+    refused = measurements.refused(flags.measure, asked)
+    if refused:
+        raise UsageError("\n".join(f"--measure: {line}" for line in refused))
     if flags.mode == "train":
         checks.check_data(asked)
     return asked, folder, overrides.left_out(settings, asked)
@@ -270,6 +278,8 @@ def _check_flags(flags):
         raise UsageError(f"--out goes with --mode=export and --mode=predict, not --mode={flags.mode}")
     if flags.out and flags.mode == "predict" and Path(flags.out).suffix not in (".html", ".csv", ".json"):
         raise UsageError(f"--mode=predict: --out={flags.out} must end in .html, .csv or .json")
+    if flags.measure and flags.mode != "eval":
+        raise UsageError(f"--measure goes with --mode=eval, not --mode={flags.mode}")
     if flags.profile and flags.mode != "train":
         raise UsageError(f"--profile goes with --mode=train, not --mode={flags.mode}")
     if flags.profile_process and not flags.profile:

@@ -47,6 +47,7 @@ class Flags:
     init_from: str | None
     fresh: Sequence[str]
     like: str | None
+    measure: Sequence[str]
     report: bool
     watchdog: float
     profile: bool

@@ -49,6 +49,11 @@ flags.DEFINE_string(
 )
 flags.DEFINE_list("fresh", [], "with --init_from: layers that are not taken, such as output")
 flags.DEFINE_string("like", None, "start the run or study of this workdir once more, in another --workdir")
+flags.DEFINE_list(
+    "measure",
+    [],
+    "eval: what to measure besides accuracy, such as corruptions,fgsm,consistency; docs/study.md has them all",
+)
 flags.DEFINE_bool("report", True, "write report.html after training")
 flags.DEFINE_float(
     "watchdog",

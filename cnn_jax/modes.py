@@ -89,6 +89,11 @@ def evaluate(flags: Flags, settings, folder, known: Identity | None = None) -> N
             rest = metrics.described(metrics.values(found), skip=("accuracy",))
             print(f"{split}: accuracy {100 * found.accuracy:.2f} %  {rest}  n = {len(data.labels):,}  ({chosen})")
             _refuse(split, found)
+    if flags.measure:
+        from cnn_jax.studies import measuring  # SciPy and more, which runs do without
+
+        more = measuring.measure(flags.measure, measuring.of_run(this.learner, variables, data), processes.log)
+        print("\n".join(measuring.described(more)))
 
 
 def _refuse(split, evaluation):

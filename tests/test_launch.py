@@ -15,6 +15,7 @@ from launching import QUICK, RUNS, command, environment, launch, settings, share
 from PIL import Image
 from tiny_data import tiny_arrays, write_tiny
 
+import cnn_jax
 from cnn_jax.config import experiments
 from cnn_jax.files import cores
 from cnn_jax.flags import MODES
@@ -154,6 +155,22 @@ def test_eval_measures_and_leaves_the_run_alone(env, trained):
     validation, test = done.stdout.splitlines()
     assert test == expected
     assert validation.startswith("validation: ") and "n = 16 " in validation
+
+
+def test_eval_measures_what_a_study_measures(env, trained):
+    folder, _ = trained("lenet_digits")
+    run = cnn_jax.Run(workdir=folder)
+    found = run.measurements("consistency", "fgsm")
+    done = launch(env, f"--workdir={folder}", "--mode=eval", "--measure=consistency,fgsm")
+    *_, consistency, alike, _, _, fgsm, against, clean = done.stdout.splitlines()
+    assert consistency.startswith("consistency: Share of test images classified alike at two random shifts")
+    assert alike == f"  consistency {100 * found['consistency']:.2f} %"
+    assert "moved by 8 of 255 grey levels" in fgsm
+    assert against == f"  accuracy against FGSM {100 * found['fgsm_accuracy']:.2f} %"
+    assert clean == f"  on the same images, unchanged {100 * run.evaluate('test')['accuracy']:.2f} %"
+    refused = launch(env, f"--workdir={folder}", "--mode=eval", "--measure=corruption,crops", status=2).stderr
+    assert "--measure: there is no corruption; there are border, " in refused
+    assert "--measure: 'crops' needs data.crop, which is 0" in refused
 
 
 def test_report_is_rebuilt_to_the_byte(env, trained):

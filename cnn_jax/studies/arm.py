@@ -26,10 +26,8 @@ from cnn_jax.data.identity import Identity
 from cnn_jax.devices import processes
 from cnn_jax.errors import UserError
 from cnn_jax.layers.pooling.base import Pooling
-from cnn_jax.studies import group, sweeps
+from cnn_jax.studies import group, measuring, sweeps
 from cnn_jax.studies.measurements import storing
-from cnn_jax.studies.measurements.base import Context
-from cnn_jax.studies.measurements.strides import cumulative_strides
 from cnn_jax.training import metrics
 from cnn_jax.training.checkpoints import LAST
 from cnn_jax.training.learner import Learner, load
@@ -37,8 +35,6 @@ from cnn_jax.training.metric_files import TIMES, read_timing
 
 DONE = "arm.json"
 MEASURED = "measurements.npz"
-MAPPED_IMAGES = 64  # that measurements of feature maps use
-REACH = 4  # pixels that measurements shift images by where the study does not say; at most an eighth of the side
 
 
 def folder_of(study_folder: Path, arm: Arm) -> Path:
@@ -173,32 +169,13 @@ def _measure(study: Study, learner: Learner, trained: group.Trained, test) -> di
         "seeds": np.array(learner.seeds),
         "finite": alive,
         "evaluations": evaluations,
-        "measurements": storing.measure(
-            study.protocol.measurements, _context(study, learner, variables, test, alive), processes.log
+        "measurements": measuring.measure(
+            study.protocol.measurements,
+            measuring.context(study.protocol, learner, variables, test, alive),
+            processes.log,
         ),
         "pictures": _pictures(learner, variables, test) if first else {},
     }
-
-
-def _context(study, learner, variables, test, alive) -> Context:
-    """Returns what measurements are given: the networks, with NaN for diverged ones, and some test images."""
-    rows = test.sample(study.protocol.images or len(test.labels))
-    images = np.asarray(test.images[rows])
-    known = lambda values: np.where(alive.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
-    maps = lambda images: {name: known(value) for name, value in learner.maps(variables, images).items()}
-    return Context(
-        predict=lambda images: known(learner.predict(variables, images)),
-        maps=maps,
-        uphill=lambda images, labels: learner.uphill(variables, images, labels),
-        images=images,
-        labels=test.labels[rows],
-        few=np.asarray(test.images[test.sample(MAPPED_IMAGES)]),
-        reach=study.protocol.reach or max(1, min(REACH, images.shape[1] // 8)),
-        draws=study.protocol.draws,
-        epsilon=study.protocol.epsilon,
-        margin=images.shape[1] - learner.settings.data.crop if learner.settings.data.crop else 0,
-        strides=cumulative_strides(learner.model, maps(images[:1])),
-    )
 
 
 def _complete_folders(study, learner, folders, trained: group.Trained, evaluations, test) -> None:

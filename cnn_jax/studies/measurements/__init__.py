@@ -11,6 +11,7 @@ These are read from a file without running it, so that the command line can refu
 import ast
 import importlib
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_jax.config import fields
@@ -55,11 +56,15 @@ def refusal(name: str, settings: "Config") -> str:
 
 def problems(study: "Study") -> list[str]:
     """Returns what is wrong with the measurements that a study asks for, one line each."""
-    asked, there = study.protocol.measurements, names()
+    return [f"study.measurements: {line}" for line in refused(study.protocol.measurements, study.base)]
+
+
+def refused(asked: Sequence[str], settings: "Config") -> list[str]:
+    """Returns which names are of no measurement, and which measurements do not fit a run, one line each."""
+    there = names()
     strange = [name for name in asked if name not in there]
-    found = [f"study.measurements: there is no {', '.join(strange)}; there are {', '.join(there)}"] if strange else []
-    refusals = [refusal(name, study.base) for name in asked if name in there]
-    return found + [f"study.measurements: {line}" for line in refusals if line]
+    found = [f"there is no {', '.join(strange)}; there are {', '.join(there)}"] if strange else []
+    return found + [line for name in asked if name in there and (line := refusal(name, settings))]
 
 
 def find(name: str) -> "Measurement":

@@ -1,4 +1,4 @@
-"""Measurements by name: made, joined over groups of seeds, stored as arrays, and taken into columns."""
+"""Measurements by name: joined over groups of seeds, stored as arrays, and taken into columns."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,16 +7,7 @@ import numpy as np
 
 from cnn_jax import files
 from cnn_jax.studies.measurements import find
-from cnn_jax.studies.measurements.base import Context, Result
-
-
-def measure(names: Sequence[str], context: Context, log=lambda line: None) -> dict[str, Result]:
-    """The measurements of these names, of one group of seeds; each is announced by a line."""
-    found = {}
-    for name in names:
-        log(f"measuring {name}")
-        found[name] = find(name).measure(context)
-    return found
+from cnn_jax.studies.measurements.base import Result
 
 
 def joined(groups: Sequence[dict[str, Result]]) -> dict[str, Result]:
