@@ -58,8 +58,14 @@ def check_data(settings: Config | Study) -> None:
             from cnn_jax.data.datasets import source  # NumPy, which other usage errors do without
 
             value = settings.sweep.values[0]
-            trial = lambda arm: settings.trial(arm, value, source.has_validation)
-            _check_data({f"arm {arm.name!r} in the sweep: ": trial(arm) for arm in settings.chosen})
+            trials = {arm.name: settings.trial(arm, value, source.has_validation) for arm in settings.chosen}
+            try:
+                _check_data({f"arm {name!r} in the sweep: ": trial for name, trial in trials.items()})
+            except UsageError as error:
+                if settings.base.data.validation:
+                    raise
+                # What is held out is asked for by another name here.
+                raise UsageError(str(error).replace("data.validation", "study.sweep_images")) from None
     else:
         _check_data({"": settings})
 

@@ -6,7 +6,7 @@ import platform
 import jax
 import numpy as np
 
-from cnn_jax import api, config, files, run, run_data
+from cnn_jax import api, checks, config, files, run, run_data
 from cnn_jax.config.study import Study
 from cnn_jax.data.datasets import catalog, source
 from cnn_jax.data.identity import Identity
@@ -215,6 +215,12 @@ def train_study(flags: Flags, study: Study, folder) -> int:
 def plan_study(flags: Flags, study: Study, folder) -> int:
     """Prints what the study would do: its arms, their size, what differs, and how long it would take."""
     del flags
+    try:
+        checks.check_data(study)
+    except UsageError:
+        raise
+    except UserError as error:  # it is planned before its data are there
+        processes.log(f"so far: {error}")
     this = api.StudyRun(study, folder)
     print(this.plan(), flush=True)
     print(f"\n{this.estimate()}")

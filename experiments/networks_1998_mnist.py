@@ -37,5 +37,7 @@ def study() -> Study:
             other("linear", "model.name=mlp", "model.units=0"),
         ),
         baseline="lenet5",
-        protocol=Protocol(seeds=10, sweep="optimizer.learning_rate=0.0005,0.001,0.002,0.004,0.008", sweep_seeds=2),
+        protocol=Protocol(
+            seeds=10, sweep="optimizer.learning_rate=0.0005,0.001,0.002,0.004,0.008,0.016", sweep_seeds=2
+        ),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cnn_jax import files, run_data
+from cnn_jax.config import experiments
 from cnn_jax.config.study import Arm, Study
 from cnn_jax.data.datasets import source
 from cnn_jax.studies import arm as arms
@@ -537,8 +538,9 @@ def latex(results: Results) -> str:
         *(f"{column.latex}, \\%" if column.unit else column.latex for column in extra),
     ]
     lines = [
-        f"% {results.study.experiment}: {results.study.protocol.seeds} seeds; accuracy mean $\\pm$ sd; difference to "
-        f"{', '.join(results.study.references)} with its 95 \\% interval, in points; p adjusted in each family",
+        f"% {experiments.title(results.study.experiment)}: {results.study.protocol.seeds} seeds; accuracy mean $\\pm$ "
+        f"sd; difference to {', '.join(results.study.references)} with its 95 \\% interval, in points; p adjusted in "
+        "each family",
         f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
         "\\toprule",
         " & ".join(heads) + " \\\\",
