@@ -214,10 +214,12 @@ def listed_settings(flags: Flags) -> str:
     Raises:
       UsageError: there is no such experiment, or no setting begins with one of the words.
     """
-    config = None
+    config, changed = None, {}
     if flags.experiment or flags.workdir:
         found = checks.changed(_base(flags), _specs(flags))
         config = found.base if isinstance(found, studies.Study) else found
+        changed = reference.changes(config)
+        changed |= reference.changes_of_study(found.protocol) if isinstance(found, studies.Study) else {}
     entries = reference.entries(config)
     for word in flags.rest:
         if not reference.matching(entries, [word]):
@@ -226,7 +228,6 @@ def listed_settings(flags: Flags) -> str:
             hint = f"; did you mean {close[0]}?" if close else ";"
             raise UsageError(f"no setting begins with {word!r}{hint} there are {', '.join(tops)}")
     width = min(shutil.get_terminal_size().columns, 120)
-    changed = reference.changes(config) if config else {}
     return reference.text(reference.matching(entries, flags.rest), changed, width)
 
 

@@ -183,6 +183,13 @@ def changes(config: Config) -> dict[str, str]:
     return found
 
 
+def changes_of_study(protocol: Protocol) -> dict[str, str]:
+    """Returns the settings of a study that are not at their defaults, by path; those of its base are in `changes`."""
+    plain = {leaf.path: leaf.value for leaf in fields.leaves(Protocol(), PREFIX)}
+    asked = fields.leaves(protocol, PREFIX)
+    return {leaf.path: shown(leaf.value) for leaf in asked if leaf.value != plain[leaf.path]}
+
+
 def matching(found: Sequence[Entry], prefixes: Sequence[str]) -> list[Entry]:
     """The entries whose path begins with one of some prefixes; without prefixes, all."""
     return [entry for entry in found if not prefixes or any(entry.path.startswith(each) for each in prefixes)]
