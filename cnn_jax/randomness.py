@@ -19,12 +19,13 @@ STORED_ORDER = 5  # of ImageNet's prepared examples
 FAKE_IMAGES = 6  # by index; part: the split
 RED_GREEN_IMAGES = 7  # by index; part: the split
 TFDS_TEST_SPLIT = 8
+QUADRANT_IMAGES = 9  # by index; part: the split
 MEASUREMENT = 0  # of a study, by seed; part: which
 SHIFTS, ROLLS = 1, 2  # parts of MEASUREMENT: of consistency, of position
 CORRUPTIONS = 100  # and of corruptions: this, and the number of the kind
 HOST = (
     TRAINING_ORDER, VALIDATION_SPLIT, DIGITS_TEST_SPLIT, FOLDER_TEST_SPLIT, STORED_ORDER, FAKE_IMAGES,
-    RED_GREEN_IMAGES, TFDS_TEST_SPLIT, MEASUREMENT,
+    RED_GREEN_IMAGES, TFDS_TEST_SPLIT, QUADRANT_IMAGES, MEASUREMENT,
 )  # fmt: skip
 
 # On the device: folded into the key of the seed.

@@ -144,6 +144,22 @@ class RedGreen(DatasetKind):
     examples: int = setting(1000, low=1, high=10**7)  # training examples; a fifth as many test it
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quadrants(DatasetKind):
+    """A patch of noise in one of four places on black: the class is the place."""
+
+    name = "quadrants"
+    classes = 4
+    border: int = setting(0, low=0, high=512)  # black pixels between the places and the edge of the image
+    examples: int = setting(1000, low=1, high=10**7)  # training examples; a fifth as many test it
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        side = 32 + 2 * self.border
+        return (side, side, 3)
+
+
 DATASETS = (
     Digits,
     Mnist,
@@ -154,6 +170,7 @@ DATASETS = (
     Folder,
     Fake,
     RedGreen,
+    Quadrants,
 )
 
 

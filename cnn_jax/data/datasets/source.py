@@ -8,7 +8,7 @@ import numpy as np
 from cnn_jax import config
 from cnn_jax.config import data as declared
 from cnn_jax.data import subsets
-from cnn_jax.data.datasets import fake, folder, imagenet, published, red_green, tfds
+from cnn_jax.data.datasets import fake, folder, imagenet, published, quadrants, red_green, tfds
 from cnn_jax.data.datasets.base import Source
 from cnn_jax.data.facts import Facts
 from cnn_jax.data.identity import Identity
@@ -29,6 +29,7 @@ SOURCES = {
     declared.Folder: folder.Folder,
     declared.Fake: fake.Fake,
     declared.RedGreen: red_green.RedGreen,
+    declared.Quadrants: quadrants.Quadrants,
 }
 
 
