@@ -133,6 +133,7 @@ def test_what_is_named_is_there():
     assert paths and [path for path in paths if not (REPOSITORY / path).exists()] == []
 
 
+@pytest.mark.slow
 def test_a_pooling(follow, env):
     folder = follow("A pooling")
     look, train = commands("A pooling")
@@ -143,6 +144,7 @@ def test_a_pooling(follow, env):
     assert (folder / "runs/midrange/results.json").exists()
 
 
+@pytest.mark.slow
 def test_a_network(follow, env):
     folder = follow("A network")
     look, train = commands("A network")
@@ -153,6 +155,7 @@ def test_a_network(follow, env):
     assert (folder / "runs/perceptron_digits/results.json").exists()
 
 
+@pytest.mark.slow
 def test_a_dataset(follow, env):
     folder = follow("A dataset")
     rng = np.random.default_rng(5)
@@ -169,6 +172,7 @@ def test_a_dataset(follow, env):
     assert settings_kept["data"]["name"] == "numpy_file" and settings_kept["data"]["file"] == "images.npz"
 
 
+@pytest.mark.slow
 def test_a_metric(follow, env):
     folder = follow("A metric")
     (train,) = commands("A metric")
@@ -197,6 +201,7 @@ def test_a_measurement(follow, env):
     assert '<section id="inverted">' in (run / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_an_experiment_and_a_study_of_ones_own(follow, env):
     folder = follow(OWN_FILES)
     looks = [line for line in commands(OWN_FILES) if "--mode=summary" in line]

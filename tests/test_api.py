@@ -37,6 +37,7 @@ def run(tmp_path_factory):
     return run, rows
 
 
+@pytest.mark.slow
 def test_the_page_runs_in_a_fresh_process(env, tmp_path):
     assert len(BLOCKS[0].strip().splitlines()) < 15
     code = "\n".join(BLOCKS)

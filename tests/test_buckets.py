@@ -86,6 +86,7 @@ def test_what_names_no_bucket_is_refused(monkeypatch):
         files.place("gs://bucket/run", "--like=gs://bucket/run")
 
 
+@pytest.mark.slow
 @needs_packages
 def test_a_run_in_a_bucket_equals_one_on_the_disk(bucket, tmp_path, capsys):
     tiny_images.write_class_folders(tmp_path / "images", dict.fromkeys("abc", 6))

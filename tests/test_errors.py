@@ -141,6 +141,7 @@ def test_training_with_other_settings_in_the_same_workdir_is_refused(env, run):
     assert snapshot(run) == before
 
 
+@pytest.mark.slow
 def test_settings_that_change_no_result_may_change(env, run, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(run, folder)
@@ -150,6 +151,7 @@ def test_settings_that_change_no_result_may_change(env, run, tmp_path):
         assert (folder / name).read_bytes() == (run / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_init_from(env, run, tmp_path):
     """With a learning rate of zero the new run ends with the parameters that it began with."""
     folder = tmp_path / "new"

@@ -37,6 +37,7 @@ def weights(run):
     }
 
 
+@pytest.mark.slow
 def test_other_classes_take_all_but_the_last_layer(place, tmp_path, capsys):
     before = weights(cnn_jax.Run(workdir=place / "run"))
     run = cnn_jax.Run(settings(place / "three", "optimizer.layers=conv1:0,output:10", "seed=4"), tmp_path / "run")

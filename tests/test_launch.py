@@ -211,6 +211,7 @@ def test_predict(env, trained, tmp_path):
         assert f": {rows[0][0]} (" in head
 
 
+@pytest.mark.slow
 def test_predict_takes_folders_and_patterns_and_goes_on_past_what_cannot_be_read(env, trained, tmp_path):
     folder, _ = trained("lenet_digits")
     digits = tiny_arrays()["test"][0][:4, ..., 0]
@@ -241,6 +242,7 @@ def test_predict_takes_folders_and_patterns_and_goes_on_past_what_cannot_be_read
     assert done.stderr.strip() == "error: --images: these are no files: shots/*.gif"
 
 
+@pytest.mark.slow
 def test_prepare_twice(env, tmp_path):
     asked = ["--experiment=lenet_digits", "--mode=prepare", *settings(data__data_dir=tmp_path / "data")]
     first = launch(env, *asked, cwd=tmp_path)
@@ -249,6 +251,7 @@ def test_prepare_twice(env, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(cores() < 2, reason="needs two cores")
 def test_a_small_network_uses_the_cores_as_devices_shows(env, tmp_path):
     free = {name: value for name, value in env.items() if name != "JAX_NUM_CPU_DEVICES"}
@@ -262,13 +265,14 @@ def test_a_small_network_uses_the_cores_as_devices_shows(env, tmp_path):
 def test_settings_are_listed(env, tmp_path):
     shown = launch(env, "--mode=settings", "model.pool.b", "optimizer.t", cwd=tmp_path).stdout
     assert re.findall(r"^\S+", shown, re.MULTILINE) == ["model.pool.beta", "optimizer.trust"]
-    assert "    read by model.pool.kind = log_sum_exp, soft" in shown
+    assert "    read by model.name = any but mlp and model.pool.kind = log_sum_exp, soft" in shown
     mine = launch(env, "--mode=settings", "--experiment=pooling_digits", "model.act", "--set", "seed=4", cwd=tmp_path)
     assert "model.activation = relu" in mine.stdout and "the default is tanh" in mine.stdout
     refused = launch(env, "--mode=settings", "model.pol", cwd=tmp_path, status=2).stderr
     assert "no setting begins with 'model.pol'; did you mean model.pool? there are seed, parallel, model, " in refused
 
 
+@pytest.mark.slow
 def test_devices_are_shown(env, tmp_path):
     assert re.search(r"^  cpu:0  cpu$", launch(env, "--mode=devices", cwd=tmp_path).stdout, re.MULTILINE)
     four = env | {"JAX_NUM_CPU_DEVICES": "2", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}

@@ -41,6 +41,7 @@ def run(site, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_the_command_is_launch_py(run, site):
     listed = run(*command("--list"))
     assert "lenet_digits" in listed

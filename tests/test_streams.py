@@ -35,6 +35,7 @@ def run(env, *words, close=(), **ends):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_training_goes_on(env, tmp_path):
     assert run(env, *WORDS, f"--workdir={tmp_path / 'whole'}")[0] == 0
     with open("/dev/full", "wb") as full:

@@ -146,6 +146,7 @@ def test_a_seed_of_an_arm_is_a_run_like_any_other(env, whole):
     assert json.loads((place / "results.json").read_text()) == results
 
 
+@pytest.mark.slow
 def test_a_failed_arm_is_reported_and_the_others_go_on(env, tmp_path):
     """A rate that makes every loss infinite, and a folder that cannot be made."""
     folder = tmp_path / "study"
@@ -191,6 +192,7 @@ def equal_files(folder, expected):
         assert not (folder / "arms" / arm / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_do_one_study(env, whole, tmp_path):
     """Each takes groups that nobody works on; both wait for the last, and what is there is as one process makes it."""
     folder = tmp_path / "study"
@@ -243,6 +245,7 @@ def test_a_failure_elsewhere_is_not_tried_again(tmp_path):
     assert not later._is_settled(study.arms[0])  # a new start tries once more
 
 
+@pytest.mark.slow
 def test_a_seed_that_is_trained_alone_may_be_lost(tmp_path, monkeypatch, quick_compile):
     """Groups of one: what is lost is empty in the tables, and costs the others nothing."""
     initial, begun = Learner.initial, []

@@ -36,6 +36,7 @@ def steps_of(learner):
     return state
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compile")
 def test_networks_with_rates_of_their_own_are_runs_with_those_rates():
     base = overrides.apply(tiny_training.RECIPE, [SMOOTH])
@@ -122,7 +123,10 @@ def test_an_arm_may_not_set_what_is_swept():
 def test_more_held_out_images_than_there_are_is_one_line(env, tmp_path):
     words = [*WORDS, *settings(study__sweep_images=80), f"--workdir={tmp_path / 'study'}"]
     done = launch(env, *words, status=2)
-    assert "arm 'run' in the sweep: data.validation = 80 must be smaller than the 80 training examples" in done.stderr
+    told = "arm 'run' in the sweep: study.sweep_images = 80 must be smaller than the 80 training examples of fake"
+    assert told in done.stderr and "--set study.sweep_images=8" in done.stderr
+    planned = launch(env, *words, "--mode=summary", status=2)
+    assert planned.stderr == done.stderr and not planned.stdout
 
 
 def choices(folder, workdir, *changes):
@@ -149,6 +153,7 @@ def photographs(folder, test_seed):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compile")
 def test_no_choice_depends_on_test_images(tmp_path, monkeypatch):
     """And if one did, this would show it: the second half plants a leak."""

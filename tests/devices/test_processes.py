@@ -220,6 +220,7 @@ def test_when_one_process_dies_the_other_ends(env, tmp_path, lost):
         assert len([line for line in errors.splitlines() if line.startswith("error: ")]) == 1
 
 
+@pytest.mark.slow
 def test_all_refuse_alike(env, tmp_path):
     """A batch that does not divide, and a workdir in use, which only process 0 looks at."""
     folder = tmp_path / "run"

@@ -56,9 +56,8 @@ def refused(env, *words):
     return last
 
 
-@pytest.mark.parametrize(
-    "left", [pytest.param(0, marks=pytest.mark.slow), 2**14, pytest.param(2**20, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [0, 2**14, 2**20])
 def test_a_full_disk_costs_one_line(env, small, tmp_path, left):
     launch(env, *WORDS, f"--workdir={tmp_path / 'whole'}", "--noreport")
     fill(small, left)
@@ -90,6 +89,7 @@ def test_a_read_only_folder(env, tmp_path):
     assert "Permission denied" in refused(env, *WORDS, f"--workdir={tmp_path / 'run'}")
 
 
+@pytest.mark.slow
 def test_a_disk_mounted_read_only(env, small):
     launch(env, *WORDS, f"--workdir={small / 'run'}", "--noreport")
     subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)

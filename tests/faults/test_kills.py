@@ -28,6 +28,7 @@ def struck(tmp_path_factory, tmp_path, name, strikes, seed):
         rounds += 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHORT)
 def test_a_command_that_was_struck_ends_as_one_that_was_not(tmp_path_factory, tmp_path, name):
     struck(tmp_path_factory, tmp_path, name, SHORT[name], seed=0)

@@ -301,6 +301,7 @@ def test_pytorch_agrees():
             np.testing.assert_allclose(gradient, tensor.grad.numpy(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["NHWC", "CHWN"])
 @pytest.mark.parametrize("kind", ["average", "average_blur", "max_blur", "subsample", "max_average"])
 def test_sums_of_bfloat16_are_made_in_float32(kind, layout):

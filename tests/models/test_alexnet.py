@@ -251,6 +251,7 @@ def test_alexnet_small(norm, layout):
     check_by_hand(config.AlexNetSmall(width=8, norm=norm, layout=layout), 26, small_by_hand)
 
 
+@pytest.mark.slow
 def test_zeros_at_the_bottom_and_right_make_a_larger_image():
     """As 224 and 227: 64 pixels give the maps of 67, of which the last three are black."""
     settings = config.AlexNet(units=64, layout="NHWC")
@@ -262,6 +263,7 @@ def test_zeros_at_the_bottom_and_right_make_a_larger_image():
     np.testing.assert_allclose(logits, same, rtol=1e-5, atol=1e-5 * np.abs(same).max())
 
 
+@pytest.mark.slow
 def test_layouts_have_the_same_gradients_and_statistics():
     answers = np.array([3, 1, 6, 0])
 
@@ -332,6 +334,7 @@ def test_initial_weights_by_fan_in(settings, side, of_fan_in, of_output):
         assert np.any(leaves["bias"]) == (settings.name == "alexnet_owt")
 
 
+@pytest.mark.slow
 def test_dropout_lies_before_the_dense_layers_in_torchvision_and_after_them_in_2012():
     """With a first dense layer that reads nothing, or a second whose units see only a bias, what is dropped shows."""
 
@@ -359,6 +362,7 @@ def test_dropout_acts_only_in_training_and_per_example():
     np.testing.assert_allclose(swapped[::-1], dropped, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_dropout_of_2012_scales_in_evaluation_only():
     """Units that stay keep their value in training, so that the mean over draws is that of all, halved."""
     settings = config.AlexNet(units=64, layout="CHWN")
@@ -409,6 +413,7 @@ def test_torchvisions_smallest_image():
     assert outline(config.AlexNetOWT(layout="NHWC"), (63, 63, 3), 10).pool5.output_shape == (1, 1, 256)
 
 
+@pytest.mark.slow
 def test_the_blur_of_the_first_convolution_follows_its_activation():
     """Zhang 2019's surgery: stride 2, ReLU, a binomial filter with stride 2; here against NumPy."""
     net = make_model(dataclasses.replace(ANTI_ALIASED, layout="NHWC"), (127, 127, 3), 10, KEY)

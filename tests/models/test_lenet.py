@@ -212,6 +212,7 @@ def test_forward_is_the_published_network(name, by_hand, layout):
             np.testing.assert_allclose(maps[layer][index], map, rtol=1e-4, atol=1e-5, err_msg=layer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_layouts_have_the_same_weights_and_gradients(name):
     answers = np.array([3, 1, 7])

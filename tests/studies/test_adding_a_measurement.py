@@ -72,6 +72,7 @@ def folder(tmp_path, monkeypatch):
         sys.modules.pop(f"{measurements.__name__}.{path.stem}", None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compile")
 def test_one_file_is_enough(folder, tmp_path):
     with pytest.raises(UsageError, match="there is no upside_down"):

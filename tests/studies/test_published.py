@@ -38,6 +38,7 @@ def test_tables_and_figures_are_those_of_the_rows(rebuild, tmp_path, name):
     assert set(again) == set(made)
 
 
+@pytest.mark.slow
 def test_a_study_is_rebuilt_from_its_table(rebuild, tmp_path, quick_compile):
     """All that it wrote itself, to the digits of the table, but for the tests over images."""
     changes = ["study.arms=average", "study.seeds=4", "data.name=fake", "data.side=28", "data.examples=40",

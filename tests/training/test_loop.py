@@ -223,6 +223,7 @@ def train_two(learner, folder, progress=None):
     return learner.each(last)
 
 
+@pytest.mark.slow
 def test_each_of_two_seeds_leaves_the_bytes_of_a_run_of_its_own(whole, tmp_path):
     """Metrics and every leaf of the state, on a CPU."""
     learner = Learner(RECIPE, [RECIPE.seed, 11], dataset())
@@ -259,6 +260,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, quick_compile):
     assert not (tmp_path / "checkpoints").exists() and read_rows(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_one_seed_is_lost_and_the_others_go_on(tmp_path, monkeypatch, quick_compile):
     """Its loss is made infinite from a step on; what is saved is finite, and a run that continues knows of it."""
     spoilt = lambda state: jnp.where((state.seed == 11) & (state.step >= 7), jnp.inf, 0.0)

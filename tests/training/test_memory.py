@@ -3,10 +3,13 @@
 import dataclasses
 import math
 
+import pytest
+
 import cnn_jax
 from cnn_jax.training.memory import step_memory
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_batch_and_holds_the_state():
     settings = cnn_jax.settings("lenet_digits", "optimizer.ema=0")
     settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, layout="CHWN"))
