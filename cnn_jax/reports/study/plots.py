@@ -23,6 +23,7 @@ WIDTH = 4.8  # inches
 ROW = 0.235  # inches for an arm
 LONGEST = 26  # characters of a name that are drawn
 LETTER = 0.069  # inches, the width of one at 8.5 points
+MOST_TICKS = 4  # numbers on a small logarithmic axis that have room for a label each
 OUTLIER = 4  # a value that stretches an axis by more than this factor is left at its edge
 
 
@@ -288,7 +289,9 @@ def panel(curve: Curve, reference: Curve | None, heights: tuple[float, float], u
         axes.tick_params(labelsize=8.5, pad=2)
         if curve.log:
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(ticker.LogLocator(numticks=4))
+            few = len(curve.x) <= MOST_TICKS
+            axes.margins(x=0.12 if few else 0.02)  # room for half of the last label
+            axes.xaxis.set_major_locator(ticker.FixedLocator(curve.x) if few else ticker.LogLocator(numticks=4))
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.minorticks_off()
         else:

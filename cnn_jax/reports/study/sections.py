@@ -92,7 +92,7 @@ def _numbered(results):
 
 def _by_number(x, values):
     """A curve over rising numbers, for each of them the values of its seeds; logarithmic where they are far apart."""
-    return _banded(x, values)._replace(log=x[0] > 0 and x[-1] >= 10 * x[0])
+    return _banded(x, values)._replace(log=x[0] > 0 and x[-1] >= 4 * x[0])
 
 
 def _banded(x, values):
