@@ -37,7 +37,5 @@ def study() -> Study:
             other("linear", "model.name=mlp", "model.units=0"),
         ),
         baseline="lenet5",
-        protocol=Protocol(
-            seeds=10, sweep="optimizer.learning_rate=0.0005,0.001,0.002,0.004,0.008,0.016", sweep_seeds=2
-        ),
+        protocol=Protocol(seeds=10, sweep="optimizer.learning_rate=0.001,0.002,0.004,0.008,0.016,0.032", sweep_seeds=2),
     )

@@ -40,7 +40,7 @@ def study() -> Study:
         within="activation",
         protocol=Protocol(
             seeds=10,
-            sweep="optimizer.learning_rate=0.002,0.004,0.008,0.016",
+            sweep="optimizer.learning_rate=0.004,0.008,0.016,0.032",
             sweep_seeds=2,
             measurements=("consistency",),
             images=2000,

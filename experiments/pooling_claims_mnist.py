@@ -50,5 +50,5 @@ def study() -> Study:
         ),
         baseline="max",
         pairs=(("avg_topk", "max_x0.7"), ("alpha_0.5", "max_x0.7"), ("avg_topk", "average")),
-        protocol=Protocol(seeds=10, sweep="optimizer.learning_rate=0.002,0.004,0.008,0.016", sweep_seeds=2),
+        protocol=Protocol(seeds=10, sweep="optimizer.learning_rate=0.004,0.008,0.016,0.032", sweep_seeds=2),
     )
