@@ -14,41 +14,14 @@ Protocol: rates are chosen on 5,000 held-out training images with seeds of their
 epochs, and the last step's parameters count. The 10,000 test images are measured once, at the end, and choose nothing.
 """
 
-from cnn_jax.config import Config, Data, Evaluation, LeNet5, Log, Optimizer, Protocol, Schedule, Train
-from cnn_jax.config.study import Arm, Study
+import dataclasses
+
+from cnn_jax.config import Data, Study, experiments
 
 
 def study() -> Study:
-    """The arms."""
-    arm = lambda name, kind, *changes: Arm(
-        name=name, changes=(f"model.pool.kind={kind}", *(f"model.pool.{change}" for change in changes))
-    )
-    model = LeNet5(activation="relu", connections="dense", output="softmax", init="glorot_uniform", dropout=0.0)
-    return Study(
-        base=Config(
-            seed=350,
-            model=model,
-            data=Data.of(name="cifar10", mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)),
-            optimizer=Optimizer.of(name="adam", learning_rate=2e-3),
-            schedule=Schedule.of(name="cosine", warmup="0.5 epochs"),
-            train=Train(batch_size=128, duration="6 epochs"),
-            evaluation=Evaluation(every="1 epochs"),
-            log=Log(every="0.5 epochs", tensorboard=False),
-        ),
-        arms=(
-            arm("max", "max"),
-            arm("average", "average"),
-            arm("avg_topk", "avg_topk", "k=2"),
-            arm("t_max_avg", "t_max_avg", "k=2", "threshold=0.7"),
-            arm("atp", "atp", "k=2", "threshold=0.7"),
-            arm("alpha_0.25", "alpha", "alpha=0.25"),
-            arm("alpha_0.5", "alpha", "alpha=0.5"),
-            arm("alpha_0.75", "alpha", "alpha=0.75"),
-            arm("max_x0.7", "max", "scale=0.7"),
-            arm("max_x2", "max", "scale=2"),
-            arm("average_x2.5", "average", "scale=2.5"),
-        ),
-        baseline="max",
-        pairs=(("avg_topk", "max_x0.7"), ("alpha_0.5", "max_x0.7"), ("avg_topk", "average")),
-        protocol=Protocol(seeds=10, sweep="optimizer.learning_rate=0.004,0.008,0.016,0.032", sweep_seeds=2),
-    )
+    """The arms of pooling_claims_mnist, on colour photographs and for longer."""
+    claims = experiments.load("pooling_claims_mnist")
+    photographs = Data.of(name="cifar10", mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616))
+    train = dataclasses.replace(claims.base.train, duration="6 epochs")
+    return dataclasses.replace(claims, base=dataclasses.replace(claims.base, seed=350, data=photographs, train=train))

@@ -86,14 +86,10 @@ class Geometry(Placed):
                 continue
             other, depth = self.axes[1 - along], min(window, x.shape[axis])
             weights = jnp.asarray(_between_patches(x.shape[other], self.window[1 - along]), x.dtype)
-            order = self.layout.lower()
-            letter = order[other]
-            equation = f"{order},z{letter}->{order.replace(letter, 'z')}"
             sides = []
             for start, rows in zip((0, x.shape[axis] - depth), pads):
                 mean = jnp.mean(lax.slice_in_dim(x, start, start + depth, axis=axis), axis, keepdims=True)
-                side = jnp.einsum(equation, mean, weights, precision=lax.Precision.HIGHEST)
-                sides.append(jnp.repeat(side, rows, axis))
+                sides.append(jnp.repeat(_product(mean, weights, other, self.layout), rows, axis))
             x = jnp.concatenate([sides[0], x, sides[1]], axis)
         return x
 
@@ -221,11 +217,15 @@ def pick(x, places, axis: int, layout: str):
 
     A product with a 0/1 matrix: its gradient is a product too, where a gather's would be slow and unordered.
     """
-    chosen = jax.nn.one_hot(places, x.shape[axis], dtype=x.dtype)
+    return _product(x, jax.nn.one_hot(places, x.shape[axis], dtype=x.dtype), axis, layout)
+
+
+def _product(x, weights, axis, layout):
+    """Maps with one axis multiplied by weights [to, from], or by those of each image, [N, to, from]."""
     order = layout.lower()
-    letter = order[axis]
-    equation = f"{order},nz{letter}->{order.replace(letter, 'z')}"
-    return jnp.einsum(equation, x, chosen, precision=lax.Precision.HIGHEST)
+    letter, each = order[axis], "n" * (weights.ndim == 3)
+    equation = f"{order},{each}z{letter}->{order.replace(letter, 'z')}"
+    return jnp.einsum(equation, x, weights, precision=lax.Precision.HIGHEST)
 
 
 def from_images(images, layout: str):

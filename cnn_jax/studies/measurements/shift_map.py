@@ -8,6 +8,7 @@ import numpy as np
 from cnn_jax.studies.measurements.base import Column, Context, Measurement, Result, Section
 from cnn_jax.studies.measurements.figures import Curves, Figure, Map
 from cnn_jax.studies.measurements.shifts import in_words, shifted
+from cnn_jax.studies.statistics import REHEARSAL
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,8 +93,8 @@ class ShiftMap(Measurement):
                 values={arm: 100 * each.accuracy for arm, each in found.items()},
                 middle="unshifted",
                 caption=f"Accuracy by shift; the middle is no shift, {first.reach} pixels up and left is the upper "
-                f"left corner. Below each, its difference to the baseline, white where the 95 % interval of the paired "
-                f"differences holds 0. {protocol} Mean over the seeds.",
+                f"left corner. Below each, its difference to the baseline, from {REHEARSAL} seeds on white where the "
+                f"95 % interval of the paired differences holds 0. {protocol} Mean over the seeds.",
             ),
             Curves(
                 name="diagonal",
