@@ -36,6 +36,8 @@ from cnn_jax.training.state import Report, TrainState, named_leaves
 from cnn_jax.training.timetable import Timetable
 
 DISPATCH_SECONDS = 0.25  # of a stretch; two are under way, so a signal waits twice as long
+# Entering a dispatch costs a CPU a tenth of AlexNet's step of over a second, so that slow steps share one too.
+SHARED_STEPS, SHARED_SECONDS = 4, 6.0
 AGREEMENT_SECONDS = 1.0  # between the agreements of several processes
 TIMING_SECONDS = 10.0  # between rows of timing.jsonl, besides those of training rows: few, however long a run is
 
@@ -349,21 +351,25 @@ def _zeroed(totals):
 
 
 class Pace:
-    """The number of steps to put in one dispatch: one at first, then about `DISPATCH_SECONDS` worth."""
+    """The steps to put in one dispatch: one at first, then `DISPATCH_SECONDS` worth, or a few where each is slow."""
 
     def __init__(self, most: int):
         self._most = most
+        self._step_seconds = None
         self._compiled = False
         self.steps = 1
 
     def steps_in(self, seconds: float) -> int:
         """About how many steps are done in some seconds, 1 at least."""
-        return max(1, int(self.steps * seconds / DISPATCH_SECONDS)) if self._compiled and DISPATCH_SECONDS else 1
+        return max(1, int(seconds / self._step_seconds)) if self._step_seconds and DISPATCH_SECONDS else 1
 
     def note(self, steps: int, seconds: float):
         """Learns from a dispatch; the first one does not count, as it was compiled in that time."""
         if self._compiled:
-            wanted = int(DISPATCH_SECONDS * steps / max(seconds, 1e-6))
+            each = self._step_seconds = max(seconds, 1e-6) / steps
+            wanted = int(DISPATCH_SECONDS / each)
+            if DISPATCH_SECONDS:
+                wanted = max(wanted, min(SHARED_STEPS, int(SHARED_SECONDS / each)))
             self.steps = max(1, min(self._most, wanted, 10 * self.steps))
         self._compiled = True
 
