@@ -4,7 +4,10 @@ import importlib
 import typing
 
 __version__ = "0.1.0"
-__all__ = ["Network", "Predictions", "Run", "StudyRun", "UserError", "build", "dataset", "experiments", "settings"]
+__all__ = [
+    "Network", "Predictions", "Run", "StudyRun", "UserError", "build", "dataset", "experiments", "load", "pretrained",
+    "settings",
+]  # fmt: skip
 
 if typing.TYPE_CHECKING:
     from cnn_jax.api import (
@@ -16,6 +19,8 @@ if typing.TYPE_CHECKING:
         build,
         dataset,
         experiments,
+        load,
+        pretrained,
         settings,
     )  # fmt: skip
 

@@ -9,6 +9,7 @@
     run.evaluate("test")["accuracy"]
     run.metrics("train")["loss"]            # one array a column
     run.predict(["a.png", "b.png"]).names
+    cnn_jax.load("lenet_mnist").predict(["a.png"])  # a network that is already trained, see cnn_jax.pretrained()
 
 The command line is written on it. What a user can put right is raised as a `UserError`, whose message
 gives the way out.
@@ -25,7 +26,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnn_jax import checks, config, files, leases, run, run_data
+from cnn_jax import checks, config, files, leases, origins, run, run_data, trained, weights
 from cnn_jax import workdir as folders
 from cnn_jax.config import experiments as cards
 from cnn_jax.config.run import Config
@@ -41,10 +42,11 @@ from cnn_jax.models import outline, resolve_layout, torchvision
 from cnn_jax.models.summary import summarise, table
 from cnn_jax.predictions import Predictions
 from cnn_jax.signals import heard
+from cnn_jax.training import learner as learners
 from cnn_jax.training import loop, metrics
 from cnn_jax.training import state as states
 from cnn_jax.training.checkpoints import LAST
-from cnn_jax.training.learner import Learner, load
+from cnn_jax.training.learner import Learner
 from cnn_jax.training.metric_files import read_rows
 from cnn_jax.training.state import TrainState, Variables
 from cnn_jax.training.step import forward, prepare_images
@@ -77,6 +79,37 @@ def settings(experiment: str, *changes: str, sweep: str = "") -> Any:
     return checks.settings(experiment, changes, sweep)
 
 
+def pretrained() -> dict[str, str]:
+    """Lists the networks that are already trained: the first line of each one's recipe card, by name."""
+    return {name: cards.recipe(_known(name).title).partition("\n")[0] for name in trained.names()}
+
+
+def _known(name):
+    known = weights.about(trained.path(name))
+    assert known is not None  # a test looks at all of them
+    return known
+
+
+def load(origin: str | os.PathLike) -> "Network":
+    """Returns a network with trained weights.
+
+    Args:
+      origin: the name of one that is already trained, see `pretrained`; a weight file; the workdir of a run; or a
+        PyTorch state dict of torchvision's AlexNet.
+
+    Raises:
+      UserError: there is none, or it cannot be read.
+    """
+    text = os.fspath(origin)
+    found = origins.settings(text)
+    if not isinstance(found, Config):
+        origins.find(text)
+        raise UsageError(f"{text} does not say which network it is of: give its settings to Run and `init_from` there")
+    if files.place(text, text).is_dir():
+        return Run(found, text).network()
+    return Run(found, known=run.data_of(text)).network(text)
+
+
 def dataset(settings: Config, split: str = "test") -> Dataset:
     """Returns one split of the data, which is fetched and prepared first where it has to be.
 
@@ -93,7 +126,7 @@ def dataset(settings: Config, split: str = "test") -> Dataset:
     _check_kind(settings, Config)
     _prepare(settings)
     _check_split(split)
-    return load(settings, split)
+    return learners.load(settings, split)
 
 
 class Network:
@@ -104,16 +137,24 @@ class Network:
       image_shape: height, width, channels of what the first layer reads.
       class_names: what each logit stands for.
       variables: parameters and statistics, nested dicts of arrays by layer and name.
+      about: what is known of them: their step, the figures they were measured with.
       layers: of the images and each layer: name, kind, output shape, parameters, multiply_adds.
     """
 
-    def __init__(self, settings: Config, variables: Variables | None = None, facts: Facts | None = None):
+    def __init__(
+        self,
+        settings: Config,
+        variables: Variables | None = None,
+        facts: Facts | None = None,
+        about: weights.About | None = None,
+    ):
         """Builds it.
 
         Args:
           settings: from `settings`.
           variables: its weights; None: random ones, drawn from the settings' seed.
           facts: of its data; None: of those that lie there now.
+          about: what is known of the weights; None: nothing.
 
         Raises:
           UserError: a layer does not fit its input.
@@ -126,7 +167,9 @@ class Network:
         self.settings = dataclasses.replace(settings, model=dataclasses.replace(model, layout=layout))
         self.image_shape = config.image_shape(settings.data, facts.shape)
         self.class_names = facts.class_names
-        self._shape, parts = facts.shape, (self.settings, self.image_shape, facts.classes)
+        self._facts = facts
+        self.about = about or _nothing_known(settings, facts)
+        parts = (self.settings, self.image_shape, facts.classes)
         self._network = states.make_network(*parts)
         self.layers = summarise(outline(self.settings.model, self.image_shape, facts.classes))
         self._initial = jax.jit(functools.partial(states.initial_variables, *parts))
@@ -155,7 +198,7 @@ class Network:
           UserError: the images have another shape.
         """
         images = np.asarray(images)
-        expected = self._shape if images.dtype == np.uint8 else self.image_shape
+        expected = self._facts.shape if images.dtype == np.uint8 else self.image_shape
         if images.shape[1:] != expected:
             kind = "uint8 images as stored" if images.dtype == np.uint8 else "floats as the first layer reads them"
             raise UsageError(
@@ -165,6 +208,43 @@ class Network:
         names = [row.name for row in self.layers if row.name in maps]  # in the network's order
         return np.asarray(logits, np.float32), {name: np.asarray(maps[name], np.float32) for name in names}
 
+    def predict(self, images: Sequence[str | os.PathLike] | np.ndarray, skip: bool = False) -> Predictions:
+        """Returns the class probabilities of images; see `Run.predict`."""
+        placed = self._learner.parallel.replicate(self.variables)
+        return _predicted(self._learner, lambda: (placed, "those of this network"), images, skip)
+
+    def export(self, path: str | os.PathLike, format: str = "") -> None:
+        """Writes the network to a file that others read and, as its name with .md, a model card.
+
+        Args:
+          path: of the file; an existing one is replaced.
+          format: "cnn_jax", .safetensors: the weights, and all that `load` needs to use them; "torchvision",
+            .safetensors: of an `alexnet_owt`, its parameters as torchvision's state dict has them, without a card;
+            "stablehlo", .stablehlo, and "onnx", .onnx: programs, see `cnn_jax.programs`, which need the extra `export`.
+            "": by the ending, of .safetensors "cnn_jax".
+
+        Raises:
+          UserError: the format does not know such a network, a package is missing, or the file cannot be written.
+        """
+        chosen = weights.format_of(path, format)
+        variables = jax.device_get(self.variables)
+        if chosen == "torchvision":
+            torchvision.save_torch(variables.params, os.fspath(path), self.class_names)
+            return
+        arrays = {name: np.asarray(leaf) for name, leaf in states.named_leaves(variables).items()}
+        if chosen == "cnn_jax":
+            content = weights.content(arrays, self.about)
+        else:
+            from cnn_jax import programs  # jax.export, which takes a moment
+
+            make = {"stablehlo": programs.stablehlo, "onnx": programs.onnx}[chosen]
+            content = make(self.settings, variables, self._facts, self.about.to_dict())
+        weights.save(path, content, arrays, self.about)
+
+    @functools.cached_property
+    def _learner(self):
+        return Learner(self.settings, facts=self._facts)
+
     @functools.cached_property
     def _forward(self):
         def compute(variables, images):
@@ -172,6 +252,11 @@ class Network:
             return forward(self.settings, self._network, variables, prepared)[:2]
 
         return jax.jit(compute)
+
+
+def _nothing_known(settings, facts):
+    known = Identity(name=settings.data.name, shape=facts.shape, class_names=facts.class_names)
+    return weights.About(settings=settings, identity=known, step=0, rule="random or unknown weights")
 
 
 def build(settings: Config) -> Network:
@@ -256,8 +341,8 @@ class Run:
           steps: how many; None: to the end. The schedules are those of the whole run either way.
           callback: is given each row of metrics.jsonl as soon as it is written.
           progress: whether to show a progress bar and log lines.
-          init_from: where the initial parameters come from: a workdir, or a PyTorch state dict of torchvision's
-            AlexNet; "": random ones.
+          init_from: where the initial parameters come from: a trained network (see `pretrained`), a weight file, a
+            workdir, or a PyTorch state dict of torchvision's AlexNet; "": random ones.
           fresh: layers that begin with random numbers all the same, such as "output".
           signals: whether SIGTERM, SIGHUP and Ctrl-C save first, as on the command line. If not, Ctrl-C raises
             KeyboardInterrupt, as everywhere, and what was saved last is there.
@@ -285,10 +370,10 @@ class Run:
         traced = profile and jax.process_index() == profile_process
         with self.claimed(), contextlib.nullcontext() if progress else processes.silenced():
             processes.log(f"compilation cache: {place}")
-            training = load(self.settings, "train", known)
+            training = learners.load(self.settings, "train", known)
             facts = known.facts if known else None
             with contextlib.closing(Learner(self.settings, training=training, facts=facts)) as learner:
-                watched = load(self.settings, learner.watched, known)
+                watched = learners.load(self.settings, learner.watched, known)
                 self._learner = learner
                 with contextlib.closing(learner.checkpoints(self.folder)) as checkpoints:
                     state = run.first_state(learner, checkpoints, init_from, fresh)
@@ -335,7 +420,7 @@ class Run:
         known = self.identity
         if known and known.splits:
             known.check(split, source.of(self.settings.data).files())
-        return load(self.settings, split, known)
+        return learners.load(self.settings, split, known)
 
     def unseen(self) -> tuple[Dataset | None, list[str]]:
         """Returns images of other data than the run's that it was neither trained on nor chosen by.
@@ -362,9 +447,13 @@ class Run:
         learner = self.learner
         if init_from:
             return run.taken_from(init_from, learner, learner.variables_like()), init_from
-        with contextlib.closing(learner.checkpoints(self.folder)) as checkpoints:
-            variables, step, rule = learner.chosen(checkpoints)
-            return variables, f"{rule}, step {step:,}"
+        variables, step, rule = self._stored()
+        return variables, f"{rule}, step {step:,}"
+
+    def _stored(self):
+        """The variables that stand for the run, their step, and the rule that chose it."""
+        with contextlib.closing(self.learner.checkpoints(self.folder)) as checkpoints:
+            return self.learner.chosen(checkpoints)
 
     def measure(self, split: str = "test") -> run.Result:
         """Measures the parameters that stand for the run on every example of a split; returns all there is to know."""
@@ -407,7 +496,9 @@ class Run:
         context = measuring.of_run(self.learner, self.chosen(init_from)[0], self.dataset(split))
         return {name: float(values[0]) for name, values in storing.columns(measuring.measure(names, context)).items()}
 
-    def predict(self, images: Sequence[str | os.PathLike] | np.ndarray, skip: bool = False) -> Predictions:
+    def predict(
+        self, images: Sequence[str | os.PathLike] | np.ndarray, skip: bool = False, init_from: str = ""
+    ) -> Predictions:
         """Returns the class probabilities of images.
 
         Args:
@@ -415,48 +506,12 @@ class Run:
             channels] as the dataset stores them.
           skip: whether files that cannot be read are passed over, as long as there are others; see
             `Predictions.unreadable`.
+          init_from: use these parameters in place of the run's, see `train`.
 
         Raises:
           UserError: nothing is saved yet, a file cannot be read, or an array has another shape.
         """
-        facts = self.learner.facts
-        if isinstance(images, str) or not hasattr(images, "__len__") or not len(images):
-            raise UsageError(f"images must be a list of paths or an array, with at least one image, not {images!r:.80}")
-        pictures: dict[str, Picture] = {}
-        unreadable: dict[str, str] = {}
-        if isinstance(images, np.ndarray):
-            pixels = images
-            if pixels.dtype != np.uint8 or pixels.shape[1:] != tuple(facts.shape):
-                expected = ", ".join(map(str, facts.shape))
-                raise UsageError(f"images must be uint8 [N, {expected}], and are {pixels.dtype} {list(pixels.shape)}")
-        else:
-            pictures, unreadable = self._read([os.fspath(name) for name in images], skip)
-            pixels = np.stack([picture.pixels for picture in pictures.values()])
-        variables, chosen = self.chosen()
-        (found,) = self.learner.predict(variables, pixels)
-        return Predictions(
-            probabilities=found,
-            class_names=facts.class_names,
-            parameters=chosen,
-            files=tuple(pictures),
-            pictures=tuple(pictures.values()),
-            unreadable=unreadable,
-        )
-
-    def _read(self, names: Sequence[str], skip: bool) -> tuple[dict[str, Picture], dict[str, str]]:
-        """Picture files made ready, each once, and why others cannot be read, by name."""
-        facts = self.learner.facts
-        reading, drawn = source.reading(self.settings.data, facts)
-        pictures: dict[str, Picture] = {}
-        unreadable: dict[str, str] = {}
-        for name in names:
-            try:
-                pictures[name] = read_picture(name, facts.shape, reading, drawn)
-            except UserError as error:
-                unreadable[name] = str(error)
-                if not skip or len(unreadable) == len(names):
-                    raise
-        return pictures, unreadable
+        return _predicted(self.learner, lambda: self.chosen(init_from), images, skip)
 
     def write_answers(self, found: Predictions, path: str | os.PathLike) -> None:
         """Writes the answers to picture files: each file, its answer and the probability of every class.
@@ -477,9 +532,21 @@ class Run:
         seen = run.as_seen(self.settings, np.stack([picture.pixels for picture in found.pictures]))
         write_answers(os.fspath(path), cards.title(self.settings.experiment), found, seen)
 
-    def network(self) -> Network:
-        """Returns the network with the parameters that stand for the run."""
-        return Network(self.settings, processes.local_copy(self.chosen()[0]), self.learner.facts)
+    def network(self, init_from: str = "") -> Network:
+        """Returns the network with the parameters that stand for the run.
+
+        Args:
+          init_from: take these in their place, see `train`.
+        """
+        facts = self.learner.facts
+        if init_from:
+            path = origins.find(init_from)
+            about = weights.about(path) if path.is_file() else None
+            return Network(self.settings, processes.local_copy(self.chosen(init_from)[0]), facts, about)
+        variables, step, rule = self._stored()
+        known = self.identity or source.identity(self.settings.data)
+        about = run.about(self.settings, self.folder, known, step, rule)
+        return Network(self.settings, processes.local_copy(variables), facts, about)
 
     def metrics(self, split: str | None = None) -> Columns:
         """Returns the rows of metrics.jsonl as columns: step, epoch, split, loss, ...; NaN where there is none.
@@ -492,18 +559,19 @@ class Run:
         rows = [row for row in read_rows(self.folder) if split in (None, row["split"])]
         return columns(rows)
 
-    def export(self, path: str | os.PathLike) -> str:
-        """Writes the parameters of an `alexnet_owt` as torchvision names them, to a .safetensors file.
+    def export(self, path: str | os.PathLike, format: str = "") -> str:
+        """Writes the parameters that stand for the run to a file that others read; see `Network.export`.
 
         Returns:
           Which parameters those are, in words.
 
         Raises:
-          UserError: the network is another one, or nothing is saved yet.
+          UserError: see there; or nothing is saved yet.
         """
-        variables, chosen = self.chosen()
-        torchvision.save_torch(variables.params, os.fspath(path), self.learner.facts.class_names)
-        return chosen
+        weights.format_of(path, format)
+        network = self.network()
+        network.export(path, format)
+        return f"{network.about.rule}, step {network.about.step:,}"
 
     def report(self, result: run.Result | None = None) -> Path:
         """Writes report.html, and returns its path.
@@ -621,6 +689,56 @@ class StudyRun:
                 return None
             write_report(path, found, self.folder)
         return path
+
+
+def _predicted(learner, chosen, images, skip) -> Predictions:
+    """Probabilities of images; see `Run.predict`.
+
+    Args:
+      learner: the network on its devices.
+      chosen: returns its variables, and which those are, in words; called when the images are read.
+      images: paths or an array.
+      skip: whether files that cannot be read are passed over.
+    """
+    facts = learner.facts
+    if isinstance(images, str) or not hasattr(images, "__len__") or not len(images):
+        raise UsageError(f"images must be a list of paths or an array, with at least one image, not {images!r:.80}")
+    pictures: dict[str, Picture] = {}
+    unreadable: dict[str, str] = {}
+    if isinstance(images, np.ndarray):
+        pixels = images
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != tuple(facts.shape):
+            expected = ", ".join(map(str, facts.shape))
+            raise UsageError(f"images must be uint8 [N, {expected}], and are {pixels.dtype} {list(pixels.shape)}")
+    else:
+        pictures, unreadable = _read([os.fspath(name) for name in images], learner, skip)
+        pixels = np.stack([picture.pixels for picture in pictures.values()])
+    variables, words = chosen()
+    (found,) = learner.predict(variables, pixels)
+    return Predictions(
+        probabilities=found,
+        class_names=facts.class_names,
+        parameters=words,
+        files=tuple(pictures),
+        pictures=tuple(pictures.values()),
+        unreadable=unreadable,
+    )
+
+
+def _read(names, learner, skip) -> tuple[dict[str, Picture], dict[str, str]]:
+    """Picture files made ready, each once, and why others cannot be read, by name."""
+    facts = learner.facts
+    reading, drawn = source.reading(learner.settings.data, facts)
+    pictures: dict[str, Picture] = {}
+    unreadable: dict[str, str] = {}
+    for name in names:
+        try:
+            pictures[name] = read_picture(name, facts.shape, reading, drawn)
+        except UserError as error:
+            unreadable[name] = str(error)
+            if not skip or len(unreadable) == len(names):
+                raise
+    return pictures, unreadable
 
 
 def columns(rows: Sequence[dict]) -> Columns:

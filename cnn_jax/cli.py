@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from cnn_jax import buckets, checks, config, files, signals, watchdog, workdir
+from cnn_jax import buckets, checks, config, files, signals, trained, watchdog, workdir
 from cnn_jax.config import experiments, overrides, reference
 from cnn_jax.config import study as studies
 from cnn_jax.data.images import asked
@@ -33,6 +33,8 @@ def main(flags: Flags) -> int:
             width = max(map(len, experiments.names()), default=0)
             for name, summary in experiments.summaries():
                 print(f"{name:<{width}}  {summary}")
+            if trained.names():
+                print(f"\nalready trained, for --init_from: {', '.join(trained.names())}")
             return 0
         if flags.mode == "settings":
             print(listed_settings(flags))
@@ -106,6 +108,7 @@ Train and study LeNet-5 and AlexNet.
   {program} --list                                       the experiments
   {program} --experiment=lenet_digits                    train one; seconds, no download
   {program} --experiment=lenet_digits --mode=predict --images=a.png
+  {program} --init_from=lenet5_modern_mnist --mode=predict --images=a.png   one that is already trained
   {program} --experiment=lenet_mnist --set optimizer.learning_rate=0.002 --seed=3 --workdir=runs/mine
   {program} --experiment=pooling_digits                  a study: arms x seeds, statistics, a report
 
@@ -187,7 +190,7 @@ def _base(flags):
         raise UsageError("--experiment and --like exclude each other: --like takes the settings of its workdir")
     if flags.experiment:
         return experiments.load(flags.experiment)
-    for name in ("like", "workdir", "init_from"):
+    for name in ("like", "workdir"):
         value = getattr(flags, name)
         folder = _place(flags, name)
         found = folder and (workdir.stored_config(folder) or workdir.stored_study(folder))
@@ -195,6 +198,12 @@ def _base(flags):
             return found
         if name == "like" and value:
             raise UsageError(f"--like={value}: there is neither a run nor a study in {folder}")
+    if flags.init_from:
+        from cnn_jax import origins  # reads weight files
+
+        found = origins.settings(flags.init_from)
+        if found:
+            return found
     if flags.workdir:
         raise UsageError(
             f"--workdir={flags.workdir} holds no run that names its experiment: add --experiment=NAME, see --list"
@@ -273,8 +282,14 @@ def _check_flags(flags):
             raise UsageError("--mode=predict needs --images=a.png,b.png; a folder or a pattern will do as well")
     if flags.images and flags.mode != "predict":
         raise UsageError(f"--images goes with --mode=predict, not --mode={flags.mode}")
-    if flags.mode == "export" and not (flags.out or "").endswith(".safetensors"):
-        raise UsageError("--mode=export needs --out=FILE.safetensors")
+    if flags.mode == "export":
+        from cnn_jax import weights  # reads weight files
+
+        if not flags.out:
+            raise UsageError("--mode=export needs --out=FILE.safetensors, FILE.stablehlo or FILE.onnx")
+        weights.format_of(flags.out, flags.format or "")
+    elif flags.format:
+        raise UsageError(f"--format goes with --mode=export, not --mode={flags.mode}")
     if flags.out and flags.mode not in ("export", "predict"):
         raise UsageError(f"--out goes with --mode=export and --mode=predict, not --mode={flags.mode}")
     if flags.out and flags.mode == "predict" and Path(flags.out).suffix not in (".html", ".csv", ".json"):
@@ -288,17 +303,8 @@ def _check_flags(flags):
     if flags.fresh and not (flags.init_from and flags.mode == "train"):
         raise UsageError(f"--fresh={','.join(flags.fresh)} goes with --init_from and --mode=train")
     if flags.init_from:
-        if flags.mode not in ("train", "eval"):
-            raise UsageError(f"--init_from goes with --mode=train and --mode=eval, not --mode={flags.mode}")
-        source = files.place(flags.init_from, f"--init_from={flags.init_from}")
-        saved = source / "checkpoints"
-        if not source.exists():
-            raise UsageError(
-                f"--init_from={flags.init_from}: there is no such file or folder; name the workdir of a run, or a "
-                "state dict of PyTorch"
-            )
-        if not source.is_file() and not saved.is_dir():
-            raise UsageError(
-                f"--init_from={flags.init_from}: there is no folder {saved}; "
-                "name the workdir of a run, or a state dict of PyTorch"
-            )
+        if flags.mode not in ("train", "eval", "predict", "export"):
+            raise UsageError(f"--init_from goes with --mode=train, eval, predict and export, not --mode={flags.mode}")
+        from cnn_jax import origins  # reads weight files
+
+        origins.find(flags.init_from)

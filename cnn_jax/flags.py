@@ -11,10 +11,10 @@ from pathlib import Path
 MODES = {
     "train": "train, or continue what the workdir holds; measure the test images; write the report",
     "eval": "measure the trained run in the workdir, and change nothing",
-    "predict": "class probabilities of image files, by the trained run: --images=a.png,b.jpg",
+    "predict": "class probabilities of image files, by the run in the workdir or --init_from: --images=a.png,b.jpg",
     "summary": "print the layers with their sizes and costs, and the memory of training; of a study, its arms",
     "report": "write report.html anew",
-    "export": "write the parameters of an alexnet_owt as torchvision names them: --out=FILE.safetensors",
+    "export": "write the network for others, and a model card: --out=FILE.safetensors, .stablehlo or .onnx",
     "prepare": "get the dataset ready",
     "settings": "list settings with default, values and meaning: --mode=settings model.pool optimizer",
     "devices": "print what JAX sees here and, with --experiment, how the work would be shared",
@@ -53,6 +53,7 @@ class Flags:
     profile: bool
     profile_process: int
     out: str | None
+    format: str | None
     images: Sequence[str]
     rest: Sequence[str]
     started: float

@@ -45,7 +45,8 @@ flags.DEFINE_bool("resume", True, "continue the run in the workdir; --noresume d
 flags.DEFINE_string(
     "init_from",
     None,
-    "take the weights from a run's workdir or a PyTorch file: train starts from them, eval measures them",
+    "take the weights from a trained network, see --list, a weight file, a run's workdir or a PyTorch file: train "
+    "starts from them, eval measures them, predict uses them",
 )
 flags.DEFINE_list("fresh", [], "with --init_from: layers that are not taken, such as output")
 flags.DEFINE_string("like", None, "start the run or study of this workdir once more, in another --workdir")
@@ -66,8 +67,15 @@ flags.DEFINE_integer("profile_process", 0, "with --profile: which of several pro
 flags.DEFINE_string(
     "out",
     None,
-    "export: the .safetensors file to write; predict: write the answers to a .csv or .json file as well, or to an "
-    ".html page that shows each picture as the network saw it",
+    "export: the file to write, .safetensors, .stablehlo or .onnx, beside which a model card is put; predict: write "
+    "the answers to a .csv or .json file as well, or to an .html page that shows each picture as the network saw it",
+)
+flags.DEFINE_enum(
+    "format",
+    None,
+    ["cnn_jax", "torchvision", "stablehlo", "onnx"],
+    "export: what --out is; default: by its name, of .safetensors cnn_jax, which --init_from takes; torchvision is for "
+    "PyTorch, of an alexnet_owt",
 )
 flags.DEFINE_multi_string(
     "images", [], "predict: image files, folders of them, or patterns such as '*.png'; separated by commas or repeated"

@@ -107,9 +107,10 @@ def _refuse(split, evaluation):
 
 def predict(flags: Flags, settings, folder) -> None:
     """Class probabilities of image files; those that cannot be read are named at the end."""
-    this = api.Run(settings, folder)
+    origin = flags.init_from or ""
+    this = api.Run(settings, folder, known=run.data_of(origin) if origin else None)
     names = asked.expand(flags.images)
-    found = this.predict(names, skip=True)
+    found = this.predict(names, skip=True, init_from=origin)
     processes.log(f"checkpoint: {found.parameters}")
     for file, name, picture, row in zip(found.files, found.names, found.pictures, found.probabilities):
         print(f"{printable(file)}: {name} ({picture.changes})")
@@ -155,8 +156,14 @@ def report(flags: Flags, settings, folder) -> None:
 
 
 def export(flags: Flags, settings, folder) -> None:
-    """Writes the chosen parameters as PyTorch reads them."""
-    chosen = api.Run(settings, folder).export(flags.out)
+    """Writes the chosen parameters, or those of --init_from, to a file."""
+    if flags.init_from:
+        api.Run(settings, folder, known=run.data_of(flags.init_from)).network(flags.init_from).export(
+            flags.out, flags.format or ""
+        )
+        print(f"{flags.out}: the parameters of {flags.init_from}")
+        return
+    chosen = api.Run(settings, folder).export(flags.out, flags.format or "")
     print(f"{flags.out}: the parameters of {folder} ({chosen})")
 
 

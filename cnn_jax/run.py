@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cnn_jax import config, files, run_data, workdir
+from cnn_jax import config, files, origins, run_data, weights, workdir
 from cnn_jax.data.augment.transforms import centre_crop, to_canvas
 from cnn_jax.data.datasets import source
 from cnn_jax.data.identity import Identity
@@ -21,7 +21,7 @@ from cnn_jax.training import metrics
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.learner import Learner
 from cnn_jax.training.metrics import Evaluation
-from cnn_jax.training.state import Variables
+from cnn_jax.training.state import Variables, named_leaves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +137,7 @@ def taken_from(origin: str, learner: Learner, like: Variables, fresh: Sequence[s
     """The variables of another run, or of a network that PyTorch saved, and says which layers they are of.
 
     Args:
-      origin: a workdir, or a PyTorch state dict; see `models.torchvision`.
+      origin: a trained network, a weight file, a workdir, or a PyTorch state dict; see `origins`.
       learner: the network and devices they are for.
       like: variables of the same structure; those of layers that are `fresh` are returned as they are.
       fresh: layers that are not taken.
@@ -148,12 +148,10 @@ def taken_from(origin: str, learner: Learner, like: Variables, fresh: Sequence[s
     strange = [name for name in fresh if name not in like.params]
     if strange:
         raise UsageError(f"--fresh={','.join(strange)}: there is no such layer; there are {', '.join(like.params)}")
-    path = files.place(origin, f"--init_from={origin}")
+    path = origins.find(origin)
     if path.is_file():
         with files.on_disk(path) as near:
-            params = learner.parallel.replicate(torchvision.load_torch(near, like.params, fresh))
-            class_names = torchvision.class_names(near)
-        found = Variables({name: params.get(name, leaves) for name, leaves in like.params.items()}, like.batch_stats)
+            found, class_names = _of_file(near, learner, like, fresh)
         where = str(path)
     else:
         found, class_names, where = _of_run(origin, path, learner, like, fresh)
@@ -164,6 +162,55 @@ def taken_from(origin: str, learner: Learner, like: Variables, fresh: Sequence[s
         some = lambda names: ", ".join(names[:4]) + ", ..." * (len(names) > 4)
         processes.log(f"take care: they were trained for the classes {some(class_names)}; the data have {some(ours)}")
     return found
+
+
+def _of_file(path, learner, like, fresh):
+    """Variables in a file, and the names of its classes."""
+    known = weights.about(path)
+    if known is None:
+        params = learner.parallel.replicate(torchvision.load_torch(path, like.params, fresh))
+        class_names = torchvision.class_names(path)
+        whole = {name: params.get(name, leaves) for name, leaves in like.params.items()}
+        return Variables(whole, like.batch_stats), class_names
+    leaves = named_leaves(like)
+    wanted = {name: leaf.shape for name, leaf in leaves.items() if name.split(".")[1] not in fresh}
+    arrays = learner.parallel.replicate(weights.load(path, wanted, [*leaves] if fresh else ()))
+    found = [arrays.get(name, leaf) for name, leaf in leaves.items()]
+    return jax.tree.unflatten(jax.tree.structure(like), found), known.identity.class_names
+
+
+def data_of(origin: str) -> Identity | None:
+    """Returns the data that what --init_from names was trained on; None where nothing says them.
+
+    Raises:
+      UserError: there is no such network, or its file is damaged.
+    """
+    path = origins.find(origin)
+    if path.is_dir():
+        return run_data.stored(path)
+    known = weights.about(path)
+    return known.identity if known else None
+
+
+def about(settings: config.Config, folder: Path, known: Identity, step: int, rule: str) -> weights.About:
+    """Returns what a weight file says of a run.
+
+    Args:
+      settings: of the run.
+      folder: its workdir.
+      known: its data.
+      step: of the parameters.
+      rule: that chose it.
+    """
+    results = folder / "results.json"
+    found = files.read_json(results) if results.exists() else {}
+    test = {}
+    if found.get("step") == step:
+        test = {name.removeprefix("test_"): value for name, value in found.items() if name.startswith("test_")}
+        test = {name: float(value) for name, value in test.items() if isinstance(value, int | float)}
+    starts = workdir.starts(folder)
+    commit = ((starts[-1].get("git") or {}).get("commit") if starts else "") or ""
+    return weights.About(settings=settings, identity=known, step=step, rule=rule, commit=commit, test=test)
 
 
 def _of_run(origin, path, learner, like, fresh):

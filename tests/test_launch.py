@@ -16,6 +16,7 @@ from PIL import Image
 from tiny_data import tiny_arrays, write_tiny
 
 import cnn_jax
+from cnn_jax import trained as brought_along
 from cnn_jax.config import experiments
 from cnn_jax.files import cores
 from cnn_jax.flags import MODES
@@ -317,8 +318,10 @@ def test_a_run_that_is_not_named_is_told(env, trained, tmp_path):
 
 def test_list_and_help(env, tmp_path):
     listed = launch(env, "--list", cwd=tmp_path).stdout
-    assert [line.split()[0] for line in listed.splitlines()] == experiments.names()
-    assert all(len(line.split()) > 3 for line in listed.splitlines())
+    *lines, space, last = listed.splitlines()
+    assert [line.split()[0] for line in lines] == experiments.names()
+    assert all(len(line.split()) > 3 for line in lines)
+    assert not space and last == f"already trained, for --init_from: {', '.join(brought_along.names())}"
     for flag in ("--help", "-h"):
         shown = launch(env, flag, cwd=tmp_path).stdout
         for name in ("experiment", "mode", "set", "workdir", "seed", "init_from", "images"):

@@ -7,9 +7,10 @@ import shlex
 import pytest
 from launching import REPOSITORY
 
-from cnn_jax import cli
+from cnn_jax import cli, trained, weights
 from cnn_jax import launch as program
 from cnn_jax.config import experiments, overrides
+from cnn_jax.models import torchvision
 
 # Settings.md is made from the code, and add_your_own.md and python.md have tests of their own.
 PLACES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -52,7 +53,11 @@ def test_a_command_is_understood(line, monkeypatch, tmp_path):
     (asked,) = seen
     if asked.list or asked.experiment == "NAME" or asked.mode == "devices" and not asked.experiment:
         return
-    asked = dataclasses.replace(asked, mode="summary", images=[], out=None, init_from=None, profile=False)
+    if not asked.experiment and asked.init_from:  # what it names says which
+        known = asked.init_from in trained.names() and weights.about(trained.path(asked.init_from))
+        assert known or torchvision.looks_like_torch(asked.init_from)
+        asked = dataclasses.replace(asked, experiment=known.title if known else torchvision.EXPERIMENT)
+    asked = dataclasses.replace(asked, mode="summary", images=[], out=None, init_from=None, fresh=[], profile=False)
     settings, *_ = cli.check(asked)
     assert settings.experiment == asked.experiment
 

@@ -8,7 +8,7 @@ import cnn_jax
 PACKAGE = pathlib.Path(cnn_jax.__file__).parent
 # From top to bottom; what stands on one line may not import each other.
 ROOMS = [
-    ["__main__"],
+    ["__main__", "trained.__main__"],
     ["start"],
     ["launch"],
     ["cli"],
@@ -21,7 +21,8 @@ ROOMS = [
     ["reports.parts"],
     ["checks"],
     ["studies"],
-    ["run"],
+    ["run", "programs"],
+    ["origins"],
     ["workdir", "run_data"],
     ["training"],
     ["devices"],
@@ -31,11 +32,12 @@ ROOMS = [
     ["data.datasets"],
     ["data.batches", "data.augment"],
     ["data.images"],
+    ["weights"],
     ["data.identity", "data.subsets"],
     ["data.facts"],
     ["config"],
     ["flags", "progress", "randomness"],
-    ["files", "signals", "streams", "watchdog"],
+    ["files", "signals", "streams", "trained", "watchdog"],
     ["leases"],
     ["buckets"],
     ["errors"],

@@ -65,6 +65,23 @@ def departures(settings: Config | Study) -> list[str]:
     return _changed(settings, base) if isinstance(settings, Config) else []
 
 
+def words(settings: Config) -> list[str]:
+    """Returns the words of a command line that trains with some settings; where the data lie is left to the reader."""
+    found = [f"--experiment={settings.experiment}"]
+    try:
+        card = load(settings.experiment)
+    except UsageError:
+        return found
+    before = {leaf.path: leaf.value for leaf in fields.leaves(card)} if isinstance(card, Config) else {}
+    for leaf in fields.leaves(settings):
+        if leaf.path == "data.path" and leaf.value != before.get(leaf.path):
+            found += ["--set", f"{leaf.path}=FOLDER"]
+        elif leaf.value != before.get(leaf.path, leaf.value) and leaf.rule.get("identity", True):
+            value = ",".join(map(str, leaf.value)) if isinstance(leaf.value, tuple) else leaf.value
+            found += ["--set", f"{leaf.path}={value}"]
+    return found
+
+
 def _changed(ours, theirs):
     """Settings of both that differ and move results; those that only one kind has follow from the kind."""
     before = {leaf.path: leaf.value for leaf in fields.leaves(theirs)}

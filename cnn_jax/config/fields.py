@@ -297,14 +297,21 @@ def _frozen(value):
     return tuple(value) if isinstance(value, list) else value
 
 
-def to_dict(group) -> dict:
-    """Plain nested dict of a group, ready for JSON."""
-    return _plain(group) | {"format": FORMAT}
+def to_dict(group, places: bool = True) -> dict:
+    """Plain nested dict of a group, ready for JSON.
+
+    Args:
+      group: of settings.
+      places: whether those are in it that change no result, such as where data lie.
+    """
+    return _plain(group, places) | {"format": FORMAT}
 
 
-def _plain(group):
+def _plain(group, places):
     found: dict = {}
     for leaf in leaves(group):
+        if not places and not leaf.rule.get("identity", True):
+            continue
         *groups, name = leaf.path.split(".")
         place = found
         for each in groups:

@@ -137,6 +137,8 @@ def convolve(x, kernel, geometry: Geometry, fill: str = "zero", groups: int = 1)
     pads = geometry.pads if fill == "zero" else ((0, 0), (0, 0))
     x = x if fill == "zero" else geometry.pad(x, fill)
     rest = {"stride": geometry.stride, "pads": pads, "groups": groups}
+    if not isinstance(x.shape[0], int):  # in a program that is exported, for batches of any size and other machines
+        return _convolve_by_xla(x, kernel, **rest)
     ways = {"cpu": convolve_tiled, "cuda": convolve_folded, "default": _convolve_by_xla}
     return lax.platform_dependent(x, kernel, **{name: functools.partial(way, **rest) for name, way in ways.items()})
 

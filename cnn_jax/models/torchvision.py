@@ -15,9 +15,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from cnn_jax import files
+from cnn_jax import files, weights
 from cnn_jax.errors import UserError
 
+EXPERIMENT = "alexnet_owt_imagenet"  # whose network this is
 SUFFIXES = (".safetensors", ".pth", ".pt")
 # Torchvision's names; it numbers all modules, those without parameters too.
 NAMES = {
@@ -33,7 +34,7 @@ NAMES = {
 
 
 def looks_like_torch(path) -> bool:
-    """Tells by its suffix whether a path names a PyTorch state dict rather than a folder of this project."""
+    """Tells by its suffix whether a file may hold a PyTorch state dict."""
     return str(path).endswith(SUFFIXES)
 
 
@@ -62,29 +63,15 @@ def load_torch(path, params_like: dict, fresh: Sequence[str] = ()) -> dict:
         )
     names = {_torch_name(*key): (key, _torch_shape(shape)) for key, shape in wanted.items()}
     expected = {name: found for name, found in names.items() if found[0][0] not in fresh}
-    missing = sorted(expected.keys() - stored.keys())
-    unexpected = sorted(stored.keys() - names.keys())
-    shapes = [
-        f"{name} {list(stored[name].shape)}, not {list(shape)}"
-        for name, (_, shape) in expected.items()
-        if name in stored and stored[name].shape != shape
-    ]
-    faults = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
-    if any(faults.values()):
-        listed = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
-        raise UserError(
-            f"{path} does not fit the network. {listed}. It must be a state dict of torchvision's AlexNet, with as "
-            "many classes as the data, and images of a size that makes the last map as large; layers that differ are "
-            "left out with --fresh=LAYER, such as --fresh=output"
-        )
+    shapes = {name: shape for name, (_, shape) in expected.items()}
+    hint = (
+        "It must be a state dict of torchvision's AlexNet, with as many classes as the data, and images of a size that "
+        f"makes the last map as large; {weights.FRESH}"
+    )
+    weights.check(path, stored, shapes, names, hint)
     params = {layer: {} for layer in params_like if layer not in fresh}
     for name, (key, _) in expected.items():
-        tensor = stored[name].astype(np.float32)
-        if not np.isfinite(tensor).all():
-            raise UserError(
-                f"{path}: {name} holds numbers that are not finite; train the network that it was saved from anew"
-            )
-        params[key[0]][key[1]] = _to_ours(key, tensor, wanted)
+        params[key[0]][key[1]] = _to_ours(key, stored[name].astype(np.float32), wanted)
     return params
 
 
@@ -173,14 +160,7 @@ def _read(path):
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     if path.suffix == ".safetensors":
-        try:
-            stored = safetensors.numpy.load_file(path)
-        except Exception as error:  # types that NumPy lacks, and whatever a damaged file makes of the rest
-            raise UserError(f"{path} is not a readable .safetensors file: {files.reason(error)}") from error
-        for name, tensor in stored.items():
-            if tensor.dtype.kind != "f" and tensor.dtype.name != "bfloat16":
-                raise UserError(f"{path}: {name} is of {tensor.dtype}; parameters are floating-point numbers")
-        return stored
+        return weights.read(path)
     try:
         import torch
     except ImportError:

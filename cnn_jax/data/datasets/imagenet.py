@@ -1,25 +1,23 @@
 """ImageNet: ILSVRC 2012. `imagenet_writer` prepares it."""
 
-import collections
 import functools
 import importlib.util
 from pathlib import Path
 
 from cnn_jax.data.datasets.base import Stored
-from cnn_jax.data.datasets.catalog import data_root, manual_folder
+from cnn_jax.data.datasets.catalog import data_root
 from cnn_jax.data.facts import Facts
 
 NAME = "imagenet2012"
 VERSION = "5.1.0"  # of TFDS's imagenet2012
 SPLITS = {"train": 1_281_167, "validation": 50_000}
-WORDS_FILE = "LOC_synset_mapping.txt"  # "n01440764 tench, Tinca tinca", one synset a line, as Kaggle has it
 
 
 class ImageNet(Stored):
     """Photographs of many sizes, each stored as the square from its middle."""
 
     def facts(self) -> Facts:
-        return Facts(self.data.kind.shape, class_names(self.data), SPLITS, VERSION, tested="validation", exact=False)
+        return Facts(self.data.kind.shape, class_names(), SPLITS, VERSION, tested="validation", exact=False)
 
     def training_examples(self) -> int | None:
         return self.lengths()["train"] if self.is_prepared() else super().training_examples()
@@ -59,19 +57,9 @@ def _brought_along(name):
     return tuple((package / "datasets" / "imagenet2012" / name).read_text().split())
 
 
-def class_names(data) -> tuple[str, ...]:
-    """ImageNet's classes in words where the words file lies with the prepared data or in data.manual_dir, else as ids.
-
-    A class is called by the first of its words; where two classes share it, both have their id added.
-    """
-    folders = [data_root(data) / NAME / VERSION]
-    if data.manual_dir:
-        folders.append(manual_folder(data))
-    for folder in folders:
-        if (folder / WORDS_FILE).is_file():
-            lines = (folder / WORDS_FILE).read_text(encoding="utf-8").splitlines()
-            words = {line.split(" ", 1)[0]: line.split(" ", 1)[1].split(",")[0] for line in lines if " " in line}
-            counts = collections.Counter(words.values())
-            apart = {synset: name if counts[name] == 1 else f"{name} {synset}" for synset, name in words.items()}
-            return tuple(apart.get(synset, synset) for synset in synsets())
-    return synsets()
+@functools.cache
+def class_names() -> tuple[str, ...]:
+    """ImageNet's 1,000 classes in words, by label, as torchvision has them: no two are alike."""
+    lines = (Path(__file__).parent / "imagenet_words.txt").read_text(encoding="utf-8").splitlines()
+    words = dict(line.split(" ", 1) for line in lines)
+    return tuple(words[synset] for synset in synsets())

@@ -6,7 +6,6 @@ examples are a fair sample (data.limit), and neighbours are of different classes
 
     <manual_dir>/ILSVRC2012_img_train.tar    of 1,000 archives n01440764.tar, ..., one for each class
     <manual_dir>/ILSVRC2012_img_val.tar      of ILSVRC2012_val_00000001.JPEG, ...
-    <manual_dir>/LOC_synset_mapping.txt      optional: the names of the classes in words
 """
 
 import dataclasses
@@ -23,7 +22,7 @@ from PIL import Image
 
 from cnn_jax import buckets, files, randomness
 from cnn_jax.data.batches import order
-from cnn_jax.data.datasets.imagenet import NAME, SPLITS, VERSION, WORDS_FILE, synsets, validation_synsets
+from cnn_jax.data.datasets.imagenet import NAME, SPLITS, VERSION, synsets, validation_synsets
 from cnn_jax.data.images import records
 from cnn_jax.data.images.decode import DAMAGED, FORMATS
 from cnn_jax.errors import UserError
@@ -111,8 +110,6 @@ def _archives(manual_dir, root, command):
     for path in near.values():
         print(f"copying {folder / path.name} to {path}", file=sys.stderr, flush=True)
         buckets.fetch(folder / path.name, path)
-    if (folder / WORDS_FILE).is_file():
-        buckets.fetch(folder / WORDS_FILE, root / "downloads" / NAME / WORDS_FILE)
     return near
 
 
@@ -131,9 +128,6 @@ def _fill(staging, archives, command):
     for split, found in members.items():
         labels = np.array([member.label for member in _in_order(found)], np.int32)
         records.write_labels(staging / "decoded" / f"{split}_index.npz", records.describe(staging, NAME, split), labels)
-    words = archives["train"].parent / WORDS_FILE
-    if words.is_file():
-        shutil.copyfile(words, staging / WORDS_FILE)
 
 
 def _start(staging, archives):
