@@ -26,7 +26,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnn_jax import checks, config, files, leases, origins, run, run_data, trained, weights
+from cnn_jax import attribution, checks, config, files, leases, origins, run, run_data, trained, weights
 from cnn_jax import workdir as folders
 from cnn_jax.config import experiments as cards
 from cnn_jax.config.run import Config
@@ -212,6 +212,58 @@ class Network:
         """Returns the class probabilities of images; see `Run.predict`."""
         placed = self._learner.parallel.replicate(self.variables)
         return _predicted(self._learner, lambda: (placed, "those of this network"), images, skip)
+
+    def evidence(self, image: np.ndarray, label: int | None = None, window: int = 0) -> attribution.Evidence:
+        """Returns what an answer rests on: occlusion, gradient times input, and a class activation map.
+
+        Args:
+          image: uint8 [height, width, channels] as stored, or floats [*image_shape] as the first layer reads it.
+          label: the class, from 0; None: the network's own answer.
+          window: side of the patches that are covered, pixels; 0: a seventh of the image's.
+
+        Raises:
+          UserError: the image has another shape, or there is no such class.
+        """
+        logits, _ = self(np.asarray(image)[None])
+        chosen = int(logits[0].argmax()) if label is None else label
+        if chosen not in range(len(self.class_names)):
+            raise UsageError(f"label = {label!r} must be from 0 to {len(self.class_names) - 1}")
+        image = np.asarray(image)
+        seen = np.asarray(prepare_images(self.settings, image[None]))[0] if image.dtype == np.uint8 else image
+        return attribution.evidence(self.settings, self._network, self.variables, seen, chosen, window)
+
+    def exciting(self, images: np.ndarray, layer: str, count: int = 9) -> attribution.Exciting:
+        """Finds the images that excite each filter of a layer most, and where.
+
+        Args:
+          images: uint8 [N, height, width, channels] as stored.
+          layer: one that has maps, such as "conv1".
+          count: images for each filter.
+
+        Raises:
+          UserError: there is no such layer, or the images have another shape.
+        """
+        _, maps = self(np.asarray(images)[:1])
+        if layer not in maps:
+            raise UsageError(f"layer = {layer!r} must be one that has maps: {', '.join(maps)}")
+        return attribution.exciting(self.settings, self._network, self.variables, np.asarray(images), layer, count)
+
+    def report(self, path: str | os.PathLike, images: Sequence[str | os.PathLike]) -> None:
+        """Writes an HTML page: the filters, pictures on their way through the network, its layers. Needs no test set.
+
+        Args:
+          path: of the page.
+          images: paths of image files.
+
+        Raises:
+          UserError: a file cannot be read, or the page cannot be written.
+        """
+        from cnn_jax.reports.network.collect import Followed
+        from cnn_jax.reports.network.page import write_network  # draws with matplotlib, which takes half a second
+
+        pictures, _ = _read([os.fspath(name) for name in images], self._learner, skip=False)
+        followed = [Followed(files.printable(name), "", picture.pixels) for name, picture in pictures.items()]
+        write_network(path, self._learner, self.variables, self.about, followed)
 
     def export(self, path: str | os.PathLike, format: str = "") -> None:
         """Writes the network to a file that others read and, as its name with .md, a model card.
@@ -573,17 +625,32 @@ class Run:
         network.export(path, format)
         return f"{network.about.rule}, step {network.about.step:,}"
 
-    def report(self, result: run.Result | None = None) -> Path:
+    def report(self, result: run.Result | None = None, images: Sequence[str | os.PathLike | int] = ()) -> Path:
         """Writes report.html, and returns its path.
 
         Args:
           result: from `measure`; None: measure the test split now.
+          images: those to follow through the network: paths of files, or numbers of test images. None: the first test
+            image whose answer is right.
+
+        Raises:
+          UserError: nothing is saved yet, a file cannot be read, or there are not so many test images.
         """
+        from cnn_jax.reports.network.collect import Followed, of_split
         from cnn_jax.reports.run.collect import collect
         from cnn_jax.reports.run.report import write_report  # draws with matplotlib, which takes half a second
 
+        result = result or self.measure()
+        followed = []
+        for each in images:
+            name = str(each) if isinstance(each, int) else os.fspath(each)
+            if name.isdecimal() and not os.path.lexists(name):
+                followed.append(of_split(result.dataset, int(name)))
+            else:
+                pictures, _ = _read([name], self.learner, skip=False)
+                followed.append(Followed(files.printable(name), "", pictures[name].pixels))
         path = self.folder / "report.html"
-        write_report(path, collect(self.settings, self.folder, result or self.measure(), self.learner, self.identity))
+        write_report(path, collect(self.settings, self.folder, result, self.learner, self.identity, followed))
         return path
 
 

@@ -280,8 +280,8 @@ def _check_flags(flags):
     if flags.mode == "predict":
         if not asked.expand(flags.images):
             raise UsageError("--mode=predict needs --images=a.png,b.png; a folder or a pattern will do as well")
-    if flags.images and flags.mode != "predict":
-        raise UsageError(f"--images goes with --mode=predict, not --mode={flags.mode}")
+    if flags.images and flags.mode not in ("predict", "report"):
+        raise UsageError(f"--images goes with --mode=predict and --mode=report, not --mode={flags.mode}")
     if flags.mode == "export":
         from cnn_jax import weights  # reads weight files
 
@@ -290,8 +290,15 @@ def _check_flags(flags):
         weights.format_of(flags.out, flags.format or "")
     elif flags.format:
         raise UsageError(f"--format goes with --mode=export, not --mode={flags.mode}")
-    if flags.out and flags.mode not in ("export", "predict"):
-        raise UsageError(f"--out goes with --mode=export and --mode=predict, not --mode={flags.mode}")
+    if flags.mode == "report":
+        asked.expand(flags.images, numbers=not flags.init_from)
+    alone = flags.mode == "report" and bool(flags.init_from)  # a page on a network that has no workdir
+    if alone and not ((flags.out or "").endswith(".html") and flags.images):
+        raise UsageError("--mode=report --init_from=... needs --images=a.png,b.png and --out=FILE.html")
+    if flags.out and flags.mode not in ("export", "predict") and not alone:
+        raise UsageError(
+            f"--out goes with --mode=export, predict and, with --init_from, report, not --mode={flags.mode}"
+        )
     if flags.out and flags.mode == "predict" and Path(flags.out).suffix not in (".html", ".csv", ".json"):
         raise UsageError(f"--mode=predict: --out={flags.out} must end in .html, .csv or .json")
     if flags.measure and flags.mode != "eval":
@@ -303,8 +310,10 @@ def _check_flags(flags):
     if flags.fresh and not (flags.init_from and flags.mode == "train"):
         raise UsageError(f"--fresh={','.join(flags.fresh)} goes with --init_from and --mode=train")
     if flags.init_from:
-        if flags.mode not in ("train", "eval", "predict", "export"):
-            raise UsageError(f"--init_from goes with --mode=train, eval, predict and export, not --mode={flags.mode}")
+        if flags.mode not in ("train", "eval", "predict", "report", "export"):
+            raise UsageError(
+                f"--init_from goes with --mode=train, eval, predict, report and export, not --mode={flags.mode}"
+            )
         from cnn_jax import origins  # reads weight files
 
         origins.find(flags.init_from)

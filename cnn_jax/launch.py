@@ -78,7 +78,10 @@ flags.DEFINE_enum(
     "PyTorch, of an alexnet_owt",
 )
 flags.DEFINE_multi_string(
-    "images", [], "predict: image files, folders of them, or patterns such as '*.png'; separated by commas or repeated"
+    "images",
+    [],
+    "predict: image files, folders of them, or patterns such as '*.png'; separated by commas or repeated. report: "
+    "likewise, or numbers of test images, to be followed through the network",
 )
 flags.DEFINE_bool("help", False, "print this help and leave", short_name="h")
 

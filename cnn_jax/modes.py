@@ -17,6 +17,7 @@ from cnn_jax.errors import EXIT_FAILED, UsageError, UserError
 from cnn_jax.files import cores, printable
 from cnn_jax.flags import Flags
 from cnn_jax.models import resolve_layout
+from cnn_jax.models import summary as tables
 from cnn_jax.training import metrics
 from cnn_jax.training.learner import load
 from cnn_jax.training.memory import step_memory
@@ -134,6 +135,10 @@ def summary(flags: Flags, settings, folder) -> None:
     shape = "x".join(map(str, network.image_shape))
     print(f"{settings.experiment}: input {shape}, {len(network.class_names)} classes\n")
     print(network, flush=True)
+    sums = tables.sizes(network.layers)
+    if sums:
+        print("\nsides of the maps: (n + 2p - k) / s + 1, rounded down, of n pixels, for padding p, window k, stride s")
+        print("\n".join(f"  {line}" for line in sums.splitlines()), flush=True)
     parts = settings.optimizer.accumulate
     sizes = [settings.train.batch_size, 2 * settings.train.batch_size]
     bytes_of = [step_memory(network.settings, size) for size in sizes]
@@ -150,9 +155,16 @@ def _mebibytes(count):
 
 
 def report(flags: Flags, settings, folder) -> None:
-    """Rebuilds report.html from the workdir."""
-    del flags
-    print(f"report {api.Run(settings, folder).report()}")
+    """Rebuilds report.html from the workdir, with images of the reader's choice on their way through the network.
+
+    With --init_from it is a page on that network alone, at --out, which needs no data.
+    """
+    if flags.init_from:
+        network = api.Run(settings, folder, known=run.data_of(flags.init_from)).network(flags.init_from)
+        network.report(flags.out, asked.expand(flags.images))
+        print(f"report {flags.out}")
+        return
+    print(f"report {api.Run(settings, folder).report(images=asked.expand(flags.images, numbers=True))}")
 
 
 def export(flags: Flags, settings, folder) -> None:

@@ -54,7 +54,7 @@ def study() -> Study:
         pairs=(("max", "min"), ("max", "average_x2.5"), ("max_x0.4", "average")),
         protocol=Protocol(
             seeds=10,
-            sweep="optimizer.learning_rate=0.001,0.002,0.004",
+            sweep="optimizer.learning_rate=0.004,0.008,0.016,0.032",
             sweep_seeds=2,
             measurements=("consistency",),
             images=2000,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from launching import environment, launch, shared_folder
+from pages import Page
 from PIL import Image
 from tiny_images import write_class_folders
 from tiny_training import folder_settings
@@ -193,12 +194,26 @@ def test_predict_from_a_bare_clone(env, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["digit.png"]
 
 
+def test_a_page_on_a_network_without_its_data(tmp_path):
+    network = cnn_jax.load("lenet5_mnist")
+    drawn = np.full((40, 40), 255, np.uint8)
+    drawn[5:35, 18:23] = 0
+    Image.fromarray(drawn).save(tmp_path / "one.png")
+    network.report(tmp_path / "look.html", [tmp_path / "one.png"])
+    page = Page((tmp_path / "look.html").read_text())
+    assert [section["id"] for section in page.all("section")] == ["filters", "maps", "layers"]
+    text = " ".join(page.text.split())
+    assert "99.13% of 10,000 images" in text and "The nearest bitmap is the answer" in text
+    assert "one.png" in text and "(32 + 2·0 − 5) / 1 + 1 = 28" in text
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
         (["--mode=predict", "--init_from=lenet_digit", "--images=a.png"], "did you mean lenet_digits? Name a trained"),
         (["--mode=predict", "--init_from=.", "--images=a.png"], "name a trained network (see --list)"),
-        (["--mode=report", "--init_from=lenet_digits"], "goes with --mode=train, eval, predict and export"),
+        (["--mode=summary", "--init_from=lenet_digits"], "goes with --mode=train, eval, predict, report and export"),
+        (["--mode=report", "--init_from=lenet_digits"], "needs --images=a.png,b.png and --out=FILE.html"),
         (["--mode=export", "--init_from=lenet_digits"], "--mode=export needs --out=FILE.safetensors, FILE.stablehlo"),
         (["--mode=export", "--init_from=lenet_digits", "--out=a.h5"], "--out=a.h5 must end in .safetensors, .stable"),
         (

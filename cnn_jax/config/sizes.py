@@ -102,6 +102,14 @@ class Placed:
     def is_padded(self) -> bool:
         return any(map(any, self.pads))
 
+    def arithmetic(self) -> str:
+        """The sum that gives the output's side, (n + 2p - k) / s + 1, with the numbers filled in.
+
+        Such as "(28 + 2*2 - 5) / 1 + 1 = 28"; where the padding of the two ends differs, both stand there.
+        """
+        found = dict.fromkeys(map(_sum, self.input_shape[:2], self.window, self.stride, self.pads))
+        return " by ".join(found)
+
     def describe(self) -> str:
         """Such as "5x5, stride 2, padding 1"; a stride of 1 and no padding go without saying."""
         words = [by(self.window)]
@@ -110,6 +118,13 @@ class Placed:
         if self.is_padded:
             words.append(f"padding {in_pixels(self.pads)}")
         return ", ".join(words)
+
+
+def _sum(size, window, stride, pads):
+    low, high = pads
+    padding = f"2*{low}" if low == high else f"{low} + {high}"
+    exact, places = (size + low + high - window) / stride + 1, output_size(size, window, stride, pads)
+    return f"({size} + {padding} - {window}) / {stride} + 1 = {exact:g}" + f", whole {places}" * (exact != places)
 
 
 def place(

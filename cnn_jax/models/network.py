@@ -69,6 +69,29 @@ class Layers(nnx.Module):
                 maps[name] = windows.to_images(x, self.layout)
         return x, maps
 
+    def through(self, x, after: str | None, last: str | None):
+        """What some of the layers make of x in evaluation, each in its place, in the network's layout.
+
+        Args:
+          x: what the layer `after` puts out; where that is None, images in the layout.
+          after: the layer before the first of them; None: the first of all is one of them.
+          last: the last of them; None: to the end.
+        """
+        names = list(self.names)
+        first = 0 if after is None else names.index(after) + 1
+        until = len(names) if last is None else names.index(last) + 1
+        for layer in self.parts()[first:until]:
+            x = layer(x)
+        return x
+
+    def from_images(self, images):
+        """Images or maps [N, height, width, channels] in the network's layout."""
+        return windows.from_images(images, self.layout)
+
+    def to_images(self, maps):
+        """Maps in the network's layout as [N, height, width, channels]."""
+        return windows.to_images(maps, self.layout)
+
     def activations(self, images) -> dict[str, jax.Array]:
         """Returns the output of each activation in evaluation, by its name.
 

@@ -20,6 +20,7 @@ class Row:
       parameters: trainable numbers.
       multiply_adds: of one image; bias, pooling, normalisation and activation not counted.
       statistics: numbers that are not trained: running means and variances of batch normalisation.
+      sizes: of convolutions and poolings, the sum that gives the output's side; see `Placed.arithmetic`.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Row:
     parameters: int
     multiply_adds: int
     statistics: int = 0
+    sizes: str = ""
 
 
 def summarise(model: Layers) -> list[Row]:
@@ -42,13 +44,27 @@ def summarise(model: Layers) -> list[Row]:
             parameters=_numbers(layer, nnx.Param),
             multiply_adds=layer.multiply_adds,
             statistics=_numbers(layer, nnx.BatchStat),
+            sizes=_sizes(layer),
         )
         for layer in layers
     ]
 
 
+def _sizes(layer):
+    placed = getattr(layer, "geometry", None)
+    # A pooling of several steps has no one sum.
+    return placed.arithmetic() if placed and placed.output_size == tuple(layer.output_shape[:2]) else ""
+
+
 def _numbers(layer, kind):
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(layer, kind)))
+
+
+def sizes(rows: list[Row]) -> str:
+    """The sums that give the sides of maps, a line each; "" where there are none."""
+    found = {row.name: row.sizes for row in rows if row.sizes}
+    width = max(map(len, found), default=0)
+    return "\n".join(f"{name:<{width}}  {line}" for name, line in found.items())
 
 
 def table(rows: list[Row]) -> str:

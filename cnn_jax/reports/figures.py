@@ -264,6 +264,36 @@ def signed_picture(values: np.ndarray, limit: float) -> str:
     return png(SIGNED_MAP(np.clip(0.5 + 0.5 * scaled, 0, 1), bytes=True)[..., :3])
 
 
+def mosaic(values: np.ndarray, limit: float) -> str:
+    """Many small arrays of numbers as one picture, in the colours of `signed_picture`, a pixel apart.
+
+    Args:
+      values: float [rows, columns, height, width].
+      limit: the scale's end; 0 draws white.
+
+    Returns:
+      A PNG data URI; what lies between them is transparent.
+    """
+    scaled = np.nan_to_num(values) / (limit or 1.0)
+    return tiled(SIGNED_MAP(np.clip(0.5 + 0.5 * scaled, 0, 1), bytes=True)[..., :3])
+
+
+def tiled(pictures: np.ndarray) -> str:
+    """Pictures in rows and columns as one, a pixel apart.
+
+    Args:
+      pictures: uint8 [rows, columns, height, width, 1 or 3].
+
+    Returns:
+      A PNG data URI; what lies between them is transparent.
+    """
+    rows, columns, height, width, _ = pictures.shape
+    whole = np.zeros((rows, height + 1, columns, width + 1, 4), np.uint8)
+    whole[:, :height, :, :width, :3] = pictures.transpose(0, 2, 1, 3, 4)
+    whole[:, :height, :, :width, 3] = 255
+    return png(whole.reshape(rows * (height + 1), columns * (width + 1), 4)[:-1, :-1])
+
+
 def colour_picture(values: np.ndarray, limit: float) -> str:
     """A kernel over red, green and blue as a picture: mid-grey is 0, black -limit, full colour +limit.
 
@@ -282,7 +312,7 @@ def png(pixels: np.ndarray) -> str:
     """A PNG data URI, one pixel per pixel.
 
     Args:
-      pixels: uint8 [height, width, 3].
+      pixels: uint8 [height, width, 3 or, with transparency, 4].
     """
     stream = io.BytesIO()
     image.imsave(stream, np.ascontiguousarray(pixels), format="png", metadata={"Software": None})

@@ -33,15 +33,15 @@ def write_page(path: str | os.PathLike, text: str) -> None:
         ) from error
 
 
-def page_template(name: str, folder: Path) -> jinja2.Template:
+def page_template(name: str, *folders: Path) -> jinja2.Template:
     """A page's template, which may include the parts that all reports share.
 
     Args:
       name: of the template.
-      folder: where it lies.
+      folders: where it lies, and what it includes.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([folder, Path(__file__).parent]),
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -27,6 +27,49 @@ class Stage:
     pooled: np.ndarray | None = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Example:
+    """An image on its way through a network of K classes.
+
+    Attributes:
+      name: in words, such as "test image 17".
+      label: its class; "" where nobody has said it.
+      image: uint8 [height, width, channels], as the network sees it.
+      probabilities: float [K].
+      stages: the convolutions, input to output.
+      evidence: maps over the image of what the answer rests on, by what they show; float [height, width] each.
+      state: of a network whose answer is the nearest bitmap, what is compared with them, float [units]; else None.
+      distances: of such a network, the squared distance to each class's bitmap, float [K].
+    """
+
+    name: str
+    label: str
+    image: np.ndarray
+    probabilities: np.ndarray
+    stages: list[Stage]
+    evidence: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    state: np.ndarray | None = None
+    distances: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Filters:
+    """The kernels of a convolution.
+
+    Attributes:
+      name: of the layer.
+      kernels: float [height, width, inputs, features]; 0 where a feature does not read an input.
+      reads: the inputs that each feature reads, where a table says it; else None.
+      exciting: for each feature, pieces of the images that excite it most, uint8 [count, side, side, 1 or 3]; empty
+        where they were not looked for.
+    """
+
+    name: str
+    kernels: np.ndarray
+    reads: tuple[tuple[int, ...], ...] | None = None
+    exciting: list[np.ndarray] = dataclasses.field(default_factory=list)
+
+
 @dataclasses.dataclass(frozen=True)
 class Bin:
     """Images on which the network was about equally sure.

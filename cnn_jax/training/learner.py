@@ -233,6 +233,27 @@ class Learner:
         alone = len(self.seeds) == 1
         return {name: np.asarray(value[None] if alone else value, np.float32) for name, value in seen.items()}
 
+    def look(self, variables: Variables, images: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """What one network makes of one image uint8 [1, H, W, C].
+
+        Returns:
+          The maps of every layer, float32 [height, width, channels]; the logits, float32 [K]; and what the last layer
+          is given, float32 [units].
+        """
+        maps, logits, state = jax.device_get(self._look(variables, images))
+        return {name: np.asarray(value[0], np.float32) for name, value in maps.items()}, logits[0], state[0]
+
+    @functools.cached_property
+    def _look(self):
+        def one(variables, images):
+            prepared = prepare_images(self.settings, images)
+            logits, maps, _ = forward(self.settings, self.network, variables, prepared)
+            model = self.network.model(variables)
+            state = model.through(model.from_images(prepared), None, model.names[-2])
+            return maps, logits.astype(jnp.float32), state.astype(jnp.float32)
+
+        return jax.jit(one)
+
     @functools.cached_property
     def _see(self):
         def one(variables, images):

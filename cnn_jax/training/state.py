@@ -9,6 +9,7 @@ from flax import nnx
 
 from cnn_jax import config, randomness
 from cnn_jax.models import make_model, outline
+from cnn_jax.models.network import Layers
 from cnn_jax.training.optimizer import PlateauState, plateau_init
 
 
@@ -127,14 +128,17 @@ class Network(NamedTuple):
           keys: one PRNG key per example; random pooling draws with them and, in training, dropout.
           training: batch normalisation uses the statistics of the batch, and moves the running ones.
         """
-        model = nnx.merge(self.graph, *map(nnx.State, variables), copy=True)
+        model = self.model(variables)
         logits, maps = model(images, keys, training)
         return logits, maps, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
 
     def activations(self, variables: Variables, images) -> dict[str, jax.Array]:
         """Returns the output of each activation in evaluation; see `Layers.activations`."""
-        model = nnx.merge(self.graph, *map(nnx.State, variables), copy=True)
-        return model.activations(images)
+        return self.model(variables).activations(images)
+
+    def model(self, variables: Variables) -> Layers:
+        """The model with its variables."""
+        return nnx.merge(self.graph, *map(nnx.State, variables), copy=True)
 
 
 def make_network(settings: config.Config, image_shape, classes: int) -> Network:

@@ -103,3 +103,21 @@ def test_one_number_stands_for_both_axes():
 )
 def test_describe(arguments, words):
     assert place("g", (9, 9, 1), **arguments).describe() == words
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (((28, 28, 1), 5, 1, "valid"), "(28 + 2*0 - 5) / 1 + 1 = 24"),
+        (((28, 28, 1), 5, 1, "2"), "(28 + 2*2 - 5) / 1 + 1 = 28"),
+        (((13, 13, 1), 2, 2, "valid"), "(13 + 2*0 - 2) / 2 + 1 = 6.5, whole 6"),
+        (((224, 224, 3), 11, 4, "0,3,0,3"), "(224 + 0 + 3 - 11) / 4 + 1 = 55"),
+        (((8, 6, 1), (3, 2), (1, 2), "1"), "(8 + 2*1 - 3) / 1 + 1 = 8 by (6 + 2*1 - 2) / 2 + 1 = 4"),
+    ],
+    ids=str,
+)
+def test_the_sum_that_gives_the_side(arguments, words):
+    placed = place("layer", *arguments)
+    assert placed.arithmetic() == words
+    for line, side in zip(words.replace(", whole 6", "").split(" by "), placed.output_size):
+        assert int(eval(line.partition("=")[0])) == side

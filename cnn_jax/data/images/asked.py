@@ -24,12 +24,13 @@ def suffixes() -> set[str]:
     return SUFFIXES | HEIF_SUFFIXES if importlib.util.find_spec("pillow_heif") else SUFFIXES
 
 
-def expand(names: Sequence[str]) -> list[str]:
+def expand(names: Sequence[str], numbers: bool = False) -> list[str]:
     """Returns the files that are meant, each once, in order.
 
     Args:
       names: paths, patterns such as "*.png", and folders, of which all images are taken; a home may be written "~",
         and several may stand in one text, separated by commas.
+      numbers: whether what is a number, and no file, is returned as it is: of an image of the test set.
 
     Raises:
       UsageError: there are no such files, or they are in a bucket.
@@ -42,6 +43,7 @@ def expand(names: Sequence[str]) -> list[str]:
             if buckets.is_far(part.strip()):
                 raise UsageError(f"--images: {part.strip()} is in a bucket: copy it to the disk first")
             files = _files(os.path.expanduser(part.strip())) if part.strip() else []
+            files = files or [part.strip()] * (numbers and part.strip().isdecimal())
             found |= dict.fromkeys(files)
             missing += [part] if part.strip() and not files else []
     if missing:

@@ -1,16 +1,17 @@
 """Collects from a finished run what its report shows."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cnn_jax import config, workdir
 from cnn_jax.config import experiments
 from cnn_jax.config.training import Plateau
 from cnn_jax.data.identity import Identity
-from cnn_jax.layers.pooling.base import Pooling
 from cnn_jax.models.summary import summarise
-from cnn_jax.reports.parts import Stage
+from cnn_jax.reports.network.collect import SEARCHED, Followed, bitmaps, example, filters, of_split
 from cnn_jax.reports.run.contents import Contents
-from cnn_jax.run import Result, as_seen
+from cnn_jax.run import Result
 from cnn_jax.training import metrics
 from cnn_jax.training.learner import Learner
 from cnn_jax.training.metric_files import read_rows, read_timing
@@ -19,7 +20,14 @@ from cnn_jax.training.optimizer import make_schedule
 POINTS = 200  # of the curve of the learning rate
 
 
-def collect(settings: config.Config, folder, result: Result, learner: Learner, known: Identity | None) -> Contents:
+def collect(
+    settings: config.Config,
+    folder,
+    result: Result,
+    learner: Learner,
+    known: Identity | None,
+    followed: Sequence[Followed] = (),
+) -> Contents:
     """The contents of the report on the run in a folder.
 
     Args:
@@ -28,13 +36,14 @@ def collect(settings: config.Config, folder, result: Result, learner: Learner, k
       result: the chosen parameters, measured on the test split.
       learner: the network.
       known: what the run's data are.
+      followed: images to follow through the network; none: the first of the split whose answer is right.
     """
     dataset, variables = result.dataset, result.variables
-    model = learner.model
-    chosen = int(np.flatnonzero(result.evaluation.probabilities.argmax(-1) == dataset.labels)[:1].sum())
-    maps = learner.maps(variables, dataset.images[chosen : chosen + 1])
     starts, times, rows = workdir.starts(folder), read_timing(folder), read_rows(folder)
-    first = model.parts()[0].name
+    if not followed:
+        chosen = int(np.flatnonzero(result.evaluation.probabilities.argmax(-1) == dataset.labels)[:1].sum())
+        followed = [of_split(dataset, chosen)]
+    searched = min(SEARCHED, len(dataset.labels))
     return Contents(
         title=experiments.title(settings.experiment),
         description=experiments.recipe(settings.experiment),
@@ -48,11 +57,11 @@ def collect(settings: config.Config, folder, result: Result, learner: Learner, k
         labels=dataset.labels,
         probabilities=result.evaluation.probabilities,
         class_names=dataset.class_names,
-        layers=summarise(model),
-        filters=np.asarray(variables.params[first]["kernel"], np.float32),
-        example=as_seen(settings, dataset.images[chosen : chosen + 1])[0],
-        example_label=int(dataset.labels[chosen]),
-        stages=_stages(model, {name: value[0, 0] for name, value in maps.items()}),
+        layers=summarise(learner.model),
+        filters=filters(learner, variables, dataset.images[:searched]),
+        searched=searched,
+        examples=[example(learner, variables, each) for each in followed],
+        bitmaps=bitmaps(learner),
         records=starts,
         seconds=times[-1]["seconds"] if times else None,
         measured=metrics.values(result.evaluation),
@@ -83,18 +92,3 @@ def _rates(settings, rows):
         }
         for step in steps.tolist()
     ]
-
-
-def _stages(model, maps):
-    """Every layer with maps, each with the pooling that follows it."""
-    parts = [layer for layer in model.parts() if layer.name in maps]
-    stages = []
-    for layer, after in zip(parts, [*parts[1:], None]):
-        if isinstance(layer, Pooling):
-            continue
-        if isinstance(after, Pooling):
-            pooled = {"pooling": after.describe(), "pooled": maps[after.name]}
-        else:
-            pooled = {}
-        stages.append(Stage(name=layer.name, maps=maps[layer.name], **pooled))
-    return stages

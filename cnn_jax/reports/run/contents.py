@@ -7,7 +7,7 @@ import typing
 
 import numpy as np
 
-from cnn_jax.reports.parts import Bin, Stage
+from cnn_jax.reports.parts import Bin, Example, Filters
 from cnn_jax.training.metrics import calibration_bins
 
 if typing.TYPE_CHECKING:
@@ -34,10 +34,10 @@ class Contents:
       probabilities: float [N, K], rows summing to 1.
       class_names: K names.
       layers: the layer table, input to output.
-      filters: float [height, width, input channels, filters], the first convolution's kernels.
-      example: uint8 [height, width, channels], the image the stages follow.
-      example_label: its class.
-      stages: the convolutions, input to output.
+      filters: the convolutions, input to output.
+      searched: among how many images those were looked for that excite a filter most.
+      examples: images on their way through the network.
+      bitmaps: what the answers of a network with a radial basis output are compared with, float [K, height, width].
       records: one run record per start of the program, oldest first; every key may be missing.
       seconds: wall time of the training, None if unknown.
       rates: the schedule as rows like those of `metrics`, close enough together to show a warm-up; empty where it
@@ -64,12 +64,12 @@ class Contents:
     probabilities: np.ndarray
     class_names: tuple[str, ...]
     layers: "list[Row]"
-    filters: np.ndarray
-    example: np.ndarray
-    example_label: int
-    stages: list[Stage]
+    filters: list[Filters]
+    examples: list[Example]
     records: list[dict]
     seconds: float | None
+    searched: int = 0
+    bitmaps: np.ndarray | None = None
     measured: dict = dataclasses.field(default_factory=dict)
     counts: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     left_out: dict[str, int] = dataclasses.field(default_factory=dict)

@@ -9,13 +9,12 @@ from markupsafe import Markup
 
 from cnn_jax.progress import duration
 from cnn_jax.reports import figures
+from cnn_jax.reports.network.show import NETWORK, inside
 from cnn_jax.reports.page import (
-    filter_pictures,
     page_template,
     paragraphs,
     record_rows,
     setting_rows,
-    stage_pictures,
     without_command,
     write_page,
 )
@@ -29,8 +28,6 @@ from cnn_jax.reports.run.contents import (
 from cnn_jax.training import metrics
 
 PICTURES = 24  # mistakes shown
-CHANNELS = 32  # maps shown of one layer
-FILTERS = 96  # AlexNet's first layer, shown whole
 MATRIX_CLASSES = 30  # a larger confusion matrix is unreadable; its most frequent mistakes are listed instead
 BINS = 10  # of the reliability diagram
 
@@ -51,7 +48,7 @@ def write_report(path: str | os.PathLike, contents: Contents) -> None:
 def render(contents: Contents) -> str:
     """The report as HTML text."""
     count = len(contents.labels)
-    return page_template("report.html.jinja", Path(__file__).parent).render(
+    return page_template("report.html.jinja", Path(__file__).parent, NETWORK).render(
         c=contents,
         count=count,
         digits=min(3, max(0, math.ceil(math.log10(count)) - 2)),  # as many as one image can change
@@ -71,8 +68,7 @@ def render(contents: Contents) -> str:
         mistakes=[_answer(contents, index) for index in contents.mistakes(PICTURES)],
         doubtful=[_answer(contents, index) for index in contents.doubtful(PICTURES // 2)],
         reliability=_reliability(contents),
-        filters=filter_pictures(contents.filters, FILTERS),
-        stages=[stage_pictures(stage, CHANNELS) for stage in contents.stages],
+        **inside(contents),
         records=[record_rows(record) for record in contents.records],
     )
 

@@ -64,22 +64,41 @@ def test_layers_and_filters(gathered):
         "dense1", "activation3", "dense2", "activation4", "output",
     ]  # fmt: skip
     assert sum(row.parameters for row in contents.layers) == 44_426
-    np.testing.assert_array_equal(contents.filters, params["conv1"]["kernel"])
+    assert [layer.name for layer in contents.filters] == ["conv1", "conv2"]
+    for layer in contents.filters:
+        np.testing.assert_array_equal(layer.kernels, params[layer.name]["kernel"])
+        assert layer.reads is None and len(layer.exciting) == layer.kernels.shape[-1]
 
 
 def test_the_example_is_the_first_that_is_right(gathered):
     *_, contents = gathered
     right = [i for i, row in enumerate(contents.probabilities) if row.argmax() == contents.labels[i]]
-    np.testing.assert_array_equal(contents.example, contents.images[right[0]])
-    assert contents.example_label == contents.labels[right[0]]
+    (example,) = contents.examples
+    np.testing.assert_array_equal(example.image, contents.images[right[0]])
+    assert example.label == contents.class_names[contents.labels[right[0]]]
+    np.testing.assert_allclose(example.probabilities, contents.probabilities[right[0]], rtol=1e-4, atol=1e-7)
+    assert example.name == f"test image {right[0]}" and example.distances is None
+
+
+def test_a_piece_is_what_excites(gathered):
+    """Each piece, convolved with its filter, gives the largest value of the filter over the images."""
+    _, _, params, _, contents = gathered
+    kernel, bias = (np.asarray(params["conv1"][part], np.float64) for part in ("kernel", "bias"))
+    images = contents.images / np.float64(255)
+    windows = np.lib.stride_tricks.sliding_window_view(images, (5, 5), (1, 2))[:, :, :, 0]  # [N, 24, 24, 5, 5]
+    for k, pieces in enumerate(contents.filters[0].exciting):
+        wanted = np.sort(np.tensordot(windows, kernel[:, :, 0, k], 2).max((1, 2)))[::-1][: len(pieces)]
+        found = (pieces[..., 0] / np.float64(255) * kernel[:, :, 0, k]).sum((1, 2))
+        np.testing.assert_allclose(found + bias[k], wanted + bias[k], atol=1e-5)
 
 
 def test_stages_are_the_maps_of_the_example(gathered):
     """Each computed anew from the image or from the stage before it, by loops."""
     _, _, params, _, contents = gathered
-    below = contents.example / np.float64(255)
-    assert [stage.name for stage in contents.stages] == ["conv1", "conv2"]
-    for stage in contents.stages:
+    (example,) = contents.examples
+    below = example.image / np.float64(255)
+    assert [stage.name for stage in example.stages] == ["conv1", "conv2"]
+    for stage in example.stages:
         kernel, bias = (np.asarray(params[stage.name][part], np.float64) for part in ("kernel", "bias"))
         side = below.shape[0] - 4
         maps = np.zeros((side, side, kernel.shape[-1]))

@@ -23,7 +23,7 @@ from cnn_jax.models.summary import Row
 from cnn_jax.progress import duration
 from cnn_jax.reports import figures, parts
 from cnn_jax.reports.page import large, paragraphs, percent
-from cnn_jax.reports.parts import Stage
+from cnn_jax.reports.parts import Example, Filters, Stage
 from cnn_jax.reports.run import contents as contents_module
 from cnn_jax.reports.run.contents import Contents
 from cnn_jax.reports.run.report import render, write_report
@@ -31,11 +31,24 @@ from cnn_jax.reports.run.report import render, write_report
 SECTIONS = ["recipe", "data", "curves", "confusion", "mistakes", "reliability", "filters", "maps", "layers", "records"]
 
 
+def example(classes=4, **changes) -> Example:
+    random = np.random.default_rng(1)
+    maps = random.normal(size=(8, 8, 3))
+    fields = dict(
+        name="test image 2",
+        label="class 2",
+        image=random.integers(0, 256, (8, 8, 1), dtype=np.uint8),
+        probabilities=random.dirichlet(np.ones(classes)),
+        stages=[Stage(name="convolution 1", maps=maps, pooling="max pooling 2x2", pooled=maps[::2, ::2])],
+        evidence={"occlusion": random.normal(size=(8, 8))},
+    )
+    return Example(**(fields | changes))
+
+
 def make(count=60, classes=4, **changes) -> Contents:
     random = np.random.default_rng(0)
     labels = np.arange(count) % classes
     probabilities = random.dirichlet(np.ones(classes), count) + 0.5 * np.eye(classes)[labels]
-    maps = random.normal(size=(8, 8, 3))
     rows = [
         {"step": s, "epoch": s / 10, "split": "train", "loss": 2 / s, "accuracy": 1 - 1 / s, "learning_rate": 1 / s}
         for s in range(5, 41, 5)
@@ -61,10 +74,8 @@ def make(count=60, classes=4, **changes) -> Contents:
             Row(name="convolution 1", kind="3x3", output=(8, 8, 3), parameters=30, multiply_adds=1728),
             Row(name="dense 1", kind="logits", output=(4,), parameters=1234, multiply_adds=1230),
         ],
-        filters=random.normal(size=(3, 3, 1, 3)),
-        example=random.integers(0, 256, (8, 8, 1), dtype=np.uint8),
-        example_label=2,
-        stages=[Stage(name="convolution 1", maps=maps, pooling="max pooling 2x2", pooled=maps[::2, ::2])],
+        filters=[Filters(name="convolution 1", kernels=random.normal(size=(3, 3, 1, 3)))],
+        examples=[example(classes)],
         records=[
             {
                 "time": "2024-02-29 12:00:00",
@@ -149,7 +160,16 @@ def test_markup_in_any_text_is_text():
         checkpoint_rule=nasty,
         class_names=("one", nasty, "three", "four"),
         layers=[Row(name=nasty, kind=nasty, output=(4,), parameters=1, multiply_adds=1)],
-        stages=[Stage(name=nasty, maps=np.ones((4, 4, 2)), pooling=nasty, pooled=np.ones((2, 2, 2)))],
+        examples=[
+            example(
+                name=nasty,
+                label=nasty,
+                stages=[Stage(name=nasty, maps=np.ones((4, 4, 2)), pooling=nasty, pooled=np.ones((2, 2, 2)))],
+                evidence={nasty: np.ones((4, 4))},
+            )
+        ]
+        * 2,
+        filters=[Filters(name=nasty, kernels=np.ones((3, 3, 1, 2)))] * 2,
         records=[{"time": nasty, nasty: nasty, "git": {"commit": nasty, "diff": nasty}, "versions": {nasty: nasty}}],
     )
     page = Page(render(contents))
@@ -220,7 +240,12 @@ def test_mistakes_are_the_surest_and_show_their_own_image():
 
 
 def test_diverged_network():
-    contents = make(probabilities=np.full((60, 4), np.nan), filters=np.full((3, 3, 1, 3), np.nan))
+    nothing = np.full((8, 8), np.nan)
+    contents = make(
+        probabilities=np.full((60, 4), np.nan),
+        filters=[Filters(name="convolution 1", kernels=np.full((3, 3, 1, 3), np.nan))] * 2,
+        examples=[example(probabilities=np.full(4, np.nan), evidence={"occlusion": nothing})],
+    )
     assert "nan" not in Page(render(contents)).text.lower()
 
 
@@ -238,9 +263,8 @@ def test_colour_images_single_class_pixel_maps_and_bare_records():
         render(
             make(
                 images=colour,
-                example=colour[0],
-                filters=random.normal(size=(3, 3, 3, 70)),
-                stages=stages,
+                examples=[example(image=colour[0], stages=stages)],
+                filters=[Filters(name="convolution 1", kernels=random.normal(size=(3, 3, 3, 70)))],
                 records=[{}, {"git": None}],
                 seconds=None,
                 config={},
@@ -262,11 +286,49 @@ def test_choosing_on_the_test_set_is_pointed_out():
     assert "flatter" not in Page(render(make(checkpoint_rule="last step"))).text
 
 
+def test_deeper_filters_and_the_table_that_they_read_by():
+    kernels = np.zeros((2, 2, 3, 2))
+    kernels[:, :, 0, 0], kernels[:, :, 2, 1] = 1.0, -1.0
+    layer = Filters(name="c3", kernels=kernels, reads=((0,), (2,)))
+    page = Page(render(make(filters=[make().filters[0], layer])))
+    drawn = next(image for image in page.all("img") if image["alt"] == "the filters of c3")
+    with Image.open(io.BytesIO(base64.b64decode(drawn["src"].partition(",")[2]))) as picture:
+        pixels = np.asarray(picture)
+    assert pixels.shape == (8, 5, 4)  # three maps below each other, two filters side by side, a pixel between them
+    assert (pixels[2, :, 3] == 0).all() and (pixels[:, 2, 3] == 0).all()
+    assert pixels[0, 0].tolist() != [255] * 4 and pixels[0, 3].tolist() == pixels[3, 0].tolist() == [255] * 4
+    assert page.text.count("×") - Page(render(make())).text.count("×") >= 2 and "table I of 1998" in page.text
+
+
+def test_what_excites_a_filter_is_shown_three_by_three():
+    pieces = np.arange(9, dtype=np.uint8)[:, None, None, None] * np.ones((9, 5, 5, 1), np.uint8)
+    layer = Filters(name="conv1", kernels=np.ones((5, 5, 1, 4)), exciting=[pieces])
+    page = Page(render(make(filters=[layer], searched=50)))
+    drawn = next(image for image in page.all("img") if image["alt"] == "images that excite filter 1 of conv1")
+    assert decoded(drawn["src"])[::6, ::6, 0].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    text = " ".join(page.text.split())
+    assert "among the first 50 test images" in text and "The first 1 of 4 filters" in text
+
+
+def test_the_distances_to_the_bitmaps_point_out_the_nearest():
+    random = np.random.default_rng(2)
+    shown = example(state=random.normal(size=6), distances=np.array([5.0, 0.25, 7.5, 3.0]))
+    page = Page(render(make(examples=[shown], bitmaps=random.choice([-1.0, 1.0], (4, 3, 2)))))
+    assert "<b>0.2</b>" in render(make(examples=[shown], bitmaps=np.ones((4, 3, 2))))
+    assert sum(image["alt"].startswith("the bitmap of") for image in page.all("img")) == 4
+
+
+def test_of_several_examples_one_is_open():
+    page = Page(render(make(examples=[example(), example(name="a.png", label="")])))
+    opened = [attributes for attributes in page.all("details") if "open" in attributes]
+    assert len(opened) == 1 and "a.png" in page.text and "2 images, each on its way" in page.text
+
+
 def test_pooling_pairs_share_one_scale():
     maps = np.zeros((4, 4, 1))
     maps[0, 0] = 2.0
     pooled = np.full((2, 2, 1), 1.0)  # half of the scale that the map before it sets
-    page = Page(render(make(stages=[Stage(name="c", maps=maps, pooling="p", pooled=pooled)])))
+    page = Page(render(make(examples=[example(stages=[Stage(name="c", maps=maps, pooling="p", pooled=pooled)])])))
     before, after = (decoded(image["src"]) for image in page.all("img") if image["alt"].startswith("c, map 1"))
     assert before.shape == (4, 4, 3) and after.shape == (2, 2, 3)
     np.testing.assert_array_equal(after[0, 0], decoded(figures.signed_picture(np.array([[0.5]]), 1.0))[0, 0])
