@@ -5,8 +5,8 @@ import typing
 
 __version__ = "0.1.0"
 __all__ = [
-    "Network", "Predictions", "Run", "StudyRun", "UserError", "build", "dataset", "experiments", "load", "pretrained",
-    "settings",
+    "Network", "Predictions", "Run", "StudyRun", "UserError", "build", "compare", "dataset", "experiments", "load",
+    "pretrained", "settings",
 ]  # fmt: skip
 
 if typing.TYPE_CHECKING:
@@ -17,6 +17,7 @@ if typing.TYPE_CHECKING:
         StudyRun,
         UserError,
         build,
+        compare,
         dataset,
         experiments,
         load,

@@ -17,7 +17,7 @@ from cnn_jax.studies import measurements
 
 STORED = ("eval", "predict", "report", "export")  # modes that take the settings of the run in the workdir
 OF_STUDIES = ("train", "summary", "report", "prepare", "devices")  # modes that a study has
-COMPUTING = ("train", "eval", "predict", "report", "devices")  # modes that use the devices
+COMPUTING = ("train", "eval", "predict", "report", "compare", "devices")  # modes that use the devices
 
 LESS = "; lower train.batch_size or raise optimizer.accumulate, see --mode=summary"
 WHOLE = "; make room and start again: what was saved before is whole"
@@ -45,6 +45,12 @@ def main(flags: Flags) -> int:
             from cnn_jax import modes
 
             modes.devices(flags, None, None)
+            return 0
+        if flags.mode == "compare":
+            _check_comparison(flags)
+            from cnn_jax import modes
+
+            modes.compare(flags)
             return 0
         rendezvous = launchers.from_flags(flags)
         if flags.measure and rendezvous:
@@ -184,6 +190,23 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
     return asked, folder, overrides.left_out(settings, asked)
 
 
+def _check_comparison(flags):
+    if flags.rest:
+        raise UsageError(f"{' '.join(flags.rest)!r} belongs to no flag; runs are separated by commas")
+    for name in ("experiment", "set", "sweep", "workdir", "init_from", "like", "measure"):
+        if getattr(flags, name):
+            raise UsageError(f"--{name} does not go with --mode=compare, which takes runs as they are: --runs=A,B")
+    if len(set(flags.runs)) < 2:
+        raise UsageError("--mode=compare needs --runs=runs/a,runs/b: the workdirs of two runs or more")
+    if flags.out and not flags.out.endswith(".html"):
+        raise UsageError(f"--mode=compare: --out={flags.out} must end in .html")
+    for text in flags.runs:
+        folder = files.place(text, f"--runs={text}")
+        if workdir.stored_config(folder) is None:
+            raise UsageError(f"--runs={text}: there is no run in {folder}")
+    asked.expand(flags.images, numbers=True)
+
+
 def _base(flags):
     """Returns the settings that --set changes: of the experiment or, where none is named, of the run in a workdir."""
     if flags.experiment and flags.like:
@@ -280,6 +303,8 @@ def _check_flags(flags):
     if flags.mode == "predict":
         if not asked.expand(flags.images):
             raise UsageError("--mode=predict needs --images=a.png,b.png; a folder or a pattern will do as well")
+    if flags.runs:
+        raise UsageError(f"--runs goes with --mode=compare, not --mode={flags.mode}")
     if flags.images and flags.mode not in ("predict", "report"):
         raise UsageError(f"--images goes with --mode=predict and --mode=report, not --mode={flags.mode}")
     if flags.mode == "export":

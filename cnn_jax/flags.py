@@ -14,6 +14,7 @@ MODES = {
     "predict": "class probabilities of image files, by the run in the workdir or --init_from: --images=a.png,b.jpg",
     "summary": "print the layers with their sizes and costs, and the memory of training; of a study, its arms",
     "report": "write report.html anew",
+    "compare": "write a page that puts runs beside each other: --runs=runs/a,runs/b",
     "export": "write the network for others, and a model card: --out=FILE.safetensors, .stablehlo or .onnx",
     "prepare": "get the dataset ready",
     "settings": "list settings with default, values and meaning: --mode=settings model.pool optimizer",
@@ -55,6 +56,7 @@ class Flags:
     out: str | None
     format: str | None
     images: Sequence[str]
+    runs: Sequence[str]
     rest: Sequence[str]
     started: float
 

@@ -68,7 +68,8 @@ flags.DEFINE_string(
     "out",
     None,
     "export: the file to write, .safetensors, .stablehlo or .onnx, beside which a model card is put; predict: write "
-    "the answers to a .csv or .json file as well, or to an .html page that shows each picture as the network saw it",
+    "the answers to a .csv or .json file as well, or to an .html page that shows each picture as the network saw it; "
+    "compare, and report with --init_from: the .html page",
 )
 flags.DEFINE_enum(
     "format",
@@ -83,6 +84,7 @@ flags.DEFINE_multi_string(
     "predict: image files, folders of them, or patterns such as '*.png'; separated by commas or repeated. report: "
     "likewise, or numbers of test images, to be followed through the network",
 )
+flags.DEFINE_list("runs", [], "compare: workdirs of runs that have the same test images")
 flags.DEFINE_bool("help", False, "print this help and leave", short_name="h")
 
 

@@ -167,6 +167,12 @@ def report(flags: Flags, settings, folder) -> None:
     print(f"report {api.Run(settings, folder).report(images=asked.expand(flags.images, numbers=True))}")
 
 
+def compare(flags: Flags) -> None:
+    """Writes a page that puts runs beside each other."""
+    images = asked.expand(flags.images, numbers=True)
+    print(f"report {api.compare(flags.runs, flags.out or 'runs/compare.html', images)}")
+
+
 def export(flags: Flags, settings, folder) -> None:
     """Writes the chosen parameters, or those of --init_from, to a file."""
     if flags.init_from:

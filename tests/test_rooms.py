@@ -14,7 +14,7 @@ ROOMS = [
     ["cli"],
     ["modes"],
     ["api"],
-    ["reports.study", "reports.run", "reports.predictions"],
+    ["reports.study", "reports.run", "reports.predictions", "reports.compare"],
     ["reports.network"],
     ["reports.page"],
     ["predictions"],

@@ -8,6 +8,7 @@ import base64
 import io
 import math
 import re
+from html import escape
 
 import numpy as np
 from matplotlib import image, style, ticker
@@ -91,6 +92,41 @@ def curves(metrics: list[dict], quantity: str, checkpoint_step: int, name: str) 
             _mark(axes, metrics, checkpoint_step, top=quantity == "loss")
         axes.set_xlabel("epoch" if _by_epoch(metrics) else "step", loc="right")
         return svg(figure, name, f"{quantity.replace('_', ' ')} over the run, of {' and '.join(series)}")
+
+
+# Of runs on one axis, told apart by the colour-blind: Okabe and Ito's, with ink and grey.
+SERIES = (HELD, WRONG, TEST, INK, TRAIN)
+
+
+def several(series: dict[str, tuple[np.ndarray, np.ndarray]], quantity: str, name: str) -> str:
+    """One quantity of several runs over their epochs, a line each, named at its end.
+
+    Args:
+      series: x and y by the name of the run; of runs beyond the fifth colours repeat, with dashes.
+      quantity: "loss", or "accuracy" (0 to 1, shown in %).
+      name: unique on the page; prefixes the SVG's ids.
+
+    Returns:
+      SVG text; "" when there is nothing finite to draw.
+    """
+    kept = {}
+    for title, (x, y) in series.items():
+        finite = np.isfinite(y)
+        if finite.any():
+            kept[title] = x[finite], y[finite] * (100 if quantity == "accuracy" else 1)
+    if not kept:
+        return ""
+    with style.context(["default", STYLE | {"text.parse_math": False}]):
+        figure = Figure(figsize=SIZE)
+        axes = figure.add_axes((0.125, 0.165, 0.845, 0.77))
+        for number, (title, (x, y)) in enumerate(kept.items()):
+            dashes = {"dashes": (4, 2)} if number >= len(SERIES) else {}
+            dots = {"marker": "o", "markersize": 3.4 if len(x) <= 40 else 0, "markeredgewidth": 0}
+            axes.plot(x, y, color=SERIES[number % len(SERIES)], linewidth=1.6, label=title, **dots, **dashes)
+        _scale(axes, kept, quantity)
+        axes.legend(frameon=False, fontsize=8, loc="best", labelcolor="linecolor", handlelength=1.2)
+        axes.set_xlabel("epoch", loc="right")
+        return svg(figure, name, f"{quantity} over the runs {', '.join(kept)}")
 
 
 def _by_epoch(metrics):
@@ -230,7 +266,7 @@ def svg(figure: Figure, name: str, description: str) -> str:
     for key, (light, _) in COLOURS.items():
         text = text.replace(light, f"var(--{key}, {light})")
     width, height = (72 * side for side in figure.get_size_inches())
-    opening = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{description}" class="plot"'
+    opening = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(description)}" class="plot"'
     opening += ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
     return re.sub(r"<svg.*?>", opening, text, count=1, flags=re.DOTALL)
 
