@@ -51,7 +51,8 @@ def test_a_command_is_understood(line, monkeypatch, tmp_path):
     for name in program.FLAGS:
         program.FLAGS[name].unparse()
     (asked,) = seen
-    if asked.list or asked.mode == "compare" or asked.experiment == "NAME" or asked.mode == "devices" and not asked.experiment:
+    alone = asked.mode == "compare" or asked.mode == "devices" and not asked.experiment  # without settings
+    if asked.list or asked.experiment == "NAME" or alone:
         return
     if not asked.experiment and asked.init_from:  # what it names says which
         known = asked.init_from in trained.names() and weights.about(trained.path(asked.init_from))

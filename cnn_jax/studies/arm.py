@@ -25,6 +25,7 @@ from cnn_jax.config.study import Arm, Study
 from cnn_jax.data.identity import Identity
 from cnn_jax.devices import processes
 from cnn_jax.errors import UserError
+from cnn_jax.layers.convolution import Convolution
 from cnn_jax.layers.pooling.base import Pooling
 from cnn_jax.studies import group, measuring, sweeps
 from cnn_jax.studies.measurements import storing
@@ -35,6 +36,7 @@ from cnn_jax.training.metric_files import TIMES, read_timing
 
 DONE = "arm.json"
 MEASURED = "measurements.npz"
+GREY = "grey"  # of the pictures
 
 
 def folder_of(study_folder: Path, arm: Arm) -> Path:
@@ -198,7 +200,10 @@ def _complete_folders(study, learner, folders, trained: group.Trained, evaluatio
 
 
 def _pictures(learner: Learner, variables, test) -> dict[str, np.ndarray]:
-    """Returns the first seed's first-layer filters, one image, and its maps before and after each pooling."""
+    """Returns the first seed's first-layer filters, one image, and its maps before and after each pooling.
+
+    And, under `GREY`, what the last convolution makes of a plain grey image: the mean size of its maps.
+    """
     image = test.images[:1]
     maps = learner.maps(variables, image)
     seen = [layer for layer in learner.model.parts() if layer.name in maps]
@@ -208,6 +213,10 @@ def _pictures(learner: Learner, variables, test) -> dict[str, np.ndarray]:
         if isinstance(layer, Pooling):
             found[f"before {layer.name}"] = maps[before.name][0, 0]
             found[f"after {layer.name}"] = maps[layer.name][0, 0]
+    wide = [layer.name for layer in seen if isinstance(layer, Convolution) and layer.output_shape[:2] != (1, 1)]
+    if wide:
+        plain = learner.maps(variables, np.full_like(image, 128))[wide[-1]][0, 0]
+        found[GREY] = np.abs(np.asarray(plain, np.float32)).mean(-1)
     return found
 
 

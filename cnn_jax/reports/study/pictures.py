@@ -5,14 +5,18 @@ import numpy as np
 
 from cnn_jax.errors import UsageError
 from cnn_jax.layers.pooling import make_pool
+from cnn_jax.layers.windows import geometry
 from cnn_jax.reports import figures
 from cnn_jax.reports.page import filter_pictures, shape, stage_pictures
 from cnn_jax.reports.parts import Stage
 from cnn_jax.reports.study.prose import listed
 from cnn_jax.reports.study.sections import section
+from cnn_jax.studies.arm import GREY
 from cnn_jax.studies.results import Results
 
 CHANNELS = 8  # filters and maps drawn of an arm
+PIECE = 12  # pixels along the side of the piece of an image that is shown padded
+WIDE = 4  # pixels of padding there
 
 
 def _filters(results):
@@ -71,6 +75,55 @@ def _pooled(results):
     return section("pooled", "The same image, pooled", "", *blocks)
 
 
+def _padded(results):
+    """A piece of the image under each padding, and what each makes of a plain grey image."""
+    users = {}
+    for each in results.arms:
+        padding = getattr(results.study.settings(each.arm).model, "padding", None)
+        if padding is not None:
+            users.setdefault((getattr(padding, "mode", "") == "valid", padding.fill), []).append(each)
+    if len(users) < 2:
+        return section("padded", "Padding", "")
+    image = results.arms[0].pictures["image"]
+    top, left = ((side - min(PIECE, side)) // 2 for side in image.shape[:2])
+    piece = image[top : top + PIECE, left : left + PIECE]
+    tiles = [("the piece", [figures.picture(piece)], shape(piece.shape[:2]))]
+    for (is_valid, fill), arms in users.items():
+        found = piece if is_valid else _pad(piece, fill)
+        tiles.append((listed([each.arm.name for each in arms]), [figures.picture(found)], shape(found.shape[:2])))
+    caption = (
+        f"A piece from the middle of a test image, with {WIDE} pixels of padding on each side where the arm pads, more "
+        "than its convolutions add, so that it can be seen."
+    )
+    blocks = [{"kind": "maps", "tiles": tiles, "caption": caption, "low": None}]
+    grey = [(each.arm.name, each.pictures[GREY]) for each in results.arms if GREY in each.pictures]
+    if grey:
+        limit = max(float(np.max(values)) for _, values in grey) or 1.0
+        tiles = [
+            (name, [figures.signed_picture(values, limit)], f"{shape(values.shape)}, up to {values.max():.2g}")
+            for name, values in grey
+        ]
+        caption = (
+            "A plain grey image after each arm's last convolution, trained, seed "
+            f"{results.arms[0].seeds[0]}: the mean size of its maps. What is not the same everywhere comes from the "
+            "padding alone."
+        )
+        blocks.append({"kind": "maps", "tiles": tiles, "caption": caption, "low": None})
+    return section("padded", "Padding", "What does a convolution see beyond the edge?", *blocks)
+
+
+def _pad(piece, fill):
+    """The piece with padding, uint8."""
+    window = 2 * WIDE + 1
+    placed = geometry("piece", piece.shape, window, padding=WIDE, fill=fill)
+    pixels = np.asarray(piece, np.float32)[None]
+    if fill == "random":
+        found = placed.pad_at_random(pixels, jax.random.split(jax.random.key(0), 1))
+    else:
+        found = placed.pad(pixels, fill)
+    return np.clip(np.round(np.asarray(found)[0]), 0, 255).astype(np.uint8)
+
+
 def _apply(pool, image):
     """The pooled image, [height, width, channels]; None for a pooling that cannot read a picture, or leaves it be."""
     key = jax.random.key(0)
@@ -87,4 +140,4 @@ def _apply(pool, image):
 
 def sections(results: Results) -> list[dict]:
     """The sections, in the order of the page."""
-    return [_filters(results), _maps(results), _pooled(results)]
+    return [_filters(results), _maps(results), _pooled(results), _padded(results)]

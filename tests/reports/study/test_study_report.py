@@ -9,6 +9,7 @@ from pages import Page
 
 from cnn_jax.config import Config, Data, LeNet, Protocol
 from cnn_jax.config.study import Arm, Study
+from cnn_jax.reports.study import pictures
 from cnn_jax.reports.study.plots import limits
 from cnn_jax.reports.study.report import render, write_report
 from cnn_jax.studies import results as tables_of
@@ -343,3 +344,27 @@ def test_arms_that_differ_in_a_number_get_a_curve():
     assert "numbers" in [section["id"] for section in page.all("section")]
     assert "Accuracy on the test images against model.pool.p" in page.words
     assert "numbers" not in [section["id"] for section in Page(render(made, [])).all("section")]
+
+
+def test_arms_that_pad_show_a_padded_piece_and_a_plain_image():
+    found = make(arms=3)
+    words = ((), ("model.padding.mode=same",), ("model.padding.mode=same", "model.padding.fill=reflect"))
+    padded = [dataclasses.replace(each.arm, changes=changes) for each, changes in zip(found.arms, words)]
+    arms = [
+        dataclasses.replace(each, arm=arm, pictures=each.pictures | {"grey": np.ones((4, 4), np.float32)})
+        for each, arm in zip(found.arms, padded)
+    ]
+    study = dataclasses.replace(found.study, arms=tuple(padded))
+    page = Page(render(dataclasses.replace(found, arms=arms, study=study), [START]))
+    assert "padded" in [section["id"] for section in page.all("section")]
+    text = " ".join(page.text.split())
+    assert "12\u202f×\u202f12" in text and "20\u202f×\u202f20" in text and "A plain grey image" in text
+    assert "padded" not in [section["id"] for section in Page(render(found, [START])).all("section")]
+
+
+@pytest.mark.parametrize("fill", sorted({"zero", "reflect", "replicate", "circular", "symmetric", "partial"}))
+def test_the_piece_is_padded_as_numpy_pads(fill):
+    piece = np.random.default_rng(0).integers(0, 256, (12, 12, 1), dtype=np.uint8)
+    names = {"zero": "constant", "partial": "constant", "replicate": "edge", "circular": "wrap"}
+    wanted = np.pad(piece, ((4, 4), (4, 4), (0, 0)), mode=names.get(fill, fill))
+    np.testing.assert_array_equal(pictures._pad(piece, fill), wanted)
