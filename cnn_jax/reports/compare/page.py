@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
+from cnn_jax.data.images.reader import LazyImages
 from cnn_jax.progress import duration
 from cnn_jax.reports import figures
 from cnn_jax.reports.compare.contents import HELD_OUT, Compared, differences, pairs, told_apart
@@ -18,7 +19,11 @@ CHANNELS = 8  # maps shown of a layer
 
 
 def write_comparison(
-    path: str | os.PathLike, runs: Sequence[Compared], images: np.ndarray, labels: np.ndarray, names: Sequence[str]
+    path: str | os.PathLike,
+    runs: Sequence[Compared],
+    images: np.ndarray | LazyImages,
+    labels: np.ndarray,
+    names: Sequence[str],
 ) -> None:
     """Writes the page, wholly or not at all.
 
@@ -35,7 +40,7 @@ def write_comparison(
     write_page(path, render(runs, images, labels, names))
 
 
-def render(runs: Sequence[Compared], images: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> str:
+def render(runs: Sequence[Compared], images: np.ndarray | LazyImages, labels: np.ndarray, names: Sequence[str]) -> str:
     """The page as HTML text; arguments as `write_comparison`."""
     answers = np.stack([run.probabilities.argmax(-1) for run in runs])
     right = answers == labels
