@@ -1,5 +1,5 @@
 # make demo: install, train the embedded default, write a report and say where.
-# make test: install what the tests need, and run all but the slow ones; some 17 minutes on two cores.
+# make test: install what the tests need, and run all but the slow ones; nine to seventeen minutes on two cores.
 # make test-all: run every test; about an hour. Those that need an extra say which, and are skipped without it.
 # make test-versions: run what differs most between versions of Python and JAX: devices, checkpoints, studies, commands.
 # make soak: 300 kills, and 20,000 steps in each placement with the memory watched; half an hour. Prints tables.

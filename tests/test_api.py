@@ -90,7 +90,9 @@ def test_experiments_are_listed():
     assert cnn_jax.experiments()["lenet_digits"].startswith("LeNet")
 
 
-@pytest.mark.parametrize("name", ["lenet_mnist", "lenet5_mnist", "alexnet_cifar10"])
+@pytest.mark.parametrize(
+    "name", ["lenet_mnist", "lenet5_mnist", pytest.param("alexnet_cifar10", marks=pytest.mark.slow)]
+)
 def test_a_network_is_built_in_the_default_layout(name):
     settings = cnn_jax.settings(name)
     network = cnn_jax.build(settings)

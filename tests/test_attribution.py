@@ -12,6 +12,7 @@ from cnn_jax import attribution, config
 from cnn_jax.errors import UserError
 from cnn_jax.training.step import prepare_images
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
 LABEL = 3
 
 
@@ -120,7 +121,7 @@ def test_the_most_exciting_images(network, images, layer):
         ("lenet_digits", (), "conv2"),
         ("lenet_digits", ("model.padding.mode=2",), "conv2"),
         ("lenet5_mnist", (), "s4"),
-        ("alexnet_cifar10", ("model.width=8",), "conv3"),
+        pytest.param("alexnet_cifar10", ("model.width=8",), "conv3", marks=pytest.mark.slow),
     ],
 )
 def test_the_window_is_all_that_a_number_depends_on(experiment, words, layer):
@@ -135,7 +136,7 @@ def test_the_window_is_all_that_a_number_depends_on(experiment, words, layer):
         maps = model.through(model.from_images(image[None]), None, layer)
         return jnp.sum(model.to_images(maps)[0, row, column] * jnp.arange(1.0, 1 + features))
 
-    slope = np.abs(np.asarray(jax.grad(number)(jnp.full(network.image_shape, 0.3)))).sum(-1)
+    slope = np.abs(np.asarray(jax.jit(jax.grad(number))(jnp.full(network.image_shape, 0.3)))).sum(-1)
     rows, columns = (np.flatnonzero(slope.any(axis)) for axis in (1, 0))
     for found, place, size in ((rows, row, network.image_shape[0]), (columns, column, network.image_shape[1])):
         first = start + apart * place

@@ -76,7 +76,10 @@ WRONG_FLAGS = {
     "stray words": ([DIGITS, "train", "now"], ["'train now' belongs to no flag", "--help"]),
     "negative seed": ([DIGITS, "--seed=-1"], ["--seed=-1", "non-negative"]),
     "seed too large": ([DIGITS, f"--seed={2**31}"], [f"seed = {2**31}", f"at most {2**31 - 1}"]),
-    "no such mode": ([DIGITS, "--mode=test"], ["--mode=test", "train|eval|predict|summary|report|export|prepare"]),
+    "no such mode": (
+        [DIGITS, "--mode=test"],
+        ["--mode=test", "train|eval|predict|summary|report|compare|export|prepare"],
+    ),
     "no such way to parallel": ([DIGITS, "--parallel=mpi"], ["--parallel=mpi", "auto|jit|mesh|pmap"]),
     "eval without a run": ([DIGITS, "--mode=eval"], ["needs a trained run", "runs/lenet_digits", "--workdir"]),
     "report without a run": ([DIGITS, "--mode=report", "--workdir=there"], ["needs a trained run", "there"]),

@@ -132,7 +132,10 @@ def test_a_bar_on_a_terminal(trained, env, data, tmp_path):
 TOTALS = {"lenet_mnist": "44,426", "lenet5_mnist": "60,000", "lenet5_modern_mnist": "61,706"}
 
 
-@pytest.mark.parametrize("name, total", TOTALS.items())
+@pytest.mark.parametrize(
+    "name, total",
+    [pytest.param(*each, marks=[pytest.mark.slow] * (each[0] != "lenet_mnist")) for each in TOTALS.items()],
+)
 def test_summary(env, tmp_path, name, total):
     done = launch(env, f"--experiment={name}", "--mode=summary", cwd=tmp_path)
     assert re.search(rf"^total +{total} ", done.stdout, re.MULTILINE)

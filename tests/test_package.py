@@ -95,5 +95,5 @@ def test_the_lock_of_an_extra_goes_with_the_lock_of_all(extra):
 
 def test_the_extras_are_those_with_locks():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert set(project["optional-dependencies"]) == {*EXTRAS, "test", "notebook", "heic"}
+    assert set(project["optional-dependencies"]) == {*EXTRAS, "test", "notebook", "heic", "export"}
     assert {path.stem for path in REPOSITORY.glob("requirements-*.txt")} == {f"requirements-{name}" for name in EXTRAS}
