@@ -119,8 +119,10 @@ def predict(flags: Flags, settings, folder) -> None:
             print(f"  take care: {warning}")
         if len(row) > MOST_CLASSES:
             print(f"  the {MOST_CLASSES} most probable of {len(row):,} classes:")
-        for label in np.argsort(-row, kind="stable")[:MOST_CLASSES]:
-            print(f"  {found.class_names[label]:<12} {100 * row[label]:6.2f} %")
+        best = np.argsort(-row, kind="stable")[:MOST_CLASSES]
+        width = max(12, *(len(found.class_names[label]) for label in best))
+        for label in best:
+            print(f"  {found.class_names[label]:<{width}} {100 * row[label]:6.2f} %")
     if flags.out:
         this.write_answers(found, flags.out)
         print(f"answers {printable(flags.out)}")

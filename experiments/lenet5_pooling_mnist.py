@@ -3,7 +3,8 @@
 LeNet-5 as the course has it (32x32 images, tanh, average pooling) with max, min and average pooling, the trainable
 subsampling of 1998, and none, the convolutions before having the strides. Two controls: average pooling whose output
 has the scale of a maximum's (a maximum of four independent normal values has 2.5 times the root mean square of their
-mean), and max pooling at the scale of an average. Every arm has the learning rate that is best for it.
+mean), and max pooling at the scale of an average. Every arm has the learning rate that is best for it. Max against
+subsampling is the question of Scherer, Müller and Behnke (2010).
 
 Command: python launch.py --experiment=lenet5_pooling_mnist
 
@@ -51,7 +52,7 @@ def study() -> Study:
             Arm(name="max_x0.4", changes=(kind("max"), "model.pool.scale=0.4")),
         ),
         baseline="average",
-        pairs=(("max", "min"), ("max", "average_x2.5"), ("max_x0.4", "average")),
+        pairs=(("max", "subsample"), ("max", "min"), ("max", "average_x2.5"), ("max_x0.4", "average")),
         protocol=Protocol(
             seeds=10,
             sweep="optimizer.learning_rate=0.004,0.008,0.016,0.032",
