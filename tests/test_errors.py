@@ -250,7 +250,10 @@ def test_a_full_disk_ends_the_run_and_spoils_nothing(env, run, tmp_path):
     words = [DIGITS, f"--workdir={folder}", "--noreport", *TINY]
 
     start = [sys.executable, "-c", SMALL_DISK, *command(*words)]
-    done = subprocess.run(start, env=env, capture_output=True, text=True, timeout=120)
+    alone = env | {
+        "GIT_DIR": str(tmp_path)
+    }  # or large uncommitted changes, in the record of the start, fill the disk first
+    done = subprocess.run(start, env=alone, capture_output=True, text=True, timeout=120)
     message = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and not done.stdout and "Traceback" not in done.stderr
     assert message.startswith(f"error: cannot save {folder / 'checkpoints'}") and "check the free space" in message
