@@ -250,9 +250,9 @@ def test_a_full_disk_ends_the_run_and_spoils_nothing(env, run, tmp_path):
     words = [DIGITS, f"--workdir={folder}", "--noreport", *TINY]
 
     start = [sys.executable, "-c", SMALL_DISK, *command(*words)]
-    alone = env | {
-        "GIT_DIR": str(tmp_path)
-    }  # or large uncommitted changes, in the record of the start, fill the disk first
+    # Large uncommitted changes, which are part of the record of a start, would fill the disk before a checkpoint does.
+    (folder / "starts.jsonl").unlink()
+    alone = env | {"GIT_DIR": str(tmp_path)}
     done = subprocess.run(start, env=alone, capture_output=True, text=True, timeout=120)
     message = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and not done.stdout and "Traceback" not in done.stderr
