@@ -12,6 +12,7 @@ import pytest
 from launching import REPOSITORY, command, environment, settings
 
 import cnn_jax
+from cnn_jax import trained
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,9 @@ def test_nothing_but_the_package_is_installed(run, site):
         path.name for path in (REPOSITORY / "experiments").glob("*.py")
     }
     assert (site / "cnn_jax" / "py.typed").exists()
+    for name in trained.names():
+        assert (site / "cnn_jax" / "trained" / f"{name}.safetensors").read_bytes() == trained.path(name).read_bytes()
+    assert (site / "cnn_jax" / "data" / "datasets" / "imagenet_words.txt").exists()
     assert run(sys.executable, "-c", "import cnn_jax; print(cnn_jax.__file__)").startswith(str(site))
     version = "import importlib.metadata as m; print(m.version('cnn_jax'))"
     assert run(sys.executable, "-c", version).strip() == cnn_jax.__version__
