@@ -318,7 +318,8 @@ class Network:
         _, maps = self(np.asarray(images)[:1])
         if layer not in maps:
             raise UsageError(f"layer = {layer!r} must be one that has maps: {', '.join(maps)}")
-        return attribution.exciting(self.settings, self._network, self.variables, np.asarray(images), layer, count)
+        given = self.settings, self._network, self.variables, np.asarray(images)
+        return attribution.exciting(*given, [layer], count)[layer]
 
     def report(self, path: str | os.PathLike, images: Sequence[str | os.PathLike]) -> None:
         """Writes an HTML page: the filters, pictures on their way through the network, its layers. Needs no test set.

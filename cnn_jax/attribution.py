@@ -4,6 +4,7 @@ Images are given as the network sees them, float32 [N, height, width, channels];
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -146,37 +147,49 @@ class Exciting(NamedTuple):
 
 
 def exciting(
-    settings: config.Config, network: Network, variables: Variables, images: np.ndarray, layer: str, count: int
-) -> Exciting:
-    """Finds the images in which a filter's map has its largest values; of each image its largest value counts.
+    settings: config.Config,
+    network: Network,
+    variables: Variables,
+    images: np.ndarray,
+    layers: Sequence[str],
+    count: int,
+) -> dict[str, Exciting]:
+    """Finds the images in which each filter's map has its largest values; of each image its largest value counts.
 
     Args:
       settings: of the network.
       network: without its variables.
       variables: parameters and statistics.
       images: uint8 [N, height, width, channels], as stored.
-      layer: one with maps.
+      layers: some that have maps; all are looked at in one pass.
       count: images for each filter, up to N.
     """
-    values, rows, columns = [], [], []
+    peaks, parts = _peaks(settings, network, tuple(layers)), []
     for start in range(0, len(images), BATCH):
         part = images[start : start + BATCH]
         filled = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), part.dtype)])
-        found = jax.device_get(_peaks(settings, network, layer)(variables, filled))
-        for parts, each in zip((values, rows, columns), found):
-            parts.append(each[: len(part)])
-    values, rows, columns = (np.concatenate(parts).T for parts in (values, rows, columns))  # [filters, N]
+        found = jax.device_get(peaks(variables, filled))
+        parts.append(jax.tree.map(lambda each, size=len(part): each[:size], found))
+    joined = jax.tree.map(lambda *each: np.concatenate(each).T, *parts)  # [filters, N]
+    return {layer: _best(*joined[layer], count) for layer in layers}
+
+
+def _best(values, rows, columns, count):
+    """Of arrays [filters, N], those of the images that excite each filter most."""
     best = np.argsort(-values, axis=1, kind="stable")[:, :count]
     pick = lambda array: np.take_along_axis(array, best, axis=1)
     return Exciting(best, pick(rows), pick(columns), pick(values))
 
 
 @functools.lru_cache(8)
-def _peaks(settings, network, layer):
-    def compute(variables, images):
-        maps = forward(settings, network, variables, prepare_images(settings, images))[1][layer]
+def _peaks(settings, network, layers):
+    def peak(maps):
         flat = maps.reshape(len(maps), -1, maps.shape[-1])
         return flat.max(1), *jnp.divmod(flat.argmax(1), maps.shape[2])
+
+    def compute(variables, images):
+        maps = forward(settings, network, variables, prepare_images(settings, images))[1]
+        return {layer: peak(maps[layer]) for layer in layers}
 
     return jax.jit(compute)
 

@@ -162,11 +162,15 @@ def report(flags: Flags, settings, folder) -> None:
     With --init_from it is a page on that network alone, at --out, which needs no data.
     """
     if flags.init_from:
-        network = api.Run(settings, folder, known=run.data_of(flags.init_from)).network(flags.init_from)
-        network.report(flags.out, asked.expand(flags.images))
+        _named(flags, settings, folder).report(flags.out, asked.expand(flags.images))
         print(f"report {flags.out}")
         return
     print(f"report {api.Run(settings, folder).report(images=asked.expand(flags.images, numbers=True))}")
+
+
+def _named(flags, settings, folder):
+    """The network that --init_from names."""
+    return api.Run(settings, folder, known=run.data_of(flags.init_from)).network(flags.init_from)
 
 
 def compare(flags: Flags) -> None:
@@ -178,9 +182,7 @@ def compare(flags: Flags) -> None:
 def export(flags: Flags, settings, folder) -> None:
     """Writes the chosen parameters, or those of --init_from, to a file."""
     if flags.init_from:
-        api.Run(settings, folder, known=run.data_of(flags.init_from)).network(flags.init_from).export(
-            flags.out, flags.format or ""
-        )
+        _named(flags, settings, folder).export(flags.out, flags.format or "")
         print(f"{flags.out}: the parameters of {flags.init_from}")
         return
     chosen = api.Run(settings, folder).export(flags.out, flags.format or "")

@@ -92,15 +92,18 @@ def filters(learner: Learner, variables: Variables, images: np.ndarray) -> list[
       images: uint8 [N, height, width, channels], as stored; N = 0: nothing is looked for.
     """
     model, found = learner.model, []
-    for layer in model.parts():
-        if not isinstance(layer, Convolution):
-            continue
+    convolutions = [layer for layer in model.parts() if isinstance(layer, Convolution)]
+    names = [layer.name for layer in convolutions]
+    excited = {}
+    if len(images) and names:
+        excited = attribution.exciting(learner.settings, learner.network, variables, images, names, EXCITING)
+    for layer in convolutions:
         kernels = np.asarray(variables.params[layer.name]["kernel"], np.float32)
         if layer.connections is not None:
             kernels = _spread(kernels, layer.connections, layer.input_shape[2])
         pieces = []
-        if len(images):
-            best = attribution.exciting(learner.settings, learner.network, variables, images, layer.name, EXCITING)
+        if layer.name in excited:
+            best = excited[layer.name]
             window = attribution.window_of(model, layer.name)
             pieces = [
                 _pieces(as_seen(learner.settings, images[best.images[k]]), best.rows[k], best.columns[k], window)
