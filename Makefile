@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GPU ?=
 INSTALLED := $(VENV)/installed$(addprefix -,$(GPU))
-EXTRAS := cuda12 cuda13 tpu cloud
+EXTRAS := cuda12 cuda13 tpu cloud docs
 
 .PHONY: demo test test-all test-versions soak check lock docs clean
 
@@ -52,9 +52,11 @@ lock:
 	$(COMPILE) --extra test -o requirements.txt
 	$(foreach extra,$(EXTRAS),$(COMPILE) --extra $(extra) --constraint requirements.txt -o requirements-$(extra).txt && ) true
 
-# What is made from the code: the page of settings.
-docs: $(INSTALLED)
+# What is made from the code: the page of settings, and the site, for which the lessons are executed.
+docs: $(INSTALLED) $(VENV)/installed-docs
 	$(BIN)/python -m cnn_jax.config.reference > docs/settings.md
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
+	@echo site build/site/index.html
 
 clean:
 	rm -rf $(VENV) runs

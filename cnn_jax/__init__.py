@@ -1,13 +1,17 @@
-"""LeNet-5 and AlexNet in JAX and Flax: train, study and trust them. What a notebook calls is in cnn_jax/api.py."""
+"""LeNet-5 and AlexNet in JAX and Flax: train, study and trust them. What a notebook calls, docs/python.md describes."""
 
 import importlib
 import typing
 
 __version__ = "0.1.0"
 __all__ = [
-    "Network", "Predictions", "Run", "StudyRun", "UserError", "build", "compare", "dataset", "experiments", "load",
-    "pretrained", "settings",
+    "Network", "Predictions", "Run", "StudyRun", "UserError", "augment", "build", "compare", "convolve", "dataset",
+    "experiments", "load", "pad", "pool", "pretrained", "settings", "show",
 ]  # fmt: skip
+# Where they are, if not in api.py.
+_PLACES = dict.fromkeys(("augment", "convolve", "pad", "pool"), "cnn_jax.operations") | {
+    "show": "cnn_jax.reports.gallery"
+}
 
 if typing.TYPE_CHECKING:
     from cnn_jax.api import (
@@ -24,12 +28,14 @@ if typing.TYPE_CHECKING:
         pretrained,
         settings,
     )  # fmt: skip
+    from cnn_jax.operations import augment, convolve, pad, pool
+    from cnn_jax.reports.gallery import show
 
 
 def __getattr__(name: str):
     if name in __all__:
         # When first asked for: it imports jax, which takes a second that the command line often does without.
-        return getattr(importlib.import_module("cnn_jax.api"), name)
+        return getattr(importlib.import_module(_PLACES.get(name, "cnn_jax.api")), name)
     raise AttributeError(f"module 'cnn_jax' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

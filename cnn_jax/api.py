@@ -107,7 +107,8 @@ def load(origin: str | os.PathLike) -> "Network":
         raise UsageError(f"{text} does not say which network it is of: give its settings to Run and `init_from` there")
     if files.place(text, text).is_dir():
         return Run(found, text).network()
-    return Run(found, known=run.data_of(text)).network(text)
+    with processes.silenced():
+        return Run(found, known=run.data_of(text)).network(text)
 
 
 def compare(

@@ -104,7 +104,7 @@ def test_every_page_is_reached_from_the_first():
         folder = (REPOSITORY / page).parent
         links = re.findall(r"\]\(([^)#\s]+\.md)", PAGES[page])
         waiting += [str((folder / link).resolve().relative_to(REPOSITORY)) for link in links if "://" not in link]
-    assert seen == set(PAGES)
+    assert seen == set(PAGES) - {"docs/index.md"}  # the first page of the site that `make docs` makes
 
 
 def test_the_first_page_is_short():
