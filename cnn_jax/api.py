@@ -39,6 +39,7 @@ from cnn_jax.data.images.pictures import Picture, read_picture
 from cnn_jax.devices import accelerators, choice, processes
 from cnn_jax.errors import UsageError, UserError  # noqa: F401
 from cnn_jax.models import outline, resolve_layout, torchvision
+from cnn_jax.models.network import Layers
 from cnn_jax.models.summary import summarise, table
 from cnn_jax.predictions import Predictions
 from cnn_jax.signals import heard
@@ -209,6 +210,7 @@ class Network:
       settings: the config, its layout resolved.
       image_shape: height, width, channels of what the first layer reads.
       class_names: what each logit stands for.
+      facts: of its data: the shape of stored images, the classes.
       variables: parameters and statistics, nested dicts of arrays by layer and name.
       about: what is known of them: their step, the figures they were measured with.
       layers: of the images and each layer: name, kind, output shape, parameters, multiply_adds.
@@ -240,7 +242,7 @@ class Network:
         self.settings = dataclasses.replace(settings, model=dataclasses.replace(model, layout=layout))
         self.image_shape = config.image_shape(settings.data, facts.shape)
         self.class_names = facts.class_names
-        self._facts = facts
+        self.facts = facts
         self.about = about or _nothing_known(settings, facts)
         parts = (self.settings, self.image_shape, facts.classes)
         self._network = states.make_network(*parts)
@@ -270,16 +272,30 @@ class Network:
         Raises:
           UserError: the images have another shape.
         """
-        images = np.asarray(images)
-        expected = self._facts.shape if images.dtype == np.uint8 else self.image_shape
-        if images.shape[1:] != expected:
-            kind = "uint8 images as stored" if images.dtype == np.uint8 else "floats as the first layer reads them"
-            raise UsageError(
-                f"images have the shape {images.shape}; {kind} must be [N, {', '.join(map(str, expected))}]"
-            )
-        logits, maps = self._forward(self.variables, images)
+        logits, maps = self._forward(self.variables, self._checked(images))
         names = [row.name for row in self.layers if row.name in maps]  # in the network's order
         return np.asarray(logits, np.float32), {name: np.asarray(maps[name], np.float32) for name in names}
+
+    def trace(self, images) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Follows images through every part of the network, one after the other; nothing is drawn at random.
+
+        Args:
+          images: as for a call.
+
+        Returns:
+          The images as the first layer reads them, float32 [N, *image_shape]; and by name what each part puts out, the
+          activations, flattening and dropout as well: float32 [N, height, width, channels] or [N, units].
+
+        Raises:
+          UserError: the images have another shape.
+        """
+        prepared, parts = self._trace(self.variables, self._checked(images))
+        return np.asarray(prepared), {name: np.asarray(value) for name, value in parts.items()}
+
+    @property
+    def model(self) -> Layers:
+        """The layers with their variables."""
+        return self._network.model(self.variables)
 
     def predict(self, images: Sequence[str | os.PathLike] | np.ndarray, skip: bool = False) -> Predictions:
         """Returns the class probabilities of images; see `Run.predict`."""
@@ -364,20 +380,43 @@ class Network:
             from cnn_jax import programs  # jax.export, which takes a moment
 
             make = {"stablehlo": programs.stablehlo, "onnx": programs.onnx}[chosen]
-            content = make(self.settings, variables, self._facts, self.about.to_dict())
+            content = make(self.settings, variables, self.facts, self.about.to_dict())
         weights.save(path, content, arrays, self.about)
 
     @functools.cached_property
     def _learner(self):
-        return Learner(self.settings, facts=self._facts)
+        return Learner(self.settings, facts=self.facts)
+
+    def _checked(self, images):
+        images = np.asarray(images)
+        expected = self.facts.shape if images.dtype == np.uint8 else self.image_shape
+        if images.shape[1:] != expected:
+            kind = "uint8 images as stored" if images.dtype == np.uint8 else "floats as the first layer reads them"
+            raise UsageError(
+                f"images have the shape {images.shape}; {kind} must be [N, {', '.join(map(str, expected))}]"
+            )
+        return images
 
     @functools.cached_property
     def _forward(self):
+        return jax.jit(
+            lambda variables, images: forward(self.settings, self._network, variables, self._prepared(images))[:2]
+        )
+
+    @functools.cached_property
+    def _trace(self):
         def compute(variables, images):
-            prepared = prepare_images(self.settings, images) if images.dtype == np.uint8 else images
-            return forward(self.settings, self._network, variables, prepared)[:2]
+            model, prepared, parts = self._network.model(variables), self._prepared(images), {}
+            x = model.from_images(prepared)
+            for layer in model.parts():
+                x = layer(x)
+                parts[layer.name] = model.to_images(x) if x.ndim == 4 else x
+            return prepared, parts
 
         return jax.jit(compute)
+
+    def _prepared(self, images):
+        return prepare_images(self.settings, images) if images.dtype == np.uint8 else images
 
 
 def _nothing_known(settings, facts):
