@@ -243,7 +243,9 @@ class Network:
         self.image_shape = config.image_shape(settings.data, facts.shape)
         self.class_names = facts.class_names
         self.facts = facts
-        self.about = about or _nothing_known(settings, facts)
+        self.about = about or _nothing_known(
+            settings, facts, "random weights" if variables is None else "weights of unknown origin"
+        )
         parts = (self.settings, self.image_shape, facts.classes)
         self._network = states.make_network(*parts)
         self.layers = summarise(outline(self.settings.model, self.image_shape, facts.classes))
@@ -419,9 +421,9 @@ class Network:
         return prepare_images(self.settings, images) if images.dtype == np.uint8 else images
 
 
-def _nothing_known(settings, facts):
+def _nothing_known(settings, facts, rule):
     known = Identity(name=settings.data.name, shape=facts.shape, class_names=facts.class_names)
-    return weights.About(settings=settings, identity=known, step=0, rule="random or unknown weights")
+    return weights.About(settings=settings, identity=known, step=0, rule=rule)
 
 
 def build(settings: Config) -> Network:

@@ -16,8 +16,9 @@ from cnn_jax.flags import MODES, Flags, program
 from cnn_jax.studies import measurements
 
 STORED = ("eval", "predict", "report", "export")  # modes that take the settings of the run in the workdir
+FROM_WEIGHTS = ("train", "eval", "predict", "report", "export", "explore")  # modes that --init_from goes with
 OF_STUDIES = ("train", "summary", "report", "prepare", "devices")  # modes that a study has
-COMPUTING = ("train", "eval", "predict", "report", "compare", "devices")  # modes that use the devices
+COMPUTING = ("train", "eval", "predict", "report", "compare", "explore", "devices")  # modes that use the devices
 
 LESS = "; lower train.batch_size or raise optimizer.accumulate, see --mode=summary"
 WHOLE = "; make room and start again: what was saved before is whole"
@@ -51,6 +52,12 @@ def main(flags: Flags) -> int:
             from cnn_jax import modes
 
             modes.compare(flags)
+            return 0
+        if flags.mode == "explore" and flags.runs:
+            _check_exploration(flags)
+            from cnn_jax import modes
+
+            modes.explore_several(flags)
             return 0
         rendezvous = launchers.from_flags(flags)
         if flags.measure and rendezvous:
@@ -115,6 +122,7 @@ Train and study LeNet-5 and AlexNet.
   {program} --experiment=lenet_digits                    train one; seconds, no download
   {program} --experiment=lenet_digits --mode=predict --images=a.png
   {program} --init_from=lenet5_modern_mnist --mode=predict --images=a.png   one that is already trained
+  {program} --init_from=lenet5_mnist --mode=explore      draw a digit, and watch every layer
   {program} --experiment=lenet_mnist --set optimizer.learning_rate=0.002 --seed=3 --workdir=runs/mine
   {program} --experiment=pooling_digits                  a study: arms x seeds, statistics, a report
 
@@ -163,9 +171,11 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
     if flags.like and (not flags.workdir or folder == _place(flags, "like")):
         raise UsageError(f"--like={flags.like} starts that run once more: name another folder with --workdir")
     stored = flags.mode in STORED and not flags.init_from
+    if flags.mode == "explore" and not flags.init_from:  # a network that was not trained can be looked at as well
+        stored = workdir.stored_config(folder) is not None
     if isinstance(settings, studies.Study):
         # The folder of one of its seeds is the workdir of a run, which any mode works on.
-        seed = (folder / "config.json").exists() and not flags.init_from and flags.mode in (*STORED, "train")
+        seed = (folder / "config.json").exists() and not flags.init_from and flags.mode in (*STORED, "train", "explore")
         if not seed:
             return _check_study(flags, settings, specs, folder)
         stored = True
@@ -205,6 +215,27 @@ def _check_comparison(flags):
         if workdir.stored_config(folder) is None:
             raise UsageError(f"--runs={text}: there is no run in {folder}")
     asked.expand(flags.images, numbers=True)
+
+
+def _check_exploration(flags):
+    if flags.rest:
+        raise UsageError(f"{' '.join(flags.rest)!r} belongs to no flag; runs are separated by commas")
+    for name in ("experiment", "set", "sweep", "workdir", "init_from", "like", "measure", "images", "out"):
+        if getattr(flags, name):
+            raise UsageError(f"--{name} does not go with --runs, which names all that is shown")
+    if len(flags.runs) > 2 or len(set(flags.runs)) < len(flags.runs):
+        raise UsageError(f"--mode=explore shows one network or two different ones, and --runs names {len(flags.runs)}")
+    from cnn_jax import origins  # reads weight files
+
+    for text in flags.runs:
+        if files.place(text, f"--runs={text}").is_dir() and not workdir.stored_config(files.place(text, text)):
+            raise UsageError(f"--runs={text}: there is no run in {text}")
+        try:
+            known = origins.settings(text)
+        except UsageError as error:
+            raise UsageError(str(error).replace("--init_from=", "--runs=")) from None
+        if known is None:
+            raise UsageError(f"--runs={text} does not say which network it is of")
 
 
 def _base(flags):
@@ -304,7 +335,9 @@ def _check_flags(flags):
         if not asked.expand(flags.images):
             raise UsageError("--mode=predict needs --images=a.png,b.png; a folder or a pattern will do as well")
     if flags.runs:
-        raise UsageError(f"--runs goes with --mode=compare, not --mode={flags.mode}")
+        raise UsageError(f"--runs goes with --mode=compare and explore, not --mode={flags.mode}")
+    if flags.port and flags.mode != "explore":
+        raise UsageError(f"--port={flags.port} goes with --mode=explore, not --mode={flags.mode}")
     if flags.images and flags.mode not in ("predict", "report"):
         raise UsageError(f"--images goes with --mode=predict and --mode=report, not --mode={flags.mode}")
     if flags.mode == "export":
@@ -335,10 +368,8 @@ def _check_flags(flags):
     if flags.fresh and not (flags.init_from and flags.mode == "train"):
         raise UsageError(f"--fresh={','.join(flags.fresh)} goes with --init_from and --mode=train")
     if flags.init_from:
-        if flags.mode not in ("train", "eval", "predict", "report", "export"):
-            raise UsageError(
-                f"--init_from goes with --mode=train, eval, predict, report and export, not --mode={flags.mode}"
-            )
+        if flags.mode not in FROM_WEIGHTS:
+            raise UsageError(f"--init_from goes with --mode={', '.join(FROM_WEIGHTS)}, not --mode={flags.mode}")
         from cnn_jax import origins  # reads weight files
 
         origins.find(flags.init_from)

@@ -15,6 +15,7 @@ MODES = {
     "summary": "print the layers with their sizes and costs, and the memory of training; of a study, its arms",
     "report": "write report.html anew",
     "compare": "write a page that puts runs beside each other: --runs=runs/a,runs/b",
+    "explore": "open a page where one draws and watches every layer: of the run, of --init_from, or of two, --runs=A,B",
     "export": "write the network for others, and a model card: --out=FILE.safetensors, .stablehlo or .onnx",
     "prepare": "get the dataset ready",
     "settings": "list settings with default, values and meaning: --mode=settings model.pool optimizer",
@@ -57,6 +58,8 @@ class Flags:
     format: str | None
     images: Sequence[str]
     runs: Sequence[str]
+    port: int
+    browser: bool
     rest: Sequence[str]
     started: float
 

@@ -84,7 +84,16 @@ flags.DEFINE_multi_string(
     "predict: image files, folders of them, or patterns such as '*.png'; separated by commas or repeated. report: "
     "likewise, or numbers of test images, to be followed through the network",
 )
-flags.DEFINE_list("runs", [], "compare: workdirs of runs that have the same test images")
+flags.DEFINE_list(
+    "runs",
+    [],
+    "compare: workdirs of runs that have the same test images; explore: one or two networks, each the workdir of a run "
+    "or what --init_from takes",
+)
+flags.DEFINE_integer(
+    "port", 0, "explore: of the page, on this machine; 0: any that is free", lower_bound=0, upper_bound=65535
+)
+flags.DEFINE_bool("browser", True, "explore: open the page in a browser")
 flags.DEFINE_bool("help", False, "print this help and leave", short_name="h")
 
 

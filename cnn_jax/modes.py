@@ -2,6 +2,8 @@
 
 import json
 import platform
+import threading
+import webbrowser
 
 import jax
 import numpy as np
@@ -179,6 +181,35 @@ def compare(flags: Flags) -> None:
     print(f"report {api.compare(flags.runs, flags.out or 'runs/compare.html', images)}")
 
 
+def explore(flags: Flags, settings, folder) -> None:
+    """Serves the live page of the run in the workdir, of --init_from, or of a network that was not trained."""
+    if flags.init_from:
+        network, name = _named(flags, settings, folder), flags.init_from
+    elif (folder / "config.json").exists():
+        network, name = api.Run(settings, folder).network(), settings.experiment
+    else:
+        processes.log(f"there is no run in {folder}: the network is shown with random weights, as training begins")
+        network, name = api.build(settings), f"{settings.experiment}, not trained"
+    _serve(flags, {printable(name): network})
+
+
+def explore_several(flags: Flags) -> None:
+    """Serves the live page of the networks that --runs names."""
+    _serve(flags, {printable(each): api.load(each) for each in flags.runs})
+
+
+def _serve(flags, networks):
+    from cnn_jax.explore.scene import Scene
+    from cnn_jax.explore.server import serving  # an extra
+
+    with serving(Scene(networks), flags.port) as address:
+        print(f"explore {address}", flush=True)
+        processes.log("Ctrl-C ends it")
+        if flags.browser:
+            webbrowser.open(address)
+        threading.Event().wait()
+
+
 def export(flags: Flags, settings, folder) -> None:
     """Writes the chosen parameters, or those of --init_from, to a file."""
     if flags.init_from:
@@ -288,6 +319,7 @@ OF_RUNS = {
     "predict": predict,
     "summary": summary,
     "report": report,
+    "explore": explore,
     "export": export,
     "prepare": prepare,
     "devices": devices,

@@ -13,6 +13,7 @@ ROOMS = [
     ["launch"],
     ["cli"],
     ["modes", "exercises"],
+    ["explore"],
     ["api"],
     ["reports.study", "reports.run", "reports.predictions", "reports.compare"],
     ["reports.network"],

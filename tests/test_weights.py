@@ -81,7 +81,7 @@ def test_running_statistics_go_along(tmp_path):
     network.export(tmp_path / "small.safetensors")
     loaded = cnn_jax.load(tmp_path / "small.safetensors")
     np.testing.assert_array_equal(network(images(network))[0], loaded(images(network))[0])
-    assert "random or unknown weights" in (tmp_path / "small.safetensors.md").read_text()
+    assert "weights of unknown origin" in (tmp_path / "small.safetensors.md").read_text()
 
 
 def test_half_precision(tmp_path):
@@ -212,7 +212,7 @@ def test_a_page_on_a_network_without_its_data(tmp_path):
     [
         (["--mode=predict", "--init_from=lenet_digit", "--images=a.png"], "did you mean lenet_digits? Name a trained"),
         (["--mode=predict", "--init_from=.", "--images=a.png"], "name a trained network (see --list)"),
-        (["--mode=summary", "--init_from=lenet_digits"], "goes with --mode=train, eval, predict, report and export"),
+        (["--mode=summary", "--init_from=lenet_digits"], "goes with --mode=train, eval, predict, report, export, explore"),
         (["--mode=report", "--init_from=lenet_digits"], "needs --images=a.png,b.png and --out=FILE.html"),
         (["--mode=export", "--init_from=lenet_digits"], "--mode=export needs --out=FILE.safetensors, FILE.stablehlo"),
         (["--mode=export", "--init_from=lenet_digits", "--out=a.h5"], "--out=a.h5 must end in .safetensors, .stable"),

@@ -115,7 +115,6 @@ class Scene:
     def __init__(self, networks: Mapping[str, api.Network]):
         if len(networks) not in (1, 2):
             raise UsageError(f"the live page shows one network or two, not {len(networks)}")
-        self.actors = [Actor(name, network) for name, network in networks.items()]
         first, *rest = networks.values()
         for other in rest:
             if other.facts.shape != first.facts.shape or other.class_names != first.class_names:
@@ -123,11 +122,14 @@ class Scene:
                     f"{' and '.join(networks)} cannot be shown side by side: they have images of "
                     f"{_by(first.facts.shape)} and {_by(other.facts.shape)}, or other classes"
                 )
+        self.actors = [Actor(name, network) for name, network in networks.items()]
         self.shape = first.facts.shape
         self.class_names = first.class_names
         self._settings = first.settings
         self._first = first
         self.examples, self.examples_are = _examples(first.settings, self.shape, self.class_names)
+        for actor in self.actors:  # compiled before the first stroke
+            actor.look(np.zeros(self.shape, np.uint8))
 
     def describe(self) -> dict[str, Any]:
         """What the page is made from: images, classes, and the layers of each network."""
@@ -189,11 +191,11 @@ def _described(actor):
             }
         )
     about = actor.network.about
-    accuracy = about.test.get("accuracy") if about.test else None
+    measured = f", {100 * about.test['accuracy']:.2f} % of its test images right" if about.test else ""
     return {
         "name": actor.name,
         "experiment": actor.network.settings.experiment,
-        "about": f"{about.rule}" + f", {100 * accuracy:.2f} % of its test images right" * (accuracy is not None),
+        "about": about.rule + measured,
         "input": actor.network.image_shape,
         "layers": layers,
         "parameters": sum(row.parameters for row in rows.values()),

@@ -174,7 +174,9 @@ def _looked(actor, pixels):
 
 def _map(values):
     """Maps [height, width, channels] or a vector as bytes from -127, minus the limit, to 127, the limit."""
-    shown = np.asarray(values, np.float32)[..., :CHANNELS] if values.ndim == 3 else np.asarray(values, np.float32)
+    shown = np.asarray(values, np.float32)
+    if shown.ndim == 3 and shown.shape[:2] != (1, 1):
+        shown = shown[..., :CHANNELS]
     finite = np.nan_to_num(shown, nan=0.0, posinf=3e38, neginf=-3e38)
     limit = float(np.abs(finite).max(initial=0.0))
     steps = np.round(finite / limit * 127).astype(np.int8) if limit else np.zeros(shown.shape, np.int8)

@@ -51,7 +51,13 @@ class Unit:
 
 
 def explain(
-    layer: Layer, params: dict, stats: dict, x: np.ndarray, y: np.ndarray, place: tuple[int, ...], after: Activation | None
+    layer: Layer,
+    params: dict,
+    stats: dict,
+    x: np.ndarray,
+    y: np.ndarray,
+    place: tuple[int, ...],
+    after: Activation | None,
 ) -> Unit:
     """Explains one number.
 
@@ -116,7 +122,8 @@ def _convolution(layer, params, x, place, found):
         group = feature // (layer.output_shape[2] // layer.groups)
         reads, weights = list(range(group * each, (group + 1) * each)), kernel[:, :, :, feature]
     inputs = [
-        Input(channel=channel, values=values[:, :, channel], weights=weights[:, :, i]) for i, channel in enumerate(reads)
+        Input(channel=channel, values=values[:, :, channel], weights=weights[:, :, i])
+        for i, channel in enumerate(reads)
     ]
     total = float(sum(np.sum(each.values * each.weights) for each in inputs))
     count = f"{weights.size} products" + f", of {len(reads)} maps" * (len(reads) > 1)
@@ -160,7 +167,10 @@ def _pooling(layer, params, x, place, found):
         lines = [f"{POOLED[type(layer)]}({listed}) = {plain:.4g}"]
     elif isinstance(layer, basic.Subsample):
         coefficient, bias = (float(np.asarray(params[name])[channel]) for name in ("coefficient", "bias"))
-        lines = [f"sum({listed}) = {read.sum():.4g}", f"times {coefficient:.4g}, plus {bias:.4g} = {found / layer.times:.4g}"]
+        lines = [
+            f"sum({listed}) = {read.sum():.4g}",
+            f"times {coefficient:.4g}, plus {bias:.4g} = {found / layer.times:.4g}",
+        ]
     else:
         lines = [f"{layer.title} of {listed} = {found / layer.times:.4g}"]
     if layer.times != 1:
@@ -214,5 +224,8 @@ def _dense(params, x, place, found):
 def _radial_basis(x, place, found):
     bitmap = digit_bitmaps()[place[0]]
     inputs = [Input(channel=0, values=x.reshape(12, 7), weights=bitmap.reshape(12, 7))]
-    lines = [f"sum of 84 squares of what is drawn less the bitmap of {place[0]} = {-found:.4g}", f"negated: {found:.4g}"]
+    lines = [
+        f"sum of 84 squares of what is drawn less the bitmap of {place[0]} = {-found:.4g}",
+        f"negated: {found:.4g}",
+    ]
     return inputs, None, lines

@@ -11,7 +11,7 @@ def flags(experiment, pairs, folder, **others):
     given = dict.fromkeys(Flags.__dataclass_fields__) | {
         "experiment": experiment, "set": pairs, "workdir": str(folder), "mode": "train", "list": False, "resume": True,
         "distributed": "off", "coordinator_timeout": 300, "report": False, "profile": False,
-        "profile_process": 0, "images": (), "runs": (), "fresh": (), "measure": (),
+        "profile_process": 0, "images": (), "runs": (), "port": 0, "browser": False, "fresh": (), "measure": (),
         "rest": (),
         "started": 0.0,
     }  # fmt: skip
