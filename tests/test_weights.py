@@ -212,7 +212,10 @@ def test_a_page_on_a_network_without_its_data(tmp_path):
     [
         (["--mode=predict", "--init_from=lenet_digit", "--images=a.png"], "did you mean lenet_digits? Name a trained"),
         (["--mode=predict", "--init_from=.", "--images=a.png"], "name a trained network (see --list)"),
-        (["--mode=summary", "--init_from=lenet_digits"], "goes with --mode=train, eval, predict, report, export, explore"),
+        (
+            ["--mode=summary", "--init_from=lenet_digits"],
+            "goes with --mode=train, eval, predict, report, export, explore",
+        ),
         (["--mode=report", "--init_from=lenet_digits"], "needs --images=a.png,b.png and --out=FILE.html"),
         (["--mode=export", "--init_from=lenet_digits"], "--mode=export needs --out=FILE.safetensors, FILE.stablehlo"),
         (["--mode=export", "--init_from=lenet_digits", "--out=a.h5"], "--out=a.h5 must end in .safetensors, .stable"),

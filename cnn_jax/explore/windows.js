@@ -37,7 +37,7 @@ const Windows = {
     if (Math.min(...places) < 1)
       return {error: `a window that reaches over ${reach} pixels does not fit into ${Math.min(...size)}`};
     if (fill === "left out" && most >= reach && mode === "custom")
-      return {error: `padding that is left out must be smaller than the window's reach, ${reach}: some windows would read nothing`};
+      return {error: `padding that is left out must be less than the ${reach} pixels that a window reaches over`};
     const padded = [];
     for (let i = 0; i < size[0]; i++) {
       const line = [];
@@ -55,6 +55,8 @@ const Windows = {
       for (let column = 0; column < places[1]; column++) line.push(Windows.at(padded, row, column, window, stride, dilation, kind));
       output.push(line);
     }
+    if (output.flat().some(each => !each.values.length))
+      return {error: "padding is left out, and some windows would read nothing else: choose less of it, or a fill"};
     return {padded, output, places, size, reach, pads: {top, bottom, left, right}};
   },
 

@@ -19,7 +19,12 @@ NETWORKS = {
 CHOSEN = np.random.default_rng(0)
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+SLOW = ("alexnet_cifar10", "alexnet_imagenet")
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NETWORKS]
+)
 def actor(request):
     network = cnn_jax.build(cnn_jax.settings(request.param, *NETWORKS[request.param]))
     return Scene({request.param: network}).actors[0]
