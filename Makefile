@@ -1,7 +1,9 @@
 # make demo: install, train the embedded default, write a report and say where.
 # make test: install what the tests need, and run all but the slow ones; nine to seventeen minutes on two cores.
-# make test-all: run every test; about an hour. Those that need an extra say which, and are skipped without it.
+# make test-all: install the extras, and run every test; about an hour. Those that need a browser or PyTorch say so.
 # make test-versions: run what differs most between versions of Python and JAX: devices, checkpoints, studies, commands.
+# make explore: the live page of a network that is already trained; draw a digit, and watch every layer.
+# make docs: the page of settings, and the site in build/site, for which the lessons are executed.
 # make soak: 300 kills, and 20,000 steps in each placement with the memory watched; half an hour. Prints tables.
 # make check: ruff and mypy.
 # make GPU=cuda13 demo: the same on an NVIDIA GPU (cuda12: an older driver), GPU=tpu on a TPU; it goes before any of these.
@@ -11,17 +13,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GPU ?=
 INSTALLED := $(VENV)/installed$(addprefix -,$(GPU))
-EXTRAS := cuda12 cuda13 tpu cloud docs
+EXTRAS := cuda12 cuda13 tpu cloud docs explore test-all
 
-.PHONY: demo test test-all test-versions soak check lock docs clean
+.PHONY: demo explore test test-all test-versions soak check lock docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/python launch.py --experiment=lenet_digits
 
+explore: $(INSTALLED) $(VENV)/installed-explore
+	$(BIN)/python launch.py --mode=explore --init_from=lenet5_mnist
+
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
-test-all: $(INSTALLED)
+test-all: $(INSTALLED) $(VENV)/installed-test-all
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -rs --hypothesis-profile=many
 
 test-versions: $(INSTALLED)

@@ -2,7 +2,7 @@
 
 config.json     the settings; a run continues only under the same ones
 starts.jsonl    one record per start: command, settings, code, versions, devices
-metrics.jsonl, metrics.csv, timing.jsonl, tensorboard/   (training/metric_files.py)
+metrics.jsonl, metrics.csv, timing.jsonl, tensorboard/   (training/metric_files.py, trackers.py)
 layers.jsonl    where log.layers asks for it (training/layer_metrics.py)
 checkpoints/    (training/checkpoints.py)
 results.json    the final measurement

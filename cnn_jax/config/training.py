@@ -239,6 +239,7 @@ class Log(Group):
 
     every: str = "100 steps"  # training rows of the metrics files: means over this interval
     tensorboard: bool = setting(True, identity=False)  # also write event files
+    wandb: str = setting("", identity=False)  # also log to this project of Weights & Biases; "": do not
     layers: bool = setting(False, identity=False)  # also write layers.jsonl: at every training row the gradient and
     # weight norm of each layer, and its share of dead ReLUs; costs about one step, and a compilation at the start
     peak: float = setting(

@@ -24,7 +24,7 @@ from cnn_jax.devices import processes
 from cnn_jax.devices.peaks import peak
 from cnn_jax.errors import Interrupted, UserError
 from cnn_jax.progress import Clock, Lines, Silence, make_progress
-from cnn_jax.training import metrics
+from cnn_jax.training import metrics, trackers
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.layer_metrics import LayerMetrics, NoLayerMetrics
 from cnn_jax.training.learner import Learner
@@ -103,10 +103,12 @@ def train(
     end = total if last is None else min(last, total)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(signals.saving())
-        tensorboard = settings.log.tensorboard
+        openers = trackers.chosen(settings) if first else []
         files = [
             stack.enter_context(
-                contextlib.closing(MetricFiles(each, step, tensorboard, listen) if first else NoFiles())
+                contextlib.closing(
+                    MetricFiles(each, step, [opener(each, step) for opener in openers], listen) if first else NoFiles()
+                )
             )
             for each in folders
         ]

@@ -1,4 +1,4 @@
-"""Metric files: JSONL, CSV and TensorBoard.
+"""Metric files: JSONL and CSV; and what `trackers.py` shows of them elsewhere.
 
 A row is one split at one step. JSONL and CSV hold nothing that depends on the clock or the machine, so a run that was
 killed and resumed leaves the same bytes as one that was not. Times go to timing.jsonl.
@@ -6,7 +6,6 @@ killed and resumed leaves the same bytes as one that was not. Times go to timing
 
 import contextlib
 import csv
-import functools
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from cnn_jax.errors import UserError
 from cnn_jax.files import Growing, json_line, named, read_lines
 from cnn_jax.training import metrics
+from cnn_jax.training.trackers import Tracker
 
 COLUMNS = ("step", "epoch", "split", *(metric.name for metric in metrics.numbers()), "learning_rate", "gradient_norm")
 
@@ -77,23 +77,28 @@ class MetricFiles:
       workdir: the run's folder.
       step: the step the run continues from; rows after it, written by a run that was killed, are dropped. Rows that
         were written before a metric existed are kept, empty where they have nothing.
-      tensorboard: also write event files.
+      trackers: are given the numbers as well; each is opened at the first.
       listen: is given each row once it is written.
 
     Attributes:
       seconds: of training before this start, those of a killed run included.
     """
 
-    def __init__(self, workdir: Path, step: int, tensorboard: bool, listen: Callable[[dict], None] = lambda row: None):
+    def __init__(
+        self,
+        workdir: Path,
+        step: int,
+        trackers: Sequence[Callable[[], Tracker]] = (),
+        listen: Callable[[dict], None] = lambda row: None,
+    ):
         kept = [{name: row.get(name) for name in COLUMNS} for row in read_rows(workdir) if row["step"] <= step]
         self._jsonl = Growing(workdir / "metrics.jsonl", "".join(map(json_line, kept)))
         self._csv = Growing(workdir / "metrics.csv", _csv_line(COLUMNS) + "".join(map(_csv_row, kept)))
         times = read_timing(workdir)
         self.seconds = times[-1]["seconds"] if times else 0.0
         self._timing = Growing(workdir / "timing.jsonl", "".join(map(json_line, times)))
-        # Opened by the first number: the devices are at work by then.
-        self._open_board = functools.partial(_board, workdir / "tensorboard", step) if tensorboard else None
-        self._board = None
+        self._unopened = list(trackers)  # until the first number: the devices are at work by then
+        self._trackers: list[Tracker] = []
         self._listen = listen
         self._workdir, self._layers = workdir, None
 
@@ -107,10 +112,13 @@ class MetricFiles:
         self._listen(row)
 
     def _show(self, name, value, step):
-        """Adds a number to the event file."""
-        if self._open_board and value is not None:
-            self._board = self._board or self._open_board()
-            self._board.add(name, value, step)
+        """Gives a number to the trackers."""
+        if value is None:
+            return
+        while self._unopened:
+            self._trackers.append(self._unopened.pop(0)())
+        for tracker in self._trackers:
+            tracker.add(name, value, step)
 
     def write_timing(self, row: dict) -> None:
         """Adds a row to timing.jsonl."""
@@ -144,8 +152,8 @@ class MetricFiles:
         with named(self._workdir):
             for file in self._files:
                 file.put()
-            if self._board:
-                self._board.flush()
+            for tracker in self._trackers:
+                tracker.flush()
 
     @property
     def _files(self):
@@ -156,8 +164,8 @@ class MetricFiles:
         with named(self._workdir), contextlib.ExitStack() as stack:  # each is closed, whatever becomes of the others
             for file in self._files:
                 stack.callback(file.close)
-            if self._board:
-                stack.callback(self._board.close)
+            for tracker in self._trackers:
+                stack.callback(tracker.close)
             with contextlib.suppress(UserError):
                 self.flush()
 
@@ -191,10 +199,3 @@ def _csv_line(cells):
 
 def _csv_row(row):
     return _csv_line(["" if row[name] is None else row[name] for name in COLUMNS])
-
-
-def _board(folder, step):
-    from cnn_jax.training.tensorboard import Board  # here: it takes a fifth of a second, and is not always wanted
-
-    with named(folder):
-        return Board(folder, step)

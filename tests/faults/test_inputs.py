@@ -177,7 +177,7 @@ def test_lines_of_metrics_times_and_starts(place, data):
         written(place / "lines" / name, b"\n".join(lines) + b"\n")
         found = read(place / "lines")
         assert len(found) >= 2 and all(type(row.get("step", 0)) is int or name == "starts.jsonl" for row in found)
-    metric_files.MetricFiles(place / "lines", 100, tensorboard=False).close()
+    metric_files.MetricFiles(place / "lines", 100).close()
 
 
 @given(data=st.data())

@@ -1,11 +1,14 @@
 """Metric files: their contents, and what continuing a run leaves of them."""
 
 import csv
+import dataclasses
 import json
 import struct
 
 import pytest
 
+from cnn_jax import config
+from cnn_jax.training import trackers
 from cnn_jax.training.metric_files import COLUMNS, MetricFiles, read_rows, read_timing
 
 
@@ -20,7 +23,9 @@ ROWS = [row(2), row(2, "validation"), row(4), row(4, "validation"), row(6)]
 
 
 def write(folder, rows, step=0, tensorboard=False):
-    files = MetricFiles(folder, step, tensorboard)
+    log = config.Log(tensorboard=tensorboard)
+    openers = trackers.chosen(dataclasses.replace(config.Config(), log=log))
+    files = MetricFiles(folder, step, [opener(folder, step) for opener in openers])
     for each in rows:
         files.write(each)
         files.write_timing({"step": each["step"], "seconds": 1.0})
@@ -67,7 +72,7 @@ def test_timing_goes_on_after_a_torn_line(tmp_path):
 
 
 def test_rows_are_on_the_disk_after_flush(tmp_path):
-    files = MetricFiles(tmp_path, 0, tensorboard=False)
+    files = MetricFiles(tmp_path, 0)
     files.write(ROWS[0])
     files.flush()
     assert read_rows(tmp_path) == ROWS[:1]
