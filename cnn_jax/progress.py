@@ -1,9 +1,9 @@
-"""Progress that a person sees: a moving bar in a terminal, plain lines everywhere else, all on standard error."""
+"""Progress that a person sees: a moving bar in a terminal, plain lines everywhere else; but for notebooks, on standard error."""
 
 import html
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 from cnn_jax import watchdog
 
@@ -86,7 +86,7 @@ class Lines:
 
     def log(self, text: str) -> None:
         """A line of its own."""
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=stream(), flush=True)
 
     def measured(self, step: int, epoch: float, split: str, text: str) -> None:
         """An evaluation of a split, its metrics in words."""
@@ -181,6 +181,14 @@ def _in_notebook():
     return module is not None and hasattr(module.get_ipython(), "kernel")
 
 
+def stream() -> TextIO:
+    """Where lines for a person go: standard error, for standard output is kept for results.
+
+    A notebook shows that in red, as if something had failed, and has results of its own: there it is standard output.
+    """
+    return sys.stdout if _in_notebook() else sys.stderr
+
+
 def make_progress(total: int, start: int) -> Lines:
     """A bar if standard error is a terminal or this is a notebook, else plain lines."""
     if _in_notebook():
@@ -245,7 +253,7 @@ class Counter:
             rate = (self._done - self._first) / (now - self._start)
             left = (self._total - self._done) / max(rate, 1e-9) / 60
             line = f"{self._title}: {self._done:,} of {self._total:,}, {rate:,.0f}/s, {left:,.0f} minutes left"
-            print(line, file=sys.stderr, flush=True)
+            print(line, file=stream(), flush=True)
 
 
 def duration(seconds: float | None) -> str:

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from cnn_jax import files
+from cnn_jax import files, progress
 from cnn_jax.devices.launchers import Rendezvous
 from cnn_jax.errors import EXIT_FAILED, UserError
 from cnn_jax.streams import Enduring
@@ -43,9 +43,9 @@ def speaks() -> bool:
 
 
 def log(text: str) -> None:
-    """Prints a line for the person at the terminal, once; standard output is kept for results."""
+    """Prints a line for the person at the terminal, once; see `progress.stream`."""
     if speaks():
-        print(files.printable(text, lines=True), file=sys.stderr, flush=True)
+        print(files.printable(text, lines=True), file=progress.stream(), flush=True)
 
 
 @contextlib.contextmanager
