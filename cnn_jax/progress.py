@@ -1,4 +1,4 @@
-"""Progress that a person sees: a moving bar in a terminal, plain lines everywhere else; but for notebooks, on standard error."""
+"""Progress that a person sees: a moving bar in a terminal or a notebook, plain lines elsewhere."""
 
 import html
 import sys

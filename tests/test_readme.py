@@ -51,13 +51,8 @@ def test_a_command_is_understood(line, monkeypatch, tmp_path):
     for name in program.FLAGS:
         program.FLAGS[name].unparse()
     (asked,) = seen
-    alone = (
-        asked.mode == "compare"
-        or asked.mode == "explore"
-        and asked.runs
-        or asked.mode == "devices"
-        and not asked.experiment
-    )  # without settings
+    several = asked.mode in ("compare", "explore") and asked.runs
+    alone = several or asked.mode == "devices" and not asked.experiment  # without settings
     if asked.list or asked.experiment == "NAME" or alone:
         return
     if not asked.experiment and asked.init_from:  # what it names says which
