@@ -123,6 +123,7 @@ def test_stored_images_are_prepared_and_seeds_decide_the_weights():
         network(images[..., 0])
 
 
+@pytest.mark.slow
 def test_a_run_in_parts_is_the_run_of_the_command_line(run, env, tmp_path):
     this, rows = run
     launch(

@@ -78,7 +78,7 @@ WRONG_FLAGS = {
     "seed too large": ([DIGITS, f"--seed={2**31}"], [f"seed = {2**31}", f"at most {2**31 - 1}"]),
     "no such mode": (
         [DIGITS, "--mode=test"],
-        ["--mode=test", "train|eval|predict|summary|report|compare|export|prepare"],
+        ["--mode=test", "train|eval|predict|summary|report|compare|explore|export|prepare"],
     ),
     "no such way to parallel": ([DIGITS, "--parallel=mpi"], ["--parallel=mpi", "auto|jit|mesh|pmap"]),
     "eval without a run": ([DIGITS, "--mode=eval"], ["needs a trained run", "runs/lenet_digits", "--workdir"]),

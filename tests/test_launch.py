@@ -161,6 +161,7 @@ def test_eval_measures_and_leaves_the_run_alone(env, trained):
     assert validation.startswith("validation: ") and "n = 16 " in validation
 
 
+@pytest.mark.slow
 def test_eval_measures_what_a_study_measures(env, trained):
     folder, _ = trained("lenet_digits")
     run = cnn_jax.Run(workdir=folder)

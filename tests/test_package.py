@@ -78,7 +78,11 @@ def test_a_run_records_the_version_and_writes_its_report(run, site, tmp_path):
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
 
 
-EXTRAS = ("cuda12", "cuda13", "tpu", "cloud")
+WANTED = {
+    "cuda12": "jax-cuda12-plugin", "cuda13": "jax-cuda13-plugin", "tpu": "libtpu", "cloud": "gcsfs", "docs": "myst-nb",
+    "explore": "starlette", "test-all": "playwright",
+}  # fmt: skip
+EXTRAS = tuple(WANTED)
 
 
 def pins(path):
@@ -93,11 +97,10 @@ def test_the_lock_of_an_extra_goes_with_the_lock_of_all(extra):
     ours, theirs = (pins(REPOSITORY / name) for name in ("requirements.txt", f"requirements-{extra}.txt"))
     shared = {key for key in ours if key in theirs}
     assert {key: ours[key] for key in shared} == {key: theirs[key] for key in shared} and len(shared) > 20
-    wanted = {"cuda12": "jax-cuda12-plugin", "cuda13": "jax-cuda13-plugin", "tpu": "libtpu", "cloud": "gcsfs"}[extra]
-    assert wanted in {name for name, _ in theirs}
+    assert WANTED[extra] in {name for name, _ in theirs}
 
 
 def test_the_extras_are_those_with_locks():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert set(project["optional-dependencies"]) == {*EXTRAS, "test", "notebook", "heic", "export"}
+    assert set(project["optional-dependencies"]) == {*EXTRAS, "test", "notebook", "heic", "export", "wandb"}
     assert {path.stem for path in REPOSITORY.glob("requirements-*.txt")} == {f"requirements-{name}" for name in EXTRAS}

@@ -152,6 +152,7 @@ def test_predictions_need_no_data(place):
     assert run.network().class_names == found.class_names
 
 
+@pytest.mark.slow
 def test_a_report_needs_no_training_images(place):
     known = run_data.stored(place / "run")
     for name in known.splits["train"]:

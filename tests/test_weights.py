@@ -73,6 +73,7 @@ def test_a_run_begins_with_it_and_a_fresh_layer_does_not(place, tmp_path, capsys
     assert ours["output"]["kernel"].shape == (84, 5)
 
 
+@pytest.mark.slow
 def test_running_statistics_go_along(tmp_path):
     settings = cnn_jax.settings("alexnet_cifar10", "model.width=8")
     network = cnn_jax.build(settings)

@@ -123,7 +123,7 @@ def test_what_is_refused(words, message):
 
 def test_runs_go_with_comparing():
     status, said = done(flags("lenet_digits", [], "runs/a", runs=["a", "b"]))
-    assert status == 2 and "--runs goes with --mode=compare, not --mode=train" in said
+    assert status == 2 and "--runs goes with --mode=compare and explore, not --mode=train" in said
 
 
 @pytest.mark.slow
