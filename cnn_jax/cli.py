@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import importlib.util
 import shutil
 import sys
 from pathlib import Path
@@ -53,6 +54,8 @@ def main(flags: Flags) -> int:
 
             modes.compare(flags)
             return 0
+        if flags.mode == "explore":
+            _check_served()
         if flags.mode == "explore" and flags.runs:
             _check_exploration(flags)
             from cnn_jax import modes
@@ -215,6 +218,12 @@ def _check_comparison(flags):
         if workdir.stored_config(folder) is None:
             raise UsageError(f"--runs={text}: there is no run in {folder}")
     asked.expand(flags.images, numbers=True)
+
+
+def _check_served():
+    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"--mode=explore needs {' and '.join(missing)}: pip install '.[explore]'")
 
 
 def _check_exploration(flags):

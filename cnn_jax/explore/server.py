@@ -9,23 +9,19 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
 
 from cnn_jax.errors import UsageError, UserError
 from cnn_jax.explore import pages
 from cnn_jax.explore.scene import CHANNELS, Scene
-
-try:
-    import uvicorn
-    from starlette.applications import Starlette
-    from starlette.concurrency import run_in_threadpool
-    from starlette.datastructures import Headers
-    from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
-    from starlette.requests import ClientDisconnect, Request
-    from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-    from starlette.routing import Route
-except ModuleNotFoundError as error:
-    raise UserError(f"--mode=explore needs {error.name}: pip install '.[explore]'") from None
 
 HOST = "127.0.0.1"
 HOSTS = [HOST, "localhost"]  # by which the page may be asked for
