@@ -9,9 +9,10 @@ __all__ = [
     "experiments", "load", "pad", "pool", "pretrained", "settings", "show",
 ]  # fmt: skip
 # Where they are, if not in api.py.
-_PLACES = dict.fromkeys(("augment", "convolve", "pad", "pool"), "cnn_jax.operations") | {
-    "show": "cnn_jax.reports.gallery"
-}
+_PLACES = {
+    "augment": "operations", "compare": "comparison", "convolve": "operations", "pad": "operations",
+    "pool": "operations", "show": "reports.gallery",
+}  # fmt: skip
 
 if typing.TYPE_CHECKING:
     from cnn_jax.api import (
@@ -21,13 +22,13 @@ if typing.TYPE_CHECKING:
         StudyRun,
         UserError,
         build,
-        compare,
         dataset,
         experiments,
         load,
         pretrained,
         settings,
     )  # fmt: skip
+    from cnn_jax.comparison import compare
     from cnn_jax.operations import augment, convolve, pad, pool
     from cnn_jax.reports.gallery import show
 
@@ -35,7 +36,7 @@ if typing.TYPE_CHECKING:
 def __getattr__(name: str):
     if name in __all__:
         # When first asked for: it imports jax, which takes a second that the command line often does without.
-        return getattr(importlib.import_module(_PLACES.get(name, "cnn_jax.api")), name)
+        return getattr(importlib.import_module(f"cnn_jax.{_PLACES.get(name, 'api')}"), name)
     raise AttributeError(f"module 'cnn_jax' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

@@ -52,7 +52,7 @@ def main(flags: Flags) -> int:
             _check_comparison(flags)
             from cnn_jax import modes
 
-            modes.compare(flags)
+            modes.compare_runs(flags)
             return 0
         if flags.mode == "explore":
             _check_served()

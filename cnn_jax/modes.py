@@ -175,10 +175,12 @@ def _named(flags, settings, folder):
     return api.Run(settings, folder, known=run.data_of(flags.init_from)).network(flags.init_from)
 
 
-def compare(flags: Flags) -> None:
+def compare_runs(flags: Flags) -> None:
     """Writes a page that puts runs beside each other."""
+    from cnn_jax.comparison import compare  # draws with matplotlib, which takes half a second
+
     images = asked.expand(flags.images, numbers=True)
-    print(f"report {api.compare(flags.runs, flags.out or 'runs/compare.html', images)}")
+    print(f"report {compare(flags.runs, flags.out or 'runs/compare.html', images)}")
 
 
 def explore(flags: Flags, settings, folder) -> None:

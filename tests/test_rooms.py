@@ -13,7 +13,7 @@ ROOMS = [
     ["launch"],
     ["cli"],
     ["modes", "exercises"],
-    ["explore"],
+    ["explore", "comparison"],
     ["api"],
     ["reports.study", "reports.run", "reports.predictions", "reports.compare"],
     ["reports.network"],
