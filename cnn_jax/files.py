@@ -150,10 +150,11 @@ def read_arrays(path: Path) -> dict:
     """
     import numpy as np  # here: usage errors do without
 
+    content = io.BytesIO(path.read_bytes())  # what fails from here on is the content, and not the disk
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        with np.load(content, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (*DAMAGED_ARRAYS, AttributeError) as error:  # a single array is no archive
+    except (*DAMAGED_ARRAYS, AttributeError, OSError) as error:  # AttributeError: a single array is no archive
         raise ValueError(f"{path} is damaged: {reason(error)}") from error
 
 

@@ -4,11 +4,10 @@ PyTorch's. Without jax."""
 import difflib
 from pathlib import Path
 
-from cnn_jax import config, files, trained, weights, workdir
+from cnn_jax import config, files, trained, workdir
 from cnn_jax.config import experiments
 from cnn_jax.config.study import Study
 from cnn_jax.errors import UsageError
-from cnn_jax.models import torchvision
 
 
 def find(origin: str) -> Path:
@@ -42,6 +41,9 @@ def settings(origin: str) -> config.Config | Study | None:
     if found:
         return found
     path = find(origin)
+    from cnn_jax import weights  # here: what names nothing is refused without NumPy
+    from cnn_jax.models import torchvision
+
     known = weights.about(path)
     if known:
         return known.settings

@@ -1,6 +1,7 @@
 """The first and the last lines of the program: everything between passes through `main`."""
 
 import sys
+import warnings
 
 from cnn_jax.errors import EXIT_FAILED
 
@@ -16,6 +17,8 @@ def main() -> int:
 
     streams.secure()
     sys.unraisablehook = _tell_unless_on_the_way_out
+    # What Orbax still meant to write when a write failed; why it failed is told.
+    warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
     try:
         signals.listen()
         from cnn_jax import launch

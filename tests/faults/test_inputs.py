@@ -122,6 +122,15 @@ def test_arrays(place, data):
         assert str(error).startswith(f"{path} is damaged")
 
 
+def test_an_archive_that_points_before_its_beginning(place):
+    """Looking there is an error of the operating system's, as of a disk that fails."""
+    end = ARRAYS.rindex(b"PK\x05\x06") + 16  # where the archive says where its list of files begins
+    offset = int.from_bytes(ARRAYS[end : end + 4], "little") + 500
+    path = written(place / "b.npz", ARRAYS[:end] + offset.to_bytes(4, "little") + ARRAYS[end + 4 :])
+    with pytest.raises(ValueError, match="b.npz is damaged"):
+        files.read_arrays(path)
+
+
 def test_arrays_are_never_unpickled(place):
     class Evil:
         def __reduce__(self):
