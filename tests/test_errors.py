@@ -160,7 +160,7 @@ def test_init_from(env, run, tmp_path):
     folder = tmp_path / "new"
     asked = [DIGITS, f"--workdir={folder}", "--noreport", *TINY]
     message = refused_at_once(env, tmp_path, *asked, f"--init_from={tmp_path / 'nowhere'}")
-    assert f"--init_from={tmp_path / 'nowhere'}" in message and "name the workdir of a run" in message
+    assert f"--init_from={tmp_path / 'nowhere'}" in message and "the workdir of a run" in message
     assert not list(tmp_path.iterdir())
     message = launch(env, *asked, f"--init_from={run}", *settings(model__padding__mode="same"), status=1).stderr
     assert "does not fit this network" in message
