@@ -281,3 +281,17 @@ def test_a_plan_says_how_long_it_would_take(tmp_path, quick_compile):
     assert not (tmp_path / "study").exists()
     absent = cnn_jax.settings("pooling_mnist", f"data.data_dir={tmp_path}")
     assert "is not known before mnist is prepared" in cnn_jax.StudyRun(absent, tmp_path / "study").estimate()
+
+
+def test_networks_without_convolutions_are_studied_as_well(env, tmp_path):
+    """A row of the table of 1998: a perceptron beside a network with filters."""
+    study = tmp_path / "rows.py"
+    source = (REPOSITORY / "experiments" / "pooling_digits.py").read_text(encoding="utf-8")
+    other = 'Arm(name="perceptron", changes=("model.name=mlp", "model.units=8"), parameters="another network")'
+    begin, end = source.index("        arms=("), source.index('        baseline="max"')
+    study.write_text(source[:begin] + f'        arms=(Arm(name="max"), {other}),\n' + source[end:], encoding="utf-8")
+    folder = tmp_path / "study"
+    launch(env, f"--experiment={study}", f"--workdir={folder}", *SMALL, "--set", "study.arms=perceptron")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "perceptron" in page and "First filters" in page
+    assert "filters" not in np.load(folder / "arms" / "perceptron" / "pictures.npz").files

@@ -200,15 +200,18 @@ def _complete_folders(study, learner, folders, trained: group.Trained, evaluatio
 
 
 def _pictures(learner: Learner, variables, test) -> dict[str, np.ndarray]:
-    """Returns the first seed's first-layer filters, one image, and its maps before and after each pooling.
+    """Returns the first seed's first-layer filters where there are any, one image, and its maps before and after each pooling.
 
     And, under `GREY`, what the last convolution makes of a plain grey image: the mean size of its maps.
     """
     image = test.images[:1]
     maps = learner.maps(variables, image)
     seen = [layer for layer in learner.model.parts() if layer.name in maps]
-    filters = learner.each(variables.params[seen[0].name]["kernel"])[0]
-    found = {"image": image[0], "filters": np.asarray(filters, np.float32)}
+    found = {"image": image[0]}
+    convolutions = [layer.name for layer in seen if isinstance(layer, Convolution)]
+    if convolutions:  # a multilayer perceptron has none
+        filters = learner.each(variables.params[convolutions[0]]["kernel"])[0]
+        found["filters"] = np.asarray(filters, np.float32)
     for before, layer in zip(seen, seen[1:]):
         if isinstance(layer, Pooling):
             found[f"before {layer.name}"] = maps[before.name][0, 0]

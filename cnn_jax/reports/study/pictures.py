@@ -20,13 +20,15 @@ WIDE = 4  # pixels of padding there
 
 
 def _filters(results):
-    rows = []
-    for each in results.arms:
+    rows, convolutional = [], [each for each in results.arms if "filters" in each.pictures]
+    if not convolutional:
+        return section("filters", "First filters", "")
+    for each in convolutional:
         found = filter_pictures(each.pictures["filters"], CHANNELS)
         rows.append((each.arm.name, f"±{found['limit']:.2g}", [[source] for source in found["pictures"]]))
-    colour = results.arms[0].pictures["filters"].shape[2] == 3
+    colour = convolutional[0].pictures["filters"].shape[2] == 3
     ends = "mid-grey is 0" if colour else "orange is negative, white 0, blue positive"
-    caption = f"First-layer filters, seed {results.arms[0].seeds[0]}; all arms started from the same weights where "
+    caption = f"First-layer filters, seed {convolutional[0].seeds[0]}; all arms started from the same weights where "
     caption += f"their shapes agree; {ends}, each arm on the scale that stands beside its name."
     return section("filters", "First filters", "", {"kind": "rows", "rows": rows, "caption": caption, "title": ""})
 
