@@ -202,8 +202,8 @@ def _complete_folders(study, learner, folders, trained: group.Trained, evaluatio
 def _pictures(learner: Learner, variables, test) -> dict[str, np.ndarray]:
     """Returns the first seed's first-layer filters, one image, and its maps before and after each pooling.
 
-    And, under `GREY`, what the last convolution makes of a plain grey image: the mean size of its maps. What the network
-    does not have is left out.
+    And, under `GREY`, what the last convolution makes of a plain grey image: the mean size of its maps. What the
+    network does not have is left out.
     """
     image = test.images[:1]
     maps = learner.maps(variables, image)
