@@ -57,7 +57,6 @@ lock:
 	$(COMPILE) --extra test -o requirements.txt
 	$(foreach extra,$(EXTRAS),$(COMPILE) --extra $(extra) --constraint requirements.txt -o requirements-$(extra).txt && ) true
 
-# What is made from the code: the page of settings, and the site, for which the lessons are executed.
 docs: $(INSTALLED) $(VENV)/installed-docs
 	$(BIN)/python -m cnn_jax.config.reference > docs/settings.md
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site

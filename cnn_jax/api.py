@@ -336,12 +336,8 @@ class Network:
     @functools.cached_property
     def _trace(self):
         def compute(variables, images):
-            model, prepared, parts = self._network.model(variables), self._prepared(images), {}
-            x = model.from_images(prepared)
-            for layer in model.parts():
-                x = layer(x)
-                parts[layer.name] = model.to_images(x) if x.ndim == 4 else x
-            return prepared, parts
+            prepared = self._prepared(images)
+            return prepared, self._network.model(variables).outputs(prepared)
 
         return jax.jit(compute)
 

@@ -203,12 +203,17 @@ def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]
     return asked, folder, overrides.left_out(settings, asked)
 
 
-def _check_comparison(flags):
+def _check_runs_alone(flags, others, what):
+    """Refuses the flags that say which run is meant, and `others`, where --runs says it."""
     if flags.rest:
         raise UsageError(f"{' '.join(flags.rest)!r} belongs to no flag; runs are separated by commas")
-    for name in ("experiment", "set", "sweep", "workdir", "init_from", "like", "measure"):
+    for name in ("experiment", "set", "sweep", "workdir", "init_from", "like", "measure", *others):
         if getattr(flags, name):
-            raise UsageError(f"--{name} does not go with --mode=compare, which takes runs as they are: --runs=A,B")
+            raise UsageError(f"--{name} does not go with {what}")
+
+
+def _check_comparison(flags):
+    _check_runs_alone(flags, (), "--mode=compare, which takes runs as they are: --runs=A,B")
     if len(set(flags.runs)) < 2:
         raise UsageError("--mode=compare needs --runs=runs/a,runs/b: the workdirs of two runs or more")
     if flags.out and not flags.out.endswith(".html"):
@@ -227,11 +232,7 @@ def _check_served():
 
 
 def _check_exploration(flags):
-    if flags.rest:
-        raise UsageError(f"{' '.join(flags.rest)!r} belongs to no flag; runs are separated by commas")
-    for name in ("experiment", "set", "sweep", "workdir", "init_from", "like", "measure", "images", "out"):
-        if getattr(flags, name):
-            raise UsageError(f"--{name} does not go with --runs, which names all that is shown")
+    _check_runs_alone(flags, ("images", "out"), "--runs, which names all that is shown")
     if len(flags.runs) > 2 or len(set(flags.runs)) < len(flags.runs):
         raise UsageError(f"--mode=explore shows one network or two different ones, and --runs names {len(flags.runs)}")
     from cnn_jax import origins  # reads weight files

@@ -63,7 +63,8 @@ def pool(images, kind: str = "max", window: int = 2, stride: int | None = None, 
         settings = config.Pool.of(kind=kind, window=window, stride=stride, padding=str(padding), **rest)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    _refuse(broken_rules(settings))
+    if broken := broken_rules(settings):
+        raise UsageError("\n".join(broken))
     if settings.kind.stride_before:
         raise UsageError(f"kind = {kind!r} is no pooling: in a network the convolution before it has the stride")
     layer = make_pool("images", maps.shape[1:], settings, key=jax.random.key(0), init="he_normal")
@@ -144,8 +145,3 @@ def _maps(images):
         return found[0, :, :, 0] if given.ndim == 2 else found[0] if given.ndim == 3 else found
 
     return jnp.asarray(maps), like
-
-
-def _refuse(problems):
-    if problems:
-        raise UsageError("\n".join(problems))

@@ -2,6 +2,11 @@
 
 import numpy as np
 
+# What lies beyond the edge, as NumPy calls it.
+FILLS = {
+    "zero": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap", "symmetric": "symmetric",
+}  # fmt: skip
+
 
 def in_layout(images, layout: str) -> np.ndarray:
     """NHWC images in the layout's order of axes."""

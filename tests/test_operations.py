@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import reference
 
 import cnn_jax
 
@@ -28,16 +29,7 @@ def test_axes_stay(images):
     assert cnn_jax.pool(images, window=0).shape == (2, 1, 1, 3)
 
 
-@pytest.mark.parametrize(
-    "fill, mode",
-    [
-        ("zero", "constant"),
-        ("reflect", "reflect"),
-        ("replicate", "edge"),
-        ("circular", "wrap"),
-        ("symmetric", "symmetric"),
-    ],
-)
+@pytest.mark.parametrize("fill, mode", reference.FILLS.items())
 def test_pad_is_numpys(images, fill, mode):
     found = cnn_jax.pad(images[0], "1,2,0,3", fill)
     np.testing.assert_array_equal(found, np.pad(images[0], ((1, 2), (0, 3), (0, 0)), mode))

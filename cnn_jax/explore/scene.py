@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from cnn_jax import api, config
+from cnn_jax.config.sizes import by
 from cnn_jax.data.datasets import source
 from cnn_jax.data.images import pictures
 from cnn_jax.data.images.dataset import Dataset
@@ -16,7 +17,6 @@ from cnn_jax.explore import units
 from cnn_jax.layers.activations import Activation
 from cnn_jax.layers.dense import Dropout, Flatten
 from cnn_jax.layers.layer import Layer
-from cnn_jax.models.summary import summarise
 
 CHANNELS = 64  # maps of a layer that are sent; AlexNet's later layers have up to 384
 
@@ -46,15 +46,13 @@ class Actor:
     Attributes:
       name: of it, on the page.
       network: the network.
-      model: its parts, with their variables.
       stages: its layers, from input to output.
     """
 
     def __init__(self, name: str, network: api.Network):
         self.name = name
         self.network = network
-        self.model = network.model
-        self.stages = _stages(self.model.parts())
+        self.stages = _stages(network.model.parts())
         self._variables = jax.device_get(network.variables)
 
     def look(self, pixels: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -120,12 +118,11 @@ class Scene:
             if other.facts.shape != first.facts.shape or other.class_names != first.class_names:
                 raise UsageError(
                     f"{' and '.join(networks)} cannot be shown side by side: they have images of "
-                    f"{_by(first.facts.shape)} and {_by(other.facts.shape)}, or other classes"
+                    f"{by(first.facts.shape)} and {by(other.facts.shape)}, or other classes"
                 )
         self.actors = [Actor(name, network) for name, network in networks.items()]
         self.shape = first.facts.shape
         self.class_names = first.class_names
-        self._settings = first.settings
         self._first = first
         self.examples, self.examples_are = _examples(first.settings, self.shape, self.class_names)
         for actor in self.actors:  # compiled before the first stroke
@@ -157,7 +154,7 @@ class Scene:
         Raises:
           UserError: it cannot be read.
         """
-        reading, drawn = source.reading(self._settings.data, self._first.facts)
+        reading, drawn = source.reading(self._first.settings.data, self._first.facts)
         return pictures.read_picture(path, self.shape, reading, drawn).pixels
 
     def pixels(self, data: bytes) -> np.ndarray:
@@ -167,16 +164,12 @@ class Scene:
           UsageError: it has another size.
         """
         if len(data) != int(np.prod(self.shape)):
-            raise UsageError(f"an image of {_by(self.shape)} has {np.prod(self.shape)} bytes, not {len(data)}")
+            raise UsageError(f"an image of {by(self.shape)} has {np.prod(self.shape)} bytes, not {len(data)}")
         return np.frombuffer(data, np.uint8).reshape(self.shape)
 
 
-def _by(shape):
-    return "x".join(map(str, shape))
-
-
 def _described(actor):
-    rows = {row.name: row for row in summarise(actor.model)}
+    rows = {row.name: row for row in actor.network.layers}
     layers = []
     for stage in actor.stages:
         row = rows[stage.layer.name]

@@ -25,7 +25,7 @@ from cnn_jax.explore.scene import CHANNELS, Scene
 
 HOST = "127.0.0.1"
 HOSTS = [HOST, "localhost"]  # by which the page may be asked for
-LARGEST = 64 * 2**20  # bytes of a picture that is dropped on the page
+LARGEST = 64 * 2**20  # bytes of what the page may send, such as a picture that is dropped on it
 # Nothing from anywhere else is loaded by the page, and nothing is sent anywhere else.
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -77,7 +77,7 @@ def application(scene: Scene) -> Starlette:
         return Response(pixels.tobytes(), headers={"x-label": json.dumps(label)})
 
     async def picture(request: Request):
-        data = await _body(request, LARGEST)
+        data = await _body(request)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "the picture"
             path.write_bytes(data)
@@ -88,11 +88,11 @@ def application(scene: Scene) -> Starlette:
         return Response(pixels.tobytes())
 
     async def look(request: Request):
-        pixels = scene.pixels(await _body(request, LARGEST))
+        pixels = scene.pixels(await _body(request))
         return JSONResponse(await run_in_threadpool(lambda: [_looked(actor, pixels) for actor in scene.actors]))
 
     async def unit(request: Request):
-        pixels = scene.pixels(await _body(request, LARGEST))
+        pixels = scene.pixels(await _body(request))
         query = request.query_params
         place = tuple(_whole(each) for each in query.get("place", "").split(","))
         found = await run_in_threadpool(_actor(scene, query).unit, pixels, query.get("layer", ""), place)
@@ -113,7 +113,7 @@ def application(scene: Scene) -> Starlette:
         )
 
     async def evidence(request: Request):
-        pixels = scene.pixels(await _body(request, LARGEST))
+        pixels = scene.pixels(await _body(request))
         label = _whole(request.query_params.get("label", ""))
         network = _actor(scene, request.query_params).network
         found = await run_in_threadpool(network.evidence, pixels, label)
@@ -148,14 +148,14 @@ def _whole(text):
     return int(text)
 
 
-async def _body(request, most):
+async def _body(request):
     """The body of a request, which is not read on where it is too large."""
     parts, size = [], 0
     with contextlib.suppress(ClientDisconnect):
         async for part in request.stream():
             size += len(part)
-            if size > most:
-                raise UsageError(f"this is larger than {most // 2**20} MiB")
+            if size > LARGEST:
+                raise UsageError(f"this is larger than {LARGEST // 2**20} MiB")
             parts.append(part)
     return b"".join(parts)
 

@@ -101,11 +101,22 @@ class Layers(nnx.Module):
         Returns:
           Maps [N, height, width, channels], or vectors [N, units].
         """
+        found = self.outputs(images)
+        return {layer.name: found[layer.name] for layer in self.parts() if isinstance(layer, Activation)}
+
+    def outputs(self, images) -> dict[str, jax.Array]:
+        """Returns what each part puts out in evaluation, one after the other, by its name.
+
+        Args:
+          images: [N, height, width, channels].
+
+        Returns:
+          Maps [N, height, width, channels], or vectors [N, units].
+        """
         x, found = windows.from_images(images, self.layout), {}
         for layer in self.parts():
             x = layer(x)
-            if isinstance(layer, Activation):
-                found[layer.name] = windows.to_images(x, self.layout) if x.ndim == 4 else x
+            found[layer.name] = windows.to_images(x, self.layout) if x.ndim == 4 else x
         return found
 
 

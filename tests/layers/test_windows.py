@@ -26,16 +26,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(
-    "fill, mode",
-    [
-        ("zero", "constant"),
-        ("reflect", "reflect"),
-        ("replicate", "edge"),
-        ("circular", "wrap"),
-        ("symmetric", "symmetric"),
-    ],
-)
+@pytest.mark.parametrize("fill, mode", reference.FILLS.items())
 def test_fills_are_numpys(fill, mode, layout):
     images = np.arange(2 * 5 * 7 * 3.0).reshape(2, 5, 7, 3)
     made = geometry("g", (5, 7, 3), 2, 1, ((1, 4), (3, 0)), layout, fill)
