@@ -25,6 +25,7 @@ from cnn_jax.config.networks import (
     Network,
     Padding,
     PositionNet,
+    ZeilerFergus,
     pools,
 )
 from cnn_jax.config.poolings import Pool
@@ -36,5 +37,5 @@ __all__ = [
     "DATASETS", "DURATION", "MODELS", "AlexNet", "AlexNetBN", "AlexNetNotebook", "AlexNetOWT", "AlexNetSmall", "Arm",
     "Augment", "Checkpoint", "Config", "Data", "Edge", "Evaluation", "FourLayer", "LeNet", "LeNet1", "LeNet5", "Log",
     "MLP", "Network", "Optimizer", "Padding", "Pool", "PositionNet", "Protocol", "Schedule", "Study", "Train",
-    "differences", "duration_steps", "from_dict", "image_shape", "leaves", "pools", "to_dict",
+    "ZeilerFergus", "differences", "duration_steps", "from_dict", "image_shape", "leaves", "pools", "to_dict",
 ]  # fmt: skip

@@ -188,6 +188,20 @@ class FourLayer(Network):
     padding: Edge = Edge()
     pool: Pool = Pool(window=3, stride=2, padding="0,1,0,1")  # the first; cuda-convnet rounds up
     later_pool: Pool = Pool(kind=Average(), window=3, stride=2, padding="0,1,0,1")  # the second and the third
+    width: int = setting(32, low=1, high=4096)  # features of conv1 and conv2; conv3 has twice as many
+    layout: str = _fixed_layout()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ZeilerFergus(Network):
+    """Three convolutions, three overlapping poolings, a dense layer: Zeiler and Fergus 2013, on stochastic pooling."""
+
+    name = "zeiler_fergus"
+    activation: str = setting("relu", choices=("relu", "tanh"))
+    padding: Edge = Edge()
+    pool: Pool = Pool(window=3, stride=2, padding="0,1,0,1")  # as in cuda-convnet, which rounds up
+    norm: str = setting("lrn", choices=("lrn", "none"))  # after each pooling
+    width: int = setting(64, low=1, high=4096)  # features of each convolution
     layout: str = _fixed_layout()
 
 
@@ -214,7 +228,8 @@ class MLP(Network):
 
 
 MODELS = (
-    LeNet, LeNet1, LeNet5, AlexNet, AlexNetOWT, AlexNetBN, AlexNetNotebook, AlexNetSmall, FourLayer, PositionNet, MLP,
+    LeNet, LeNet1, LeNet5, AlexNet, AlexNetOWT, AlexNetBN, AlexNetNotebook, AlexNetSmall, FourLayer, ZeilerFergus,
+    PositionNet, MLP,
 )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ MODELS = {
     networks.AlexNetNotebook: alexnet.alexnet_notebook,
     networks.AlexNetSmall: alexnet.alexnet_small,
     networks.FourLayer: small.four_layer,
+    networks.ZeilerFergus: small.zeiler_fergus,
     networks.PositionNet: small.position,
     networks.MLP: small.mlp,
 }

@@ -1,4 +1,4 @@
-"""Small networks for single questions: ReLU against tanh, what padding tells of position, what convolutions are worth.
+"""Small networks for single questions: ReLU against tanh, stochastic pooling, padding and position, no convolution.
 
 Each function lists the layers of a network of so many classes to a builder, which has the same settings.
 """
@@ -23,10 +23,25 @@ def four_layer(net: Builder, settings: config.FourLayer, classes: int) -> "Layer
     which count for nothing: 32-16-8-4. Weights begin Glorot uniform, which favours neither activation; cuda-convnet's
     are N(0, 0.0001^2) in conv1 and N(0, 0.01^2) elsewhere.
     """
+    glorot, width = "glorot_uniform", settings.width
+    net.conv("conv1", width, 5, glorot, padding=2).activation().pool("pool1")
+    net.conv("conv2", width, 5, glorot, padding=2).activation().pool("pool2", "later_pool")
+    net.conv("conv3", 2 * width, 5, glorot, padding=2).activation().pool("pool3", "later_pool")
+    return net.flatten().dense("output", classes, glorot).build()
+
+
+def zeiler_fergus(net: Builder, settings: config.ZeilerFergus, classes: int) -> "Layers":
+    """Three convolutions of 5x5, each with a ReLU, a pooling of 3x3 at a stride of 2 and LRN; then a dense layer.
+
+    The network on which Zeiler and Fergus (2013, arXiv 1301.3557) compare stochastic, average and max pooling, with 64
+    features in each convolution: 212,362 parameters with ten classes on 28x28 (28-14-7-3). Convolutions keep the size
+    of their map, and windows may reach a pixel over the bottom and the right edge, as in `four_layer`. The constants
+    of LRN are those of Krizhevsky et al. 2012, and weights begin Glorot uniform: neither is known to us from the paper.
+    """
     glorot = "glorot_uniform"
-    net.conv("conv1", 32, 5, glorot, padding=2).activation().pool("pool1")
-    net.conv("conv2", 32, 5, glorot, padding=2).activation().pool("pool2", "later_pool")
-    net.conv("conv3", 64, 5, glorot, padding=2).activation().pool("pool3", "later_pool")
+    for number in "123":
+        net.conv(f"conv{number}", settings.width, 5, glorot, padding=2).activation().pool(f"pool{number}")
+        net.norm(f"norm{number}", settings.norm)
     return net.flatten().dense("output", classes, glorot).build()
 
 

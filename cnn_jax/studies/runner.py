@@ -120,7 +120,7 @@ def estimate(study: Study) -> str:
     arms = len(study.chosen)
     steps = duration(arms * total * sum(study.sizes) * step)  # the runs of a sweep have almost as many
     return (
-        f"about {steps} of steps here ({1000 * step:.2g} ms for each network, as the baseline's), and "
+        f"about {steps} of steps here ({1000 * step:,.1f} ms for each network, as the baseline's), and "
         f"{duration(arms * compiling)} or more of compiling; measuring is not counted"
     )
 

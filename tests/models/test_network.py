@@ -30,6 +30,7 @@ NETWORKS = {
     "alexnet_notebook": (config.AlexNetNotebook(padding=SAME), 64),
     "alexnet_small": (config.AlexNetSmall(width=8, norm="batch"), 24),
     "four_layer": (config.FourLayer(), 12),
+    "zeiler_fergus": (config.ZeilerFergus(width=8), 12),
     "position": (config.PositionNet(), 20),
 }
 KINDS = {"plain": {}, "by convolution": {"kind": "conv"}, "last": {"last": "max"}}
@@ -95,6 +96,7 @@ POSTPONED = [  # settings, and the numbers of the activations that wait for a po
     (config.AlexNetSmall(pool=pool(kind="strided")), (1, 2, 5)),
     (config.AlexNetSmall(pool=pool(kind="conv")), ()),
     (config.FourLayer(), (1,)),
+    (config.ZeilerFergus(), (1, 2, 3)),
     (config.PositionNet(), (4,)),
 ]
 

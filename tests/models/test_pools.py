@@ -55,7 +55,7 @@ def test_the_layouts_are_one_network():
 
 MODELS = {  # sides that they take with a window of 3
     "lenet": 32, "lenet5": 36, "alexnet": 224, "alexnet_owt": 224, "alexnet_bn": 224, "alexnet_notebook": 224,
-    "alexnet_small": 32, "four_layer": 32, "position": 32,
+    "alexnet_small": 32, "four_layer": 32, "zeiler_fergus": 32, "position": 32,
 }  # fmt: skip
 SINGLE = ("four_layer", "position")  # with one pooling by that name
 

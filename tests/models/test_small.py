@@ -23,6 +23,18 @@ FOUR_LAYER = {
     "pool3": ((4, 4, 64), 0, 0),
     "output": ((10,), 1024 * 10 + 10, 1024 * 10),
 }
+ZEILER_FERGUS = {  # 28x28x1
+    "conv1": ((28, 28, 64), 25 * 64 + 64, 28 * 28 * 25 * 64),
+    "pool1": ((14, 14, 64), 0, 0),
+    "norm1": ((14, 14, 64), 0, 0),
+    "conv2": ((14, 14, 64), 1600 * 64 + 64, 14 * 14 * 1600 * 64),
+    "pool2": ((7, 7, 64), 0, 0),
+    "norm2": ((7, 7, 64), 0, 0),
+    "conv3": ((7, 7, 64), 1600 * 64 + 64, 7 * 7 * 1600 * 64),
+    "pool3": ((3, 3, 64), 0, 0),
+    "norm3": ((3, 3, 64), 0, 0),
+    "output": ((10,), 576 * 10 + 10, 576 * 10),
+}
 PADDINGS = {
     "valid": config.Padding(),
     "zero": config.Padding(mode="1"),
@@ -32,9 +44,9 @@ PADDINGS = {
 SIDES = {"valid": (30, 14, 6, 2), "zero": (32, 16, 8, 4), "circular": (32, 16, 8, 4), "full": (34, 18, 10, 6)}
 
 
-def rows(settings, classes):
+def rows(settings, classes, shape=(32, 32, 3)):
     """The layers that compute something other than an activation, which have neither parameters nor multiply-adds."""
-    table = summary.summarise(outline(settings, (32, 32, 3), classes))
+    table = summary.summarise(outline(settings, shape, classes))
     plain = [row for row in table if row.name.startswith(("input", "activation", "flatten"))]
     assert not any(row.parameters or row.multiply_adds for row in plain)
     return {row.name: (row.output, row.parameters, row.multiply_adds) for row in table if row not in plain}
@@ -43,6 +55,15 @@ def rows(settings, classes):
 def test_four_layer_by_hand():
     assert rows(config.FourLayer(layout="CHWN"), 10) == FOUR_LAYER
     assert sum(parameters for _, parameters, _ in FOUR_LAYER.values()) == 89_578
+    narrow = rows(config.FourLayer(width=8), 10)
+    assert [narrow[name][0] for name in ("pool1", "pool2", "pool3")] == [(16, 16, 8), (8, 8, 8), (4, 4, 16)]
+
+
+def test_zeiler_fergus_by_hand():
+    assert rows(config.ZeilerFergus(), 10, (28, 28, 1)) == ZEILER_FERGUS
+    assert sum(parameters for _, parameters, _ in ZEILER_FERGUS.values()) == 212_362
+    without = {name: row for name, row in ZEILER_FERGUS.items() if not name.startswith("norm")}
+    assert rows(config.ZeilerFergus(norm="none"), 10, (28, 28, 1)) == without
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
@@ -107,15 +128,15 @@ def convolution(x, weights, stride, pads, mode="constant"):
     return y + weights.get("bias", 0)
 
 
+def pool_by_hand(x, reduce):
+    """Windows of 3x3 with a stride of 2 that may look at one more row and column, where there is nothing."""
+    beyond = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=np.nan)
+    return reduce(window_view(beyond, 3, 2), axis=(4, 5))
+
+
 def four_layer_by_hand(activation, params, x):
-    """Pools of 3x3 with a stride of 2 that may look at one more row and column, where there is nothing."""
-
-    def pool(x, reduce):
-        beyond = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=np.nan)
-        return reduce(window_view(beyond, 3, 2), axis=(4, 5))
-
     for name, reduce in (("conv1", np.nanmax), ("conv2", np.nanmean), ("conv3", np.nanmean)):
-        x = pool(activation(convolution(x, params[name], 1, 2)), reduce)
+        x = pool_by_hand(activation(convolution(x, params[name], 1, 2)), reduce)
     return x.reshape(len(x), -1) @ np.float64(params["output"]["kernel"]) + params["output"]["bias"]
 
 
@@ -127,6 +148,24 @@ def test_four_layer_in_numpy(activation, by_hand):
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
     sides = {"conv1": 12, "pool1": 6, "conv2": 6, "pool2": 3, "conv3": 3, "pool3": 1}
     assert {name: map.shape[1] for name, map in maps.items()} == sides
+
+
+def zeiler_fergus_by_hand(params, x):
+    """ReLU, average pooling, and over the five maps around each of a place: a / (2 + 0.0001 sum of squares)^0.75."""
+    for name in ("conv1", "conv2", "conv3"):
+        x = pool_by_hand(np.maximum(convolution(x, params[name], 1, 2), 0), np.nanmean)
+        squares = np.pad(x**2, ((0, 0), (0, 0), (0, 0), (2, 2)))
+        x = x / (2 + 1e-4 * sum(squares[..., i : i + x.shape[-1]] for i in range(5))) ** 0.75
+    return x.reshape(len(x), -1) @ np.float64(params["output"]["kernel"]) + params["output"]["bias"]
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "CHWN"])
+def test_zeiler_fergus_in_numpy(layout):
+    settings = config.ZeilerFergus(width=7, layout=layout, pool=config.ZeilerFergus().pool.changed(kind="average"))
+    graph, params = network(settings, 12)
+    logits, _ = run(graph, params, 30 * images(12))  # large values, so that normalisation counts
+    expected = zeiler_fergus_by_hand(params, 30 * np.float64(images(12)))
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 def position_net_by_hand(padding, params, x):
@@ -157,7 +196,10 @@ def test_what_padding_tells_of_position(padding):
     assert moved < 1e-5 if padding in ("circular", "full") else moved > 1e-3
 
 
-@pytest.mark.parametrize("settings", [config.FourLayer(layout="CHWN"), config.PositionNet(layout="CHWN")])
+GLOROT = [config.FourLayer(layout="CHWN"), config.ZeilerFergus(layout="CHWN")]
+
+
+@pytest.mark.parametrize("settings", GLOROT + [config.PositionNet(layout="CHWN")])
 def test_initial_weights(settings):
     """Glorot's and PyTorch's bounds, reached and not passed; biases of the convolutions are 0 or not there."""
     make = lambda key: nnx.to_pure_dict(nnx.state(make_model(settings, (32, 32, 3), 2, key)))
@@ -165,7 +207,7 @@ def test_initial_weights(settings):
         *window, channels, features = leaves["kernel"].shape
         area = np.prod(window)
         glorot = np.sqrt(6 / (area * (channels + features)))
-        bound = glorot if settings.name == "four_layer" else (area * channels) ** -0.5
+        bound = glorot if settings in GLOROT else (area * channels) ** -0.5
         assert np.abs(leaves["kernel"]).max() == pytest.approx(bound, rel=0.02)
         if name.startswith("conv"):
             assert not np.any(leaves.get("bias", 0))
