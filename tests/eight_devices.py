@@ -36,7 +36,7 @@ MODES = {
 SPREAD = "mesh, spread over the devices"
 MODES[SPREAD] = ("parallel=mesh", "data.placement=device")
 COUNT = 103  # examples to evaluate
-EVALUATIONS = [(batch, devices) for batch in (1, 7, 64, 128) for devices in (1, 8)]
+EVALUATIONS = [(1, 8), (7, 1), (64, 8), (128, 1)]
 
 
 def main(folder: Path) -> None:

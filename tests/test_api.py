@@ -191,15 +191,8 @@ def test_mistakes_are_told(run, tmp_path):
     assert list(tmp_path.glob("*.json*")) == []
 
 
-@pytest.mark.parametrize(
-    "parts",
-    [
-        (13, 18, 29),
-        pytest.param((7, 1, 1, 51), marks=pytest.mark.slow),
-        pytest.param((20, 21, 19), marks=pytest.mark.slow),
-        pytest.param((33, 27), marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [(13, 18, 29), (7, 1, 1, 51), (20, 21, 19), (33, 27)])
 def test_a_run_in_parts_ends_with_the_checkpoints_of_a_whole_one(best_of_a_whole_run, tmp_path, parts):
     """Evaluations fall between saves: the best is saved when it is found, and what a stop saved goes."""
     settings, whole = best_of_a_whole_run

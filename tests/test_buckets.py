@@ -116,6 +116,7 @@ def test_a_run_in_a_bucket_equals_one_on_the_disk(bucket, tmp_path, capsys):
     assert f"parameters from {bucket}/run/checkpoints/" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @needs_packages
 def test_what_is_saved_only_in_part_was_never_a_checkpoint(bucket, tmp_path):
     tiny_images.write_class_folders(tmp_path / "images", dict.fromkeys("abc", 6))

@@ -70,7 +70,7 @@ def files_of(run):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_some_damage(run, tmp_path):
     draw = random.Random(0)
-    for name in [*draw.sample(files_of(run), 4), "metrics.jsonl", "config.json"]:
+    for name in [*draw.sample(files_of(run), 2), "metrics.jsonl", "config.json"]:
         attempt(run, tmp_path, name, draw.choice([*DAMAGE]), draw)
 
 
@@ -83,11 +83,11 @@ def test_an_empty_file_of_arrays(run, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_all_damage(run, tmp_path, damage):
-    draw = random.Random(damage)
+def test_every_file_damaged_in_two_ways(run, tmp_path):
+    draw = random.Random(1)
     for name in files_of(run):
-        attempt(run, tmp_path, name, damage, draw)
+        for damage in draw.sample([*DAMAGE], 2):
+            attempt(run, tmp_path, name, damage, draw)
 
 
 @pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "timing.jsonl", "starts.jsonl", "checkpoints"])

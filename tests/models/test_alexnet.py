@@ -20,6 +20,7 @@ from cnn_jax.models import make_model, outline, summary
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 KEY = jax.random.key(11)
+LAYOUTS = ["NHWC", pytest.param("CHWN", marks=pytest.mark.slow)]
 # Krizhevsky et al. 2012, sections 3 and 3.5, with two groups. layer: output, parameters, multiply-adds
 PAPER = {
     "conv1": ((55, 55, 96), 34_944, 105_415_200),
@@ -240,12 +241,12 @@ def test_alexnet_is_the_paper_and_its_options_are_what_they_say(changes):
         assert np.abs(without - expected).max() > 1e-3 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("layout", ["NHWC", "CHWN"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_alexnet_bn_normalises_before_each_activation(layout):
     check_by_hand(config.AlexNetBN(layout=layout, groups=2), 64, alexnet_bn_by_hand)
 
 
-@pytest.mark.parametrize("layout", ["NHWC", "CHWN"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("norm", ["none", "lrn", "batch"])
 def test_alexnet_small(norm, layout):
     check_by_hand(config.AlexNetSmall(width=8, norm=norm, layout=layout), 26, small_by_hand)

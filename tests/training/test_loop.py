@@ -197,6 +197,7 @@ def test_a_state_that_is_not_finite_is_not_saved(run, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_the_plateau_schedule_shows_in_the_rows(tmp_path, monkeypatch):
     """Evaluations at steps 8, 16 and 20 give the same loss: the factor falls after the second and the third."""
     run = TinyRun("schedule.name=plateau", "schedule.patience=1", "schedule.factor=0.5", "data.validation=1")

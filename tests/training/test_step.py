@@ -205,7 +205,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32_parameters(plain):
     assert 0 < abs(losses[0] - exact[0]) < 0.02
 
 
-@pytest.mark.parametrize("layout", ["NHWC", "CHWN"])
+@pytest.mark.parametrize("layout", ["NHWC", pytest.param("CHWN", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", RUNS)
 def test_every_experiment_has_a_step_at_its_full_size(name, layout):
     """The program is built, not run: shapes and types of the state stay what they are."""

@@ -47,7 +47,7 @@ def centred(digit):
 
 @pytest.mark.slow
 def test_a_network_reads_photographs_as_it_reads_digits(tmp_path, digits):
-    images, labels = digits[0][:150], digits[1][:150]
+    images, labels = digits[0][:100], digits[1][:100]
     run = cnn_jax.Run(cnn_jax.settings("lenet_digits", "train.duration=20 epochs"), tmp_path / "run")
     run.train(progress=False)
     answers = lambda pixels: run.predict(np.stack(pixels)).probabilities.argmax(-1)
@@ -59,7 +59,7 @@ def test_a_network_reads_photographs_as_it_reads_digits(tmp_path, digits):
     for kind in photographs.KINDS:
         draw = np.random.default_rng(7)
         found = [read(tmp_path, photographs.photograph(digit, kind, draw)).pixels for digit in images]
-        assert right(answers(found)) > as_drawn - 0.06, kind  # a share of 150 has a standard error of 0.02
+        assert right(answers(found)) > as_drawn - 0.07, kind  # a share of 100 has a standard error of some 0.025
 
 
 def test_drawings_of_the_stored_size_on_another_ground_are_treated_like_any_other(tmp_path, digits):
