@@ -195,7 +195,7 @@ def _peaks(settings, network, layers):
 
 
 def window_of(model: Layers, name: str) -> tuple[int, int, int] | None:
-    """The window of the image that one number of a layer's map depends on, a square.
+    """Returns the window of the image that one number of a layer's map depends on, a square.
 
     Args:
       model: the network.

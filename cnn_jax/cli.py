@@ -159,7 +159,7 @@ def _ended(message, status):
 
 
 def check(flags: Flags) -> tuple[config.Config | studies.Study, Path, list[str]]:
-    """The settings, of a run or of a study, the workdir that the flags add up to, and what is worth saying of them.
+    """Returns the settings, of a run or of a study, the workdir that the flags add up to, and notes on them.
 
     Raises:
       UsageError: they do not add up.

@@ -90,7 +90,7 @@ def check(name: str, answer: Any) -> None:
 
 
 def is_right(name: str, answer: Any) -> bool:
-    """Whether an answer to an exercise is right; see `check`."""
+    """Returns whether an answer to an exercise is right; see `check`."""
     right = EXERCISES[name].answer()
     ours, theirs = (list(each) if isinstance(each, list | tuple) else [each] for each in (right, answer))
     if len(ours) != len(theirs) or not all(isinstance(each, numbers.Real) for each in theirs):

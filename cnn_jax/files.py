@@ -92,7 +92,7 @@ def write_json(path: Path, values) -> None:
 
 
 def json_line(record: dict) -> str:
-    """A record as a line of a JSONL file; what is not a finite number becomes null."""
+    """Returns a record as a line of a JSONL file; what is not a finite number becomes null."""
     return json.dumps(_finite(record), allow_nan=False) + "\n"
 
 
@@ -438,12 +438,12 @@ def printable(text: str, lines: bool = False) -> str:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Returns the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_bytes(folder: Path) -> int:
-    """Space left on the disk of a folder, which need not exist yet; a bucket has any amount."""
+    """Returns the space left on the disk of a folder, which need not exist yet; a bucket has any amount."""
     if buckets.is_far(folder):
         return sys.maxsize
     while not folder.exists():
@@ -491,5 +491,5 @@ def check_space(folder: Path, needed: int, what: str, way_out: str) -> None:
 
 
 def gigabytes(count: int) -> str:
-    """A number of bytes in a unit that suits it (1 GB = 10**9 bytes)."""
+    """Returns a number of bytes in a unit that suits it (1 GB = 10**9 bytes)."""
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"

@@ -175,7 +175,7 @@ class _Store(Protocol):
     """The place of a record. A version is another after each sign of life; 0 stands for that of none."""
 
     def read(self) -> tuple[object, dict] | None:
-        """The version and the record of the owner; None if there is none."""
+        """Returns the version and the record of the owner; None if there is none."""
 
     def write(self, record: dict, version) -> bool:
         """Tells whether the record was written in place of that version."""

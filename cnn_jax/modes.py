@@ -47,7 +47,7 @@ def train(flags: Flags, settings, folder) -> None:
 
 
 def evaluate_together(flags: Flags, check) -> None:
-    """`evaluate` by several processes, of which the first alone needs to have the workdir.
+    """Does `evaluate` in several processes, of which the first alone needs to have the workdir.
 
     Args:
       flags: of the command line.

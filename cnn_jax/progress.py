@@ -85,15 +85,15 @@ class Lines:
         pass
 
     def log(self, text: str) -> None:
-        """A line of its own."""
+        """Returns a line of its own."""
         print(text, file=stream(), flush=True)
 
     def measured(self, step: int, epoch: float, split: str, text: str) -> None:
-        """An evaluation of a split, its metrics in words."""
+        """Returns an evaluation of a split, its metrics in words."""
         self.log(f"step {step:,}/{self._total:,}  epoch {_epochs(epoch)}  {split} {text}")
 
     def step(self, step: int, text: str, clock: Clock) -> None:
-        """The state after a dispatch: its last step, and metrics since the last training row, in words."""
+        """Shows the state after a dispatch: its last step, and metrics since the last training row, in words."""
         now = time.perf_counter()
         if now - self._shown >= EVERY:
             self._shown = now
@@ -182,7 +182,7 @@ def _in_notebook():
 
 
 def stream() -> TextIO:
-    """Where lines for a person go: standard error, for standard output is kept for results.
+    """Returns where lines for a person go: standard error, for standard output is kept for results.
 
     A notebook shows that in red, as if something had failed, and has results of its own: there it is standard output.
     """
@@ -190,7 +190,7 @@ def stream() -> TextIO:
 
 
 def make_progress(total: int, start: int) -> Lines:
-    """A bar if standard error is a terminal or this is a notebook, else plain lines."""
+    """Returns a bar if standard error is a terminal or this is a notebook, else plain lines."""
     if _in_notebook():
         return Cell(total, start)
     return Bar(total, start) if sys.stderr.isatty() else Lines(total)
@@ -257,7 +257,7 @@ class Counter:
 
 
 def duration(seconds: float | None) -> str:
-    """41.3 s, 3 min 20 s or 2 h 05 min; "" for None."""
+    """Writes 41.3 s, 3 min 20 s or 2 h 05 min; "" for None."""
     if seconds is None:
         return ""
     if seconds < 59.5:

@@ -38,7 +38,7 @@ WITHIN_AUGMENTATION = (COLOUR_NOISE, MIXING)
 
 
 def words(number: int, purpose: int, count: int, part: int = 0) -> np.ndarray:
-    """Random words, uint64 [count], that depend on nothing but the arguments.
+    """Draws random words, uint64 [count], that depend on nothing but the arguments.
 
     Args:
       number: which of a kind, such as the seed; 0 to 2**64 - 1.

@@ -85,7 +85,7 @@ def facts(learner: Learner) -> dict:
 
 
 def first_state(learner: Learner, checkpoints: Checkpoints, init_from: str = "", fresh: Sequence[str] = ()):
-    """The state to start from: the last checkpoint, or a new one, with the parameters of another run if asked.
+    """Returns the state to start from: the last checkpoint, or a new one, with the parameters of another run if asked.
 
     Args:
       learner: the network.
@@ -106,19 +106,19 @@ def first_state(learner: Learner, checkpoints: Checkpoints, init_from: str = "",
 
 
 def measure(learner: Learner, checkpoints: Checkpoints, dataset: Dataset) -> Result:
-    """The chosen parameters of a run on a split."""
+    """Returns the chosen parameters of a run on a split."""
     variables, step, rule = learner.chosen(checkpoints)
     return measured(learner, variables, dataset, step, rule)
 
 
 def measured(learner: Learner, variables: Variables, dataset: Dataset, step: int, rule: str) -> Result:
-    """Some parameters of a run, of a step that a rule chose, on a split."""
+    """Returns some parameters of a run, of a step that a rule chose, on a split."""
     (evaluation,) = learner.evaluate(variables, dataset)
     return Result(evaluation, dataset, processes.local_copy(variables), step, rule)
 
 
 def as_seen(settings: config.Config, images: np.ndarray) -> np.ndarray:
-    """Stored images as the network is given them: on their canvas, and cut; uint8 [N, height, width, channels]."""
+    """Returns stored images as the network is given them: on their canvas, and cut; uint8 [N, H, W, C]."""
     return np.asarray(centre_crop(to_canvas(images, settings.data.size), settings.data.crop))
 
 
@@ -134,7 +134,7 @@ def store_results(folder: Path, evaluation: Evaluation, dataset: Dataset, step: 
 
 
 def taken_from(origin: str, learner: Learner, like: Variables, fresh: Sequence[str] = ()) -> Variables:
-    """The variables of another run, or of a network that PyTorch saved, and says which layers they are of.
+    """Returns the variables of another run, or of a network that PyTorch saved, and says which layers they are of.
 
     Args:
       origin: a trained network, a weight file, a workdir, or a PyTorch state dict; see `origins`.

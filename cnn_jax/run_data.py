@@ -16,7 +16,7 @@ MOST_CLASSES = 20  # in the table of what was found
 
 
 def stored(folder: Path) -> Identity | None:
-    """The data of the run or study in a folder; None where that is not known.
+    """Returns the data of the run or study in a folder; None where that is not known.
 
     A file that is damaged is named on standard error.
     """

@@ -30,7 +30,7 @@ DIFF_LIMIT = 200_000  # characters of the uncommitted changes that a record hold
 
 
 def stored_config(folder: Path) -> config.Config | None:
-    """The settings of the run in the folder: where config.json is lost, those saved with the newest checkpoint.
+    """Returns the settings of the run in the folder: where config.json is lost, those saved with the newest checkpoint.
 
     Returns:
       None where there is no run.
@@ -61,7 +61,7 @@ def stored_config(folder: Path) -> config.Config | None:
 
 
 def saved_settings(folder: Path, saved: Saved) -> config.Config:
-    """The settings of a checkpoint of the run in a folder.
+    """Returns the settings of a checkpoint of the run in a folder.
 
     Raises:
       UserError: they are of another version.
@@ -104,7 +104,7 @@ def store_config(folder: Path, settings: config.Config) -> None:
 
 
 def stored_study(folder: Path) -> Study | None:
-    """The study in a folder; None where there is none.
+    """Returns the study in a folder; None where there is none.
 
     Raises:
       UserError: study.json is damaged or of another version.
@@ -189,7 +189,7 @@ def record_start(folder: Path, settings: config.Config, **facts) -> None:
 
 
 def starts(folder: Path) -> list[dict]:
-    """All records of starts, oldest first; lines that are damaged are named and left out."""
+    """Returns all records of starts, oldest first; lines that are damaged are named and left out."""
     return files.read_lines(folder / "starts.jsonl", _is_start)
 
 

@@ -14,7 +14,7 @@ from cnn_jax.config import AlexNetBN, Augment, Config, Data, Evaluation, Optimiz
 
 
 def config() -> Config:
-    """The settings."""
+    """Returns the settings."""
     return Config(
         model=AlexNetBN(dropout=0.3),
         data=Data.of(name="imagenet2012", crop=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),

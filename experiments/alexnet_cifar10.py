@@ -13,7 +13,7 @@ from cnn_jax.config import AlexNetSmall, Augment, Config, Data, Optimizer, Sched
 
 
 def config() -> Config:
-    """The settings."""
+    """Returns the settings."""
     return Config(
         model=AlexNetSmall(norm="batch"),
         data=Data.of(name="cifar10", size=40, crop=32, mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)),

@@ -29,7 +29,7 @@ from cnn_jax.config import AlexNet, Augment, Config, Data, Evaluation, Log, Opti
 
 
 def config() -> Config:
-    """The settings."""
+    """Returns the settings."""
     return Config(
         model=AlexNet(middle_std=0.03),
         data=Data.of(name="imagenet2012", crop=224, high=255.0, mean=(123.68, 116.779, 103.939)),

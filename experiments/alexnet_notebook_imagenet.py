@@ -14,7 +14,7 @@ from cnn_jax.config import AlexNetNotebook, Augment, Config, Data, Evaluation, O
 
 
 def config() -> Config:
-    """The settings."""
+    """Returns the settings."""
     return Config(
         model=AlexNetNotebook(),
         data=Data.of(name="imagenet2012", crop=224),

@@ -19,7 +19,7 @@ from cnn_jax.config import AlexNetOWT, Augment, Config, Data, Evaluation, Optimi
 
 
 def config() -> Config:
-    """The settings."""
+    """Returns the settings."""
     return Config(
         model=AlexNetOWT(),
         data=Data.of(name="imagenet2012", crop=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),

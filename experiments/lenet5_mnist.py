@@ -15,7 +15,7 @@ from cnn_jax.config import Config, Data, LeNet5, Optimizer, Schedule, Train
 
 
 def config() -> Config:
-    """The settings."""
+    """Returns the settings."""
     return Config(
         model=LeNet5(),
         data=Data.of(name="mnist", size=32, low=-0.1, high=1.175),

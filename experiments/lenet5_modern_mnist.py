@@ -15,7 +15,7 @@ from cnn_jax.config import Config, Data, LeNet5, Optimizer, Pool, Schedule, Trai
 
 
 def config() -> Config:
-    """The settings."""
+    """Returns the settings."""
     return Config(
         model=LeNet5(
             activation="tanh",

@@ -17,7 +17,7 @@ from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
-    """The arms."""
+    """Returns the arms."""
     model = LeNet5(
         activation="tanh",
         pool=Pool.of(kind="average"),

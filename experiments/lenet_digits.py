@@ -14,7 +14,7 @@ from cnn_jax.config import Augment, Checkpoint, Config, Data, Evaluation, LeNet,
 
 
 def config() -> Config:
-    """The settings."""
+    """Returns the settings."""
     return Config(
         model=LeNet(),
         data=Data.of(name="digits", validation=144),

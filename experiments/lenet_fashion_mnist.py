@@ -13,7 +13,7 @@ from cnn_jax.config import Augment, Config, Data, LeNet, Optimizer, Schedule, Tr
 
 
 def config() -> Config:
-    """The settings."""
+    """Returns the settings."""
     return Config(
         model=LeNet(),
         data=Data.of(name="fashion_mnist", validation=5000),

@@ -18,7 +18,7 @@ from cnn_jax.config import Config, Data, LeNet, Optimizer, Pool, Train
 
 
 def config() -> Config:
-    """The settings."""
+    """Returns the settings."""
     return Config(
         model=LeNet(activation="tanh", pool=Pool.of(kind="max", window=2, stride=2), init="glorot_uniform"),
         data=Data.of(name="mnist"),

@@ -17,7 +17,7 @@ from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
-    """The arms."""
+    """Returns the arms."""
     other = lambda name, *changes: Arm(name=name, changes=(*changes, "data.size=0"), parameters="another network")
     return Study(
         base=Config(

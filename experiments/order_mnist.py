@@ -16,7 +16,7 @@ ORDERS = {"before": "activation_pool", "after": "pool_activation"}  # the activa
 
 
 def study() -> Study:
-    """The arms."""
+    """Returns the arms."""
     crossed = lambda kind, order: Arm(
         name=f"{kind}_{order}",
         changes=(f"model.pool.kind={kind}", f"model.order={ORDERS[order]}"),

@@ -16,7 +16,7 @@ from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
-    """The arms."""
+    """Returns the arms."""
     crossed = lambda kind, side, *changes: Arm(
         name=f"{kind}_{side}", changes=(f"model.pool.kind={kind}", *changes), levels=(side, kind)
     )

@@ -15,7 +15,7 @@ from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
-    """The arms."""
+    """Returns the arms."""
     fills = ("reflect", "replicate", "circular", "symmetric", "partial", "mean", "random")
     size = "maps of another size, and with them the first dense layer"
     return Study(

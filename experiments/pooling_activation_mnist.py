@@ -16,7 +16,7 @@ from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
-    """The arms."""
+    """Returns the arms."""
     crossed = lambda kind, activation: Arm(
         name=f"{activation}_{kind}",
         changes=(f"model.pool.kind={kind}", f"model.activation={activation}"),

@@ -18,7 +18,7 @@ ARMS = ("max", "average", "stochastic", "max_average", "max_blur", "average_x3.6
 
 
 def study() -> Study:
-    """Seven arms of pooling_cifar10_full."""
+    """Returns seven arms of pooling_cifar10_full."""
     full = experiments.load("pooling_cifar10_full")
     base = dataclasses.replace(
         full.base,

@@ -27,7 +27,7 @@ from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
-    """The arms."""
+    """Returns the arms."""
     pool = lambda name, *changes, **rest: Arm(name=name, changes=(f"model.pool.kind={name}", *changes), **rest)
     return Study(
         base=Config(

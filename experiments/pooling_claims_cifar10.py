@@ -20,7 +20,7 @@ from cnn_jax.config import Data, Study, experiments
 
 
 def study() -> Study:
-    """The arms of pooling_claims_mnist, on colour photographs and for longer."""
+    """Returns the arms of pooling_claims_mnist, on colour photographs and for longer."""
     claims = experiments.load("pooling_claims_mnist")
     photographs = Data.of(name="cifar10", mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616))
     train = dataclasses.replace(claims.base.train, duration="6 epochs")

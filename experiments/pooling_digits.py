@@ -14,7 +14,7 @@ from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
-    """The arms."""
+    """Returns the arms."""
     kinds = ("average", "min", "lp", "soft", "max_average", "stochastic")
     return Study(
         base=Config(

@@ -17,7 +17,7 @@ from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
-    """The arms."""
+    """Returns the arms."""
     pool = lambda name, *changes, **rest: Arm(name=name, changes=(f"model.pool.kind={name}", *changes), **rest)
     scaled = lambda name, kind, scale: Arm(name=name, changes=(f"model.pool.kind={kind}", f"model.pool.scale={scale}"))
     return Study(

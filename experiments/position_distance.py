@@ -27,7 +27,7 @@ PADDINGS = {
 
 
 def study() -> Study:
-    """The arms."""
+    """Returns the arms."""
     crossed = lambda padding, border: Arm(
         name=f"{padding}_{border}",
         changes=(*PADDINGS[padding], f"data.border={border}"),

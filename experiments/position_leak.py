@@ -18,7 +18,7 @@ from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
-    """The arms."""
+    """Returns the arms."""
     return Study(
         base=Config(
             model=PositionNet(padding=Padding(mode="1")),

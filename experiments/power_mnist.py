@@ -17,7 +17,7 @@ SCALES = {"1": 2.51, "2": 1.76, "3": 1.5, "8": 1.18}  # root mean square of the 
 
 
 def study() -> Study:
-    """The arms."""
+    """Returns the arms."""
     power = lambda p, *changes: ("model.pool.kind=lp", *changes, f"model.pool.p={p}")
     return Study(
         base=Config(

@@ -21,7 +21,7 @@ RATES = ("0.01", "0.03", "0.1")
 
 
 def study() -> Study:
-    """The arms of relu_vs_tanh_cifar10_full with three of their rates."""
+    """Returns the arms of relu_vs_tanh_cifar10_full with three of their rates."""
     full = experiments.load("relu_vs_tanh_cifar10_full")
     base = dataclasses.replace(
         full.base,

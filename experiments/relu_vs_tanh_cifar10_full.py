@@ -16,7 +16,7 @@ from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
-    """The arms."""
+    """Returns the arms."""
     rates = ("0.003", "0.01", "0.03", "0.1")
     arm = lambda kind, rate: Arm(
         name=f"{kind}_{rate}", changes=(f"model.activation={kind}", f"optimizer.learning_rate={rate}")

@@ -15,7 +15,7 @@ from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
-    """The arms."""
+    """Returns the arms."""
     crossed = lambda kind, shift: Arm(
         name=f"{kind}_shift{shift}",
         changes=(f"model.pool.kind={kind}", f"augment.shift={shift}"),

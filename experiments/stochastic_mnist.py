@@ -19,7 +19,7 @@ from cnn_jax.config.study import Arm, Study
 
 
 def study() -> Study:
-    """The arms."""
+    """Returns the arms."""
     pool = lambda name, kind, *changes: Arm(name=name, changes=(f"model.pool.kind={kind}", *changes))
     return Study(
         base=Config(

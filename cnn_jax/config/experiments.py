@@ -23,17 +23,17 @@ if not FOLDER.is_dir():
 
 
 def names() -> list[str]:
-    """Names of all experiments, sorted."""
+    """Returns names of all experiments, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
 
 
 def summaries() -> list[tuple[str, str]]:
-    """Name and first line of the docstring of every experiment. The files are read, not run."""
+    """Returns the name and the first line of the docstring of every experiment. The files are read, not run."""
     return [(name, docstring(name).partition("\n")[0]) for name in names()]
 
 
 def docstring(name: str) -> str:
-    """The recipe card of an experiment, "" where it has none. The file is read, not run.
+    """Returns the recipe card of an experiment, "" where it has none. The file is read, not run.
 
     Raises:
       UsageError: there is no such experiment, or its file is not valid Python.
@@ -42,7 +42,7 @@ def docstring(name: str) -> str:
 
 
 def recipe(name: str) -> str:
-    """The recipe card of an experiment that was run once; "" where its file is gone or damaged."""
+    """Returns the recipe card of an experiment that was run once; "" where its file is gone or damaged."""
     try:
         return docstring(name)
     except UsageError:
@@ -93,12 +93,12 @@ def _changed(ours, theirs):
 
 
 def title(name: str) -> str:
-    """The name of an experiment without the folder of its file, such as "mine" for "/home/me/mine.py"."""
+    """Returns the name of an experiment without the folder of its file, such as "mine" for "/home/me/mine.py"."""
     return pathlib.Path(name).stem if name.endswith(".py") else name
 
 
 def load(name: str) -> Config | Study:
-    """The config or the study of an experiment. Runs its file and no other.
+    """Returns the config or the study of an experiment. Runs its file and no other.
 
     Args:
       name: one of `names`, or the path of a file of your own, which ends in .py.

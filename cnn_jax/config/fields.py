@@ -19,7 +19,7 @@ FORMAT = 4
 
 
 def setting(default, *, identity: bool = True, choices: tuple | None = None, low=None, high=None) -> Any:
-    """A field with its rule.
+    """Returns a field with its rule.
 
     Args:
       default: the field's default value.
@@ -40,7 +40,7 @@ class Kind:
 
     @classmethod
     def named(cls, text: str) -> Self | None:
-        """The declaration that a name stands for, with its defaults; None if it is not this kind's."""
+        """Returns the declaration that a name stands for, with its defaults; None if it is not this kind's."""
         return cls() if text == cls.name else None
 
     def passed_on(self, kind: "Kind") -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Choice(NamedTuple):
         return [""] * self.optional + [kind.name for kind in self.kinds]
 
     def named(self, text: str) -> Kind | None:
-        """The declaration that a name stands for; None for "" where that is allowed.
+        """Returns the declaration that a name stands for; None for "" where that is allowed.
 
         Raises:
           ValueError: it is none of the names.
@@ -83,12 +83,12 @@ class Choice(NamedTuple):
         raise ValueError(f"must be one of {', '.join(filter(None, self.names))}")
 
     def readers(self, setting: str) -> list[str]:
-        """Names of the kinds that have a setting."""
+        """Returns names of the kinds that have a setting."""
         return [kind.name for kind in self.kinds if setting in names(kind)]
 
 
 def choice(kinds, default, label: str, inside: str = "", optional: bool = False) -> Any:
-    """A field that holds the declaration of one of several kinds. Arguments as `Choice`."""
+    """Returns a field that holds the declaration of one of several kinds. Arguments as `Choice`."""
     metadata = {"choice": Choice(tuple(kinds), label, inside, optional), "identity": True}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -110,12 +110,12 @@ class Leaf(NamedTuple):
 
 
 def names(kind: type) -> list[str]:
-    """Names of the settings of a kind."""
+    """Returns names of the settings of a kind."""
     return [item.name for item in dataclasses.fields(kind) if item.name != "name"]
 
 
 def leaves(group, prefix: str = "") -> Iterator[Leaf]:
-    """Each setting of a group, of the groups in it, and of the kinds that are chosen."""
+    """Yields each setting of a group, of the groups in it, and of the kinds that are chosen."""
     kinds = typing.get_type_hints(type(group))
     seen = set()
     for item in dataclasses.fields(group):
@@ -136,7 +136,7 @@ def leaves(group, prefix: str = "") -> Iterator[Leaf]:
 
 
 def mistyped(group, prefix: str = "") -> list[str]:
-    """The settings of a group whose value is not of the setting's type, one line each."""
+    """Returns the settings of a group whose value is not of the setting's type, one line each."""
     wrong = [leaf for leaf in leaves(group, prefix) if not _is(leaf.value, leaf.type)]
     return [f"{leaf.path} = {leaf.value!r:.80} must be {_words(leaf.type)}" for leaf in wrong]
 
@@ -155,7 +155,7 @@ def _words(kind):
 
 
 def choices(group, prefix: str = "") -> Iterator[tuple[str, Choice, Kind | None]]:
-    """Everywhere in a group where a kind is chosen: the path of the group, the choice, and what is chosen."""
+    """Yields everywhere in a group where a kind is chosen: the path of the group, the choice, and what is chosen."""
     for item in dataclasses.fields(group):
         value = getattr(group, item.name)
         chosen = item.metadata.get("choice")
@@ -167,7 +167,7 @@ def choices(group, prefix: str = "") -> Iterator[tuple[str, Choice, Kind | None]
 
 
 def replaced(group, path: str, value):
-    """The group with one setting changed, by its path relative to the group.
+    """Returns the group with one setting changed, by its path relative to the group.
 
     A kind is chosen by its name; what the kind before had set and the new one has as well is kept.
 
@@ -207,7 +207,7 @@ class Group:
 
     @classmethod
     def of(cls, **values) -> Self:
-        """The group, written as in --set: kinds by their names, and their settings beside the group's own.
+        """Returns the group, written as in --set: kinds by their names, and their settings beside the group's own.
 
         Pool.of(kind="soft", beta=2.0, window=3) is Pool(kind=poolings.Soft(beta=2.0), window=3).
 
@@ -217,7 +217,7 @@ class Group:
         return build(cls, values)
 
     def changed(self, **values) -> Self:
-        """The group with settings changed, each by the name it has in --set, those of the chosen kind included.
+        """Returns the group with settings changed, each by the name it has in --set, those of the chosen kind included.
 
         Raises:
           KeyError: there is no such setting.
@@ -229,7 +229,7 @@ class Group:
 
 
 def build(kind: type, values: Mapping, prefix: str = "", lenient: bool = False):
-    """A group or a declaration from plain values, as `to_dict` writes them.
+    """Returns a group or a declaration from plain values, as `to_dict` writes them.
 
     Args:
       kind: its class.
@@ -298,7 +298,7 @@ def _frozen(value):
 
 
 def to_dict(group, places: bool = True) -> dict:
-    """Plain nested dict of a group, ready for JSON.
+    """Returns the plain nested dict of a group, ready for JSON.
 
     Args:
       group: of settings.

@@ -234,5 +234,5 @@ MODELS = (
 
 
 def pools(model: Network) -> list[Pool]:
-    """The settings of a network's poolings."""
+    """Returns the settings of a network's poolings."""
     return [value for value in vars(model).values() if isinstance(value, Pool)]

@@ -191,7 +191,7 @@ def changes_of_study(protocol: Protocol) -> dict[str, str]:
 
 
 def matching(found: Sequence[Entry], prefixes: Sequence[str]) -> list[Entry]:
-    """The entries whose path begins with one of some prefixes; without prefixes, all."""
+    """Returns the entries whose path begins with one of some prefixes; without prefixes, all."""
     return [entry for entry in found if not prefixes or any(entry.path.startswith(each) for each in prefixes)]
 
 

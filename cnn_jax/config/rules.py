@@ -12,14 +12,14 @@ COLOURS = ("pca", "brightness", "contrast", "saturation", "hue")  # augmentation
 
 
 def broken_rules(group, prefix: str = "") -> list[str]:
-    """The fields of a group of settings that break their own rule, one line each."""
+    """Returns the fields of a group of settings that break their own rule, one line each."""
     return mistyped(group, prefix) or [
         line for leaf in leaves(group, prefix) for line in _check(leaf.path, leaf.value, leaf.rule)
     ]
 
 
 def problems(config) -> list[str]:
-    """Everything wrong with a config, one line each; empty when it is sound."""
+    """Returns everything wrong with a config, one line each; empty when it is sound."""
     found = broken_rules(config)
     for path, text in _durations(config).items():
         try:

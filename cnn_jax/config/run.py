@@ -44,7 +44,7 @@ def image_shape(data: Data, stored: tuple[int, int, int]) -> tuple[int, int, int
 
 
 def from_dict(values: dict) -> Config:
-    """The config that `fields.to_dict` (or JSON) made the dict from.
+    """Returns the config that `fields.to_dict` (or JSON) made the dict from.
 
     Of format 1, which held the settings of all kinds, those of kinds that are not chosen are passed over. What was
     written before a setting existed has the meaning that it had then.

@@ -15,7 +15,7 @@ def output_size(size: int, window: int, stride: int, pads: tuple[int, int] = (0,
 
 
 def same_pads(size: int, window: int, stride: int) -> tuple[int, int]:
-    """Padding that makes the output ceil(size / stride) long; an odd pixel goes to the high end, as in TensorFlow."""
+    """Returns the padding that makes the output ceil(size / stride) long; an odd pixel goes to the end (TensorFlow)."""
     total = max((-(-size // stride) - 1) * stride + window - size, 0)
     return total // 2, total - total // 2
 
@@ -52,7 +52,7 @@ def parse_padding(mode: str, size: tuple[int, int], window: tuple[int, int], str
 
 
 def in_pixels(pads: Pads) -> str:
-    """Padding as it is typed, in pixels: "2", "rows,columns" or "top,bottom,left,right"; `parse_padding` reads it."""
+    """Returns padding as it is typed: "2", "rows,columns" or "top,bottom,left,right"; see `parse_padding`."""
     rows, columns = pads
     if len({*rows, *columns}) == 1:
         return str(rows[0])
@@ -62,12 +62,12 @@ def in_pixels(pads: Pads) -> str:
 
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    """The same number for both axes, unless two are given."""
+    """Returns the same number for both axes, unless two are given."""
     return value if isinstance(value, tuple) else (value, value)
 
 
 def by(sizes: tuple[int, ...]) -> str:
-    """Sizes in words, such as "5x7"."""
+    """Returns a size in words, such as "5x7"."""
     return "x".join(map(str, sizes))
 
 
@@ -103,7 +103,7 @@ class Placed:
         return any(map(any, self.pads))
 
     def arithmetic(self) -> str:
-        """The sum that gives the output's side, (n + 2p - k) / s + 1, with the numbers filled in.
+        """Returns the sum that gives the output's side, (n + 2p - k) / s + 1, with the numbers filled in.
 
         Such as "(28 + 2*2 - 5) / 1 + 1 = 28"; where the padding of the two ends differs, both stand there.
         """
@@ -111,7 +111,7 @@ class Placed:
         return " by ".join(found)
 
     def describe(self) -> str:
-        """Such as "5x5, stride 2, padding 1"; a stride of 1 and no padding go without saying."""
+        """Returns a text such as "5x5, stride 2, padding 1"; a stride of 1 and no padding go without saying."""
         words = [by(self.window)]
         if self.stride != (1, 1):
             words.append(f"stride {by(self.stride) if self.stride[0] != self.stride[1] else self.stride[0]}")

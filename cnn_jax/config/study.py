@@ -115,12 +115,12 @@ class Study:
     protocol: Protocol = Protocol()
 
     def reference(self, arm: Arm) -> str:
-        """The name of the arm that an arm is compared with; "" for one that others are compared with."""
+        """Returns the name of the arm that an arm is compared with; "" for one that others are compared with."""
         found = self._reference(arm)
         return "" if found is None or found.name == arm.name else found.name
 
     def counterpart(self, arm: Arm) -> str:
-        """The name of the arm with the baseline's level of `within` and an arm's other levels; "" for such a one."""
+        """Returns the name of the arm with the baseline's level of `within` and an arm's other levels, or ""."""
         found = self._with_levels(self._levels(arm, own=self._baseline)) if self.within else None
         return "" if found is None or found.name == arm.name else found.name
 
@@ -182,7 +182,7 @@ class Study:
         return [*map(len, self.trials), *map(len, self.groups)]
 
     def settings(self, arm: Arm, value: str | None = None) -> Config:
-        """The config of an arm; its seed is that of the first run.
+        """Returns the config of an arm; its seed is that of the first run.
 
         Args:
           arm: one of the arms.
@@ -198,7 +198,7 @@ class Study:
             raise UsageError(f"arm {arm.name!r} of {self.experiment}: {error}") from None
 
     def trial(self, arm: Arm, value: str, validates: Callable[[Config], bool]) -> Config:
-        """The config of an arm while values are tried.
+        """Returns the config of an arm while values are tried.
 
         Args:
           arm: one of the arms.
@@ -245,7 +245,7 @@ def apply(study: Study, specs: list[str], further: Callable[[Study], list[str]] 
 
 
 def swept(settings: Config, sweep: str) -> Study:
-    """The study that tries values of a setting of an experiment, and then trains that with the best of them.
+    """Returns the study that tries values of a setting of an experiment, and then trains that with the best of them.
 
     Args:
       settings: of the experiment.
@@ -261,7 +261,7 @@ def swept(settings: Config, sweep: str) -> Study:
 
 
 def to_dict(study: Study) -> dict:
-    """Plain nested dict, ready for JSON."""
+    """Returns a plain nested dict, ready for JSON."""
     return {
         "experiment": study.experiment,
         "base": fields.to_dict(study.base),
@@ -275,7 +275,7 @@ def to_dict(study: Study) -> dict:
 
 
 def from_dict(values: dict) -> Study:
-    """The study that `to_dict` (or JSON) made the dict from.
+    """Returns the study that `to_dict` (or JSON) made the dict from.
 
     Raises:
       ValueError, TypeError, KeyError, AttributeError: it is damaged or of another version.

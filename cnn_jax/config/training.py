@@ -13,7 +13,7 @@ MOST_STEPS = 2**31 - 1  # of a run: they are counted in 32 bits
 
 
 def duration_steps(duration: str, examples: int, batch_size: int) -> int:
-    """Optimiser steps in a duration, rounded to the nearest whole step.
+    """Returns the optimiser steps in a duration, rounded to the nearest whole step.
 
     Args:
       duration: "10 epochs", "500 steps" or "64000 examples".

@@ -49,7 +49,7 @@ class Identity:
         return Facts(self.shape, self.class_names, {}, "", exact=False, validated=self.validated)
 
     def part(self, split: str) -> str:
-        """The stored split that a split is taken from."""
+        """Returns the stored split that a split is taken from."""
         return split if split in self.files else "train"
 
     def rows(self, split: str, names: Sequence[str]) -> np.ndarray:

@@ -35,7 +35,7 @@ def prepare(settings: config.Config, sizes: list[int] | None = None) -> None:
 
 
 def mode_for(settings: config.Config, seeds: int = 1) -> str:
-    """The mode of `mesh.Parallel` that the settings mean, for so many seeds together; "auto" where that decides."""
+    """Returns the mode of `mesh.Parallel` that the settings mean, for so many seeds; "auto" where that decides."""
     cores = len(jax.devices()) > 1 and jax.default_backend() == "cpu" and jax.process_count() == 1
     return "pmap" if seeds == 1 and cores and _shares_batches(settings) else settings.parallel
 

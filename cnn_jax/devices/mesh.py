@@ -120,7 +120,7 @@ class Parallel:
         return jax.tree.map(put, tree)
 
     def spread(self, rows: np.ndarray) -> jax.Array:
-        """An array of which each device has some rows, in order; zeros are added at its end until they are alike.
+        """Returns an array of which each device has some rows, in order; zeros at its end make them alike.
 
         It goes to the devices piece by piece: no copy of it is made in the host's memory.
 
@@ -168,11 +168,11 @@ class Parallel:
         return jax.tree.map(lambda leaf: lax.with_sharding_constraint(leaf, self._sharded(0)), tree)
 
     def place(self, state):
-        """A state where the step wants it: whole on every device, or each device with its share of the seeds."""
+        """Places a state where the step wants it: whole on every device, or each device with its share of the seeds."""
         return self.split(state, 0) if self.seeds > 1 else self.replicate(state)
 
     def compile_run(self, run, data_axes: dict) -> "Program":
-        """`run(state, data, count) -> (state, report)` for the devices; the state's buffers are reused.
+        """Compiles `run(state, data, count) -> (state, report)` for the devices; the state's buffers are reused.
 
         Args:
           run: from `step.make_run`; with several seeds of stacked states, see `each_seed`.
@@ -253,7 +253,7 @@ class Parallel:
         return self._evaluation(jax.shard_map(function, **shares), (self.replicated, examples))
 
     def compile_spread_evaluation(self, function):
-        """The same of one network, for `(variables, spread, index, (labels, ...))`: images are rows of `spread`.
+        """Compiles the same of one network for `(variables, spread, index, (labels, ...))`: images are in `spread`.
 
         Args:
           function: as for `compile_evaluation`.
@@ -342,7 +342,7 @@ class Program:
 
 
 def each_seed(function, stacked, *shared):
-    """`function(one, *shared)` for each seed; results are stacked.
+    """Computes `function(one, *shared)` for each seed; results are stacked.
 
     An accelerator computes its seeds together, by vmap. A CPU takes one after the other: a step fills its caches, and
     under vmap it is half as fast (benchmarks/seeds.py). It is one program all the same, compiled once.

@@ -29,7 +29,7 @@ PEAKS = {
 
 
 def peak(devices: Sequence, precision: str) -> float:
-    """The operations per second that some devices can do together; 0 where that is not known.
+    """Returns the operations per second that some devices can do together; 0 where that is not known.
 
     Args:
       devices: JAX's, all of one kind.

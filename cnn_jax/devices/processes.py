@@ -186,7 +186,7 @@ def leave(status: int) -> int:
 
 @contextlib.contextmanager
 def claimed(folder: Path):
-    """`files.claimed` by process 0; the others go on when it is."""
+    """Does `files.claimed` in process 0; the others go on when it is done."""
     with contextlib.ExitStack() as stack:
         on_first(lambda: stack.enter_context(files.claimed(folder)))
         yield
@@ -226,7 +226,7 @@ def _broadcast(said):
 
 
 def text_from_first(read) -> str:
-    """The text that `read()` gives on process 0, which alone calls it; of any length.
+    """Returns the text that `read()` gives on process 0, which alone calls it; of any length.
 
     Raises:
       UserError: what `read` raised, on every process.
@@ -245,7 +245,7 @@ def text_from_first(read) -> str:
 
 
 def arrays_from_first(read, like) -> list[jax.Array]:
-    """The arrays that `read()` gives on process 0, which alone calls it, on the devices of all.
+    """Returns the arrays that `read()` gives on process 0, which alone calls it, on the devices of all.
 
     Args:
       read: gives a list of arrays, placed as `own_placement` says.
@@ -275,7 +275,7 @@ def local_placement(array) -> jax.sharding.Sharding:
 
 
 def first_before_others(work):
-    """`work()` on process 0, then on the others: what it prepares on a shared disk is there for them.
+    """Does `work()` on process 0, then on the others: what it prepares on a shared disk is there for them.
 
     Raises:
       UserError: what `work` raised, on every process if on process 0.
@@ -305,7 +305,7 @@ class Agreement:
         self._steps = 1
 
     def ask(self, step: int, asked: bool, steps: int, wait: int) -> tuple[bool, int]:
-        """Whether any process was asked to stop, and the number of steps that process 0 gives.
+        """Returns whether any process was asked to stop, and the number of steps that process 0 gives.
 
         Between two agreements nobody stops, and the number stays. An agreement is a sum of a few bytes over all
         processes, some milliseconds; which step the next one comes at is part of it, so that no clock decides.

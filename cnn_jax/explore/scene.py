@@ -129,7 +129,7 @@ class Scene:
             actor.look(np.zeros(self.shape, np.uint8))
 
     def describe(self) -> dict[str, Any]:
-        """What the page is made from: images, classes, and the layers of each network."""
+        """Returns what the page is made from: images, classes, and the layers of each network."""
         return {
             "shape": self.shape,
             "classes": self.class_names,
@@ -139,7 +139,7 @@ class Scene:
         }
 
     def example(self, number: int) -> tuple[np.ndarray, str]:
-        """A test image, uint8 [height, width, channels], and its label in words.
+        """Returns a test image, uint8 [height, width, channels], and its label in words.
 
         Raises:
           UsageError: there is none of this number.
@@ -149,7 +149,7 @@ class Scene:
         return self.examples.images[number], self.class_names[self.examples.labels[number]]
 
     def picture(self, path: str) -> np.ndarray:
-        """The picture in a file as the network's images are stored, uint8 [height, width, channels].
+        """Returns the picture in a file as the network's images are stored, uint8 [height, width, channels].
 
         Raises:
           UserError: it cannot be read.
@@ -158,7 +158,7 @@ class Scene:
         return pictures.read_picture(path, self.shape, reading, drawn).pixels
 
     def pixels(self, data: bytes) -> np.ndarray:
-        """The image uint8 [height, width, channels] that the page has sent.
+        """Returns the image uint8 [height, width, channels] that the page has sent.
 
         Raises:
           UsageError: it has another size.

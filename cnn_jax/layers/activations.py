@@ -7,7 +7,7 @@ from cnn_jax.layers.layer import Layer
 
 
 def scaled_tanh(x):
-    """1.7159 tanh(2x/3): +-1 maps to +-1, where its curvature is largest (LeCun et al. 1998, appendix A)."""
+    """Returns 1.7159 tanh(2x/3): +-1 maps to +-1, where its curvature is largest (LeCun et al. 1998, appendix A)."""
     return 1.7159 * jnp.tanh(x * (2 / 3))
 
 

@@ -118,7 +118,7 @@ class Convolution(Layer):
 
 
 def convolve(x, kernel, geometry: Geometry, fill: str = "zero", groups: int = 1):
-    """Convolution of x with kernel [height, width, channels / groups, features].
+    """Returns the convolution of x with kernel [height, width, channels / groups, features].
 
     With fill "partial" that of Liu et al. 2018, "Partial convolution based padding": with zeros beyond the edge, times
     the pixels of the window over those of them that lie inside.
@@ -144,7 +144,7 @@ def convolve(x, kernel, geometry: Geometry, fill: str = "zero", groups: int = 1)
 
 
 def convolve_folded(x, kernel, stride, pads, groups=1):
-    """Convolution in the forms that suit NVIDIA's tensor cores, which multiply many channels at a time.
+    """Returns the convolution in the forms that suit NVIDIA's tensor cores, which multiply many channels at a time.
 
     Groups are computed one after the other. Where there are few channels, a stride's pixels become channels: 11x11 over
     3 with stride 4 is 3x3 over 48. The two make the step of AlexNet 1.8 times as fast (benchmarks/alexnet_step.py,

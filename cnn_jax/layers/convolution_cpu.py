@@ -37,7 +37,7 @@ RESULT = ((1, 1, 1, 0), (0, 1, -1, -1))
 
 
 def convolve_tiled(x, kernel, stride: tuple[int, int], pads: Pads, groups: int = 1):
-    """Convolution, equal to lax.conv_general_dilated to float32 rounding; reverse-mode gradients only.
+    """Returns the convolution, equal to lax.conv_general_dilated to float32 rounding; reverse-mode gradients only.
 
     Args:
       x: [N, height, width, channels].
@@ -55,13 +55,13 @@ def convolve_tiled(x, kernel, stride: tuple[int, int], pads: Pads, groups: int =
 
 
 def each_group(convolve, x, kernel, groups):
-    """`convolve(x, kernel)` of each group of channels and features, one beside the other."""
+    """Returns `convolve(x, kernel)` of each group of channels and features, one beside the other."""
     pairs = zip(jnp.split(x, groups, axis=3), jnp.split(kernel, groups, axis=3))
     return jnp.concatenate([convolve(*pair) for pair in pairs], axis=3)
 
 
 def stride_to_channels(x, kernel, stride, pads):
-    """x and a kernel whose convolution with stride 1 is theirs: blocks of stride x stride pixels become channels."""
+    """Returns x and a kernel whose convolution with stride 1 is theirs: stride x stride pixels become channels."""
     blocks = [-(-window // step) for window, step in zip(kernel.shape, stride)]
     count, *size, channels = x.shape
     places = map(output_size, size, kernel.shape, stride, pads)
@@ -179,7 +179,7 @@ class _Tiles(NamedTuple):
         return self.tiles[0] * self.tiles[1]
 
     def left(self, x):
-        """Four by four matrices [tiles, pieces * channels] of the maps."""
+        """Returns the four by four matrices [tiles, pieces * channels] of the maps."""
         reach = [2 * tiles + side - 1 for tiles, side in zip(self.tiles, self.window)]
         x = _pad(x, [(low, to - side - low) for (low, _), to, side in zip(self.pads, reach, x.shape[1:3])])
 
@@ -191,11 +191,11 @@ class _Tiles(NamedTuple):
         return self._by_kind(grid, DATA, axis=1)
 
     def right(self, kernel):
-        """Four by four matrices [pieces * channels, features] of the kernel."""
+        """Returns the four by four matrices [pieces * channels, features] of the kernel."""
         return self._by_kind([list(row) for row in kernel], KERNEL, axis=0)
 
     def collect(self, products):
-        """The maps that the products make."""
+        """Returns the maps that the products make."""
         grid = _transform((RESULT, RESULT), [products[i : i + 4] for i in range(0, 16, 4)])
         grid = [[y.reshape(-1, *self.tiles, y.shape[-1]) for y in row] for row in grid]
         y = jnp.stack([jnp.stack(row, axis=3) for row in grid], axis=2)  # [N, tile, row, tile, column, features]

@@ -123,7 +123,7 @@ _BITMAPS = """
 
 @functools.cache
 def digit_bitmaps() -> np.ndarray:
-    """The ten digits as 7x12 bitmaps [10, 84]: +1 ink, -1 paper; row by row."""
+    """Returns the ten digits as 7x12 bitmaps [10, 84]: +1 ink, -1 paper; row by row."""
     rows = [line.split() for line in _BITMAPS.strip().splitlines()]
     ink = np.array([[[char == "#" for char in row[digit]] for row in rows] for digit in range(10)])
     bitmaps = np.where(ink.reshape(10, -1), 1.0, -1.0).astype(np.float32)

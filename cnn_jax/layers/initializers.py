@@ -10,18 +10,18 @@ from cnn_jax.config.networks import Normal
 
 
 def layer_key(key: jax.Array, name: str) -> jax.Array:
-    """The key of one layer's parameters."""
+    """Returns the key of one layer's parameters."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def glorot_uniform(key, shape, fan_in, fan_out) -> jax.Array:
-    """U[-a, a] with a = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010); Keras's default."""
+    """Draws from U[-a, a] with a = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010); Keras's default."""
     bound = np.sqrt(6 / (fan_in + fan_out))  # a number, or one per last-axis entry
     return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
 def lecun_1998(key, shape, fan_in) -> jax.Array:
-    """U[-2.4/F, 2.4/F] with F the inputs of the unit (LeCun et al. 1998, appendix A).
+    """Draws from U[-2.4/F, 2.4/F] with F the inputs of the unit (LeCun et al. 1998, appendix A).
 
     Args:
       key: a PRNG key.
@@ -32,17 +32,17 @@ def lecun_1998(key, shape, fan_in) -> jax.Array:
 
 
 def he_normal(key, shape, fan_in) -> jax.Array:
-    """N(0, 2 / F) with F the inputs of the unit (He et al. 2015): keeps the variance through ReLUs."""
+    """Draws from N(0, 2 / F) with F the inputs of the unit (He et al. 2015): keeps the variance through ReLUs."""
     return jax.random.normal(key, shape) * jnp.sqrt(2 / jnp.asarray(fan_in, jnp.float32))
 
 
 def torch_uniform(key, shape, fan_in) -> jax.Array:
-    """U[-1/sqrt(F), 1/sqrt(F)] with F the inputs of the unit: PyTorch's default, as kaiming_uniform_(a=sqrt(5))."""
+    """Draws from U[-1/sqrt(F), 1/sqrt(F)], F the inputs of the unit: PyTorch's default, kaiming_uniform_(a=sqrt(5))."""
     return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0) / jnp.sqrt(jnp.asarray(fan_in, jnp.float32))
 
 
 def weights_and_bias(init: str | Normal, key, shape, fan_in, fan_out, units) -> tuple[jax.Array, jax.Array]:
-    """Kernel and bias of a layer.
+    """Returns the kernel and the bias of a layer.
 
     Args:
       init: "glorot_uniform" or "he_normal" (bias 0), "lecun_1998" or "torch" (bias drawn like the weights), or a

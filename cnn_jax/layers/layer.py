@@ -20,7 +20,7 @@ class Layer(nnx.Module):
     multiply_adds: int = 0
 
     def describe(self) -> str:
-        """The layer in words, such as "convolution 5x5, stride 2"."""
+        """Returns the layer in words, such as "convolution 5x5, stride 2"."""
         raise NotImplementedError
 
     def __call__(self, x, keys: jax.Array | None = None, training: bool = False):

@@ -64,7 +64,7 @@ class LocalResponseNormalization(Layer):
 
 
 def local_response(x, axis: int, size: int, k: float, alpha: float, beta: float):
-    """x / (k + alpha s)^beta, with s the sum of x^2 over `size` (odd) neighbours along an axis."""
+    """Returns x / (k + alpha s)^beta, with s the sum of x^2 over `size` (odd) neighbours along an axis."""
     wide = x.astype(jnp.float32)
     window = [size if i == axis else 1 for i in range(x.ndim)]
     pads = [(size // 2, size // 2) if i == axis else (0, 0) for i in range(x.ndim)]

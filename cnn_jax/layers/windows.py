@@ -112,7 +112,7 @@ class Geometry(Placed):
         return x
 
     def windows(self, padded) -> list:
-        """One array per window position (i, j), row by row: element (i, j) of every window of the padded map.
+        """Returns one array per window position (i, j), row by row: element (i, j) of every window of the padded map.
 
         Each has the output's height and width.
         """
@@ -141,16 +141,16 @@ class Span(NamedTuple):
     count: int
 
     def windows(self, padded) -> tuple:
-        """One array per window position i: element i of every window, `count` long along the axis."""
+        """Returns one array per window position i: element i of every window, `count` long along the axis."""
         return _overlapping_windows(padded, self) if self.window > self.stride else self.cut(padded)
 
     def cut(self, padded) -> tuple:
-        """`windows`, with the gradient that JAX derives: the sum of the slices, each dilated with zeros."""
+        """Returns `windows`, with the gradient that JAX derives: the sum of the slices, each dilated with zeros."""
         reach = self.stride * (self.count - 1) + 1
         return tuple(lax.slice_in_dim(padded, i, i + reach, self.stride, self.axis) for i in range(self.window))
 
     def scatter(self, slices: tuple):
-        """The transpose of `windows`: adds the slices back to where they were cut from.
+        """Returns the transpose of `windows`: adds the slices back to where they were cut from.
 
         Pixels `stride` apart are summed together and interleaved at the end. Where windows overlap, XLA on CPU makes
         code of this that is three times as fast as that of the derived gradient.
@@ -229,7 +229,7 @@ def _product(x, weights, axis, layout):
 
 
 def from_images(images, layout: str):
-    """NHWC images in the layout that the layers use."""
+    """Returns NHWC images in the layout that the layers use."""
     return images if layout == "NHWC" else jnp.transpose(images, ["NHWC".index(axis) for axis in layout])
 
 
@@ -247,16 +247,16 @@ def flatten(maps, layout: str):
 
 
 def per_channel(values, layout: str):
-    """A [channels] vector shaped to broadcast over maps."""
+    """Returns a [channels] vector shaped to broadcast over maps."""
     return values.reshape([-1 if axis == "C" else 1 for axis in layout])
 
 
 def per_image(values, layout: str):
-    """An [N] vector shaped to broadcast over maps."""
+    """Returns an [N] vector shaped to broadcast over maps."""
     return values.reshape([-1 if axis == "N" else 1 for axis in layout])
 
 
 def per_pixel(values, layout: str):
-    """A [height, width] plane shaped to broadcast over maps."""
+    """Returns a [height, width] plane shaped to broadcast over maps."""
     height, width = values.shape
     return values.reshape([{"H": height, "W": width}.get(axis, 1) for axis in layout])

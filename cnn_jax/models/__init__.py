@@ -38,7 +38,7 @@ MOST_WEIGHTS = 10**9  # 4 GB, thrice with momentum and gradient: sixteen times A
 
 
 def make_model(settings, image_shape: tuple[int, int, int], classes: int, key: "jax.Array") -> "Layers":
-    """The network that the settings describe, called as `model(images, keys=None, training=False)`: see `Layers`.
+    """Makes the network that the settings describe, called as `model(images, keys=None, training=False)`: see `Layers`.
 
     Args:
       settings: one of `config.MODELS`.
@@ -106,7 +106,7 @@ def needs_keys(settings) -> bool:
 
 
 def outline(settings, image_shape: tuple[int, int, int], classes: int) -> "Layers":
-    """The network that the settings describe, with shapes in place of numbers; nothing is computed.
+    """Returns the network that the settings describe, with shapes in place of numbers; nothing is computed.
 
     Raises:
       UsageError: a layer does not fit its input.
@@ -118,7 +118,7 @@ def outline(settings, image_shape: tuple[int, int, int], classes: int) -> "Layer
 
 
 def resolve_layout(layout: str, platform: str, spread: bool) -> str:
-    """The order of axes inside the network.
+    """Returns the order of axes inside the network.
 
     Args:
       layout: "NHWC", "CHWN" or "auto": CHWN on a CPU, else NHWC.

@@ -19,7 +19,7 @@ KERAS = dict(momentum=0.99, epsilon=1e-3)  # batch normalisation's defaults ther
 
 
 def alexnet(net: Builder, settings: config.AlexNet, classes: int) -> "Layers":
-    """Krizhevsky, Sutskever and Hinton 2012: five convolutions and three dense layers.
+    """Lists the layers of Krizhevsky, Sutskever and Hinton 2012: five convolutions and three dense layers.
 
     With 1000 classes 60,965,224 parameters. conv2, conv4 and conv5 are in two groups; pools overlap.
 
@@ -67,7 +67,7 @@ def alexnet_owt(net: Builder, settings: config.AlexNetOWT, classes: int) -> "Lay
 
 
 def alexnet_bn(net: Builder, settings: config.AlexNetBN, classes: int) -> "Layers":
-    """`alexnet` with batch normalisation before every hidden activation, in place of LRN, and by default one group.
+    """Lists `alexnet` with batch normalisation before every hidden activation, not LRN; by default one group.
 
     With 1000 classes 62,397,480 parameters.
 
@@ -87,7 +87,7 @@ def alexnet_bn(net: Builder, settings: config.AlexNetBN, classes: int) -> "Layer
 
 
 def alexnet_notebook(net: Builder, settings: config.AlexNetNotebook, classes: int) -> "Layers":
-    """The Keras notebook's variant: nothing is padded, pools do not overlap, batch normalisation follows them.
+    """Lists the Keras notebook's variant: nothing is padded, pools do not overlap, batch normalisation follows them.
 
     Numbers in all at 224 pixels, running statistics included: 24,019,722 with 10 classes, 28,075,752 with 1000. The
     last map is one pixel there, and images need 215 with the default pooling; `padding` pads all convolutions alike and

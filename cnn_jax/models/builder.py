@@ -33,13 +33,13 @@ class Builder:
         self.activations = self.dropouts = 0  # so far; they are named by number
 
     def add(self, make: Callable[[tuple[int, ...]], Any]) -> "Builder":
-        """A layer of any kind; `make` is given the shape of what it reads."""
+        """Adds a layer of any kind; `make` is given the shape of what it reads."""
         return self._add(lambda shape: self.make.other(make, shape))
 
     def conv(
         self, name: str, features: int, window: int, init: str | Normal, stride: int = 1, padding=None, **rest
     ) -> "Builder":
-        """A `Convolution`, whose other arguments are `rest`; the settings say what lies beyond the edge.
+        """Adds a `Convolution`, whose other arguments are `rest`; the settings say what lies beyond the edge.
 
         Without `padding`, it is padded as the settings say, and not at all where they leave that to the network.
         """
@@ -55,7 +55,7 @@ class Builder:
         return self._add(make)
 
     def pool(self, name: str, which: str = "pool") -> "Builder":
-        """The pooling of the settings `which`, and an activation where that kind is followed by one."""
+        """Adds the pooling of the settings `which`, and an activation where that kind is followed by one."""
         place, pool = len(self.makers), getattr(self.settings, which)
         self.pools[place] = (name, which)
 
@@ -70,34 +70,34 @@ class Builder:
         return self._add(make)
 
     def blur(self, name: str, size: int, stride: int) -> "Builder":
-        """A binomial filter of so many pixels a side, reflected at the edge, with a stride; 0: none."""
+        """Adds a binomial filter of so many pixels a side, reflected at the edge, with a stride; 0: none."""
         if not size:
             return self
         pool = Pool.of(kind="average_blur", window=1, stride=stride, filter=size)
         return self._add(lambda shape: self.make.pool(name, shape, pool, False))
 
     def norm(self, name: str, kind: str, **rest) -> "Builder":
-        """Batch normalisation ("batch"), local response normalisation ("lrn"), or "none"."""
+        """Adds batch normalisation ("batch"), local response normalisation ("lrn"), or nothing ("none")."""
         if kind == "none":
             return self
         return self._add(lambda shape: self.make.norm(name, shape, kind, **rest))
 
     def active(self, name: str, kind: str, norm_first: bool, **rest) -> "Builder":
-        """An activation, and normalisation before or after it."""
+        """Adds an activation, and normalisation before or after it."""
         if norm_first:
             return self.norm(name, kind, **rest).activation()
         return self.activation().norm(name, kind, **rest)
 
     def activation(self) -> "Builder":
-        """The activation of the settings."""
+        """Adds the activation of the settings."""
         return self._add(self._activation)
 
     def flatten(self) -> "Builder":
-        """Maps to vectors."""
+        """Turns maps into vectors."""
         return self._add(self.make.flatten)
 
     def dropout(self, scale_in: str = "training") -> "Builder":
-        """Dropout at the rate of the settings, unless it is 0; `scale_in` as for `Dropout`."""
+        """Adds dropout at the rate of the settings, unless it is 0; `scale_in` as for `Dropout`."""
         rate = self.settings.dropout
         if rate == 0:
             return self
@@ -106,15 +106,15 @@ class Builder:
         return self._add(lambda shape: self.make.dropout(f"dropout{number}", shape, rate, number, scale_in))
 
     def dense(self, name: str, units: int, init: str | Normal) -> "Builder":
-        """A `Dense` layer."""
+        """Adds a `Dense` layer."""
         return self._add(lambda shape: self.make.dense(name, shape, units, init))
 
     def radial_basis(self, name: str, classes: int) -> "Builder":
-        """A `RadialBasis` layer."""
+        """Adds a `RadialBasis` layer."""
         return self._add(lambda shape: self.make.radial_basis(name, classes))
 
     def build(self):
-        """The network.
+        """Returns the network.
 
         Raises:
           UsageError: a layer does not fit its input, or a setting of a pooling does not apply.

@@ -21,7 +21,7 @@ C3_TABLE = (
 
 
 def lenet(net: Builder, settings: config.LeNet, classes: int) -> "Layers":
-    """conv 6@5x5, pool, conv 16@5x5, pool, dense 120, dense 84, dense `classes`.
+    """Lists conv 6@5x5, pool, conv 16@5x5, pool, dense 120, dense 84, dense `classes`.
 
     At 28x28 with the defaults it is the notebook's network: 44,426 parameters.
     """
@@ -38,7 +38,7 @@ def lenet(net: Builder, settings: config.LeNet, classes: int) -> "Layers":
 
 
 def lenet1(net: Builder, settings: config.LeNet1, classes: int) -> "Layers":
-    """C1 conv 4@5x5, S2 pool, C3 conv 12@5x5, S4 pool, dense `classes`.
+    """Lists C1 conv 4@5x5, S2 pool, C3 conv 12@5x5, S4 pool, dense `classes`.
 
     The network of LeCun et al. 1990, "Handwritten digit recognition with a back-propagation network", which the paper
     of 1998 calls LeNet-1. There a C3 map reads one or two of the S2 maps, here all of them. At 28x28 with
@@ -51,7 +51,7 @@ def lenet1(net: Builder, settings: config.LeNet1, classes: int) -> "Layers":
 
 
 def lenet5(net: Builder, settings: config.LeNet5, classes: int) -> "Layers":
-    """C1 conv 6@5x5, S2 pool, C3 conv 16@5x5, S4 pool, C5 conv 120@5x5, F6 dense 84, output.
+    """Lists C1 conv 6@5x5, S2 pool, C3 conv 16@5x5, S4 pool, C5 conv 120@5x5, F6 dense 84, output.
 
     For 32x32 images. With the connection table, subsampling and the radial basis output: 60,000 parameters; with
     dense C3, parameter-free pooling and a softmax output: 61,706. The 1998 subsampling squashes its result, as every

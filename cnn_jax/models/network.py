@@ -42,7 +42,7 @@ class Layers(nnx.Module):
             setattr(self, layer.name, layer)
 
     def parts(self) -> list[Layer]:
-        """The layers in order."""
+        """Returns the layers in order."""
         return [getattr(self, name) for name in self.names]
 
     def __call__(self, images, keys=None, training: bool = False):
@@ -70,7 +70,7 @@ class Layers(nnx.Module):
         return x, maps
 
     def through(self, x, after: str | None, last: str | None):
-        """What some of the layers make of x in evaluation, each in its place, in the network's layout.
+        """Returns what some of the layers make of x in evaluation, each in its place, in the network's layout.
 
         Args:
           x: what the layer `after` puts out; where that is None, images in the layout.
@@ -85,7 +85,7 @@ class Layers(nnx.Module):
         return x
 
     def from_images(self, images):
-        """Images or maps [N, height, width, channels] in the network's layout."""
+        """Returns images or maps [N, height, width, channels] in the network's layout."""
         return windows.from_images(images, self.layout)
 
     def to_images(self, maps):

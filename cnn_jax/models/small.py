@@ -13,7 +13,7 @@ if typing.TYPE_CHECKING:
 
 
 def four_layer(net: Builder, settings: config.FourLayer, classes: int) -> "Layers":
-    """Three convolutions and a dense layer, for figure 1 of Krizhevsky, Sutskever and Hinton 2012.
+    """Lists three convolutions and a dense layer, for figure 1 of Krizhevsky, Sutskever and Hinton 2012.
 
     There a "four-layer convolutional network" of ReLUs reaches a training error of 25 % on CIFAR-10 six times sooner
     than one of tanh units. The paper says no more of it; this is the four-layer network of the first author's
@@ -31,7 +31,7 @@ def four_layer(net: Builder, settings: config.FourLayer, classes: int) -> "Layer
 
 
 def zeiler_fergus(net: Builder, settings: config.ZeilerFergus, classes: int) -> "Layers":
-    """Three convolutions of 5x5, each with a ReLU, a pooling of 3x3 at a stride of 2 and LRN; then a dense layer.
+    """Lists three convolutions of 5x5, each with a ReLU, a pooling of 3x3 at a stride of 2 and LRN, and a dense layer.
 
     The network on which Zeiler and Fergus (2013, arXiv 1301.3557) compare stochastic, average and max pooling, with 64
     features in each convolution: 212,362 parameters with ten classes on 28x28 (28-14-7-3). Convolutions keep the size
@@ -46,7 +46,7 @@ def zeiler_fergus(net: Builder, settings: config.ZeilerFergus, classes: int) -> 
 
 
 def position(net: Builder, settings: config.PositionNet, classes: int) -> "Layers":
-    """Four 3x3 convolutions, global max pooling and a dense layer, after Kayhan and van Gemert 2020.
+    """Lists four 3x3 convolutions, global max pooling and a dense layer, after Kayhan and van Gemert 2020.
 
     Convolutions of 32, 32, 64 and 64 features; all but the first have a stride of 2. They have no bias, as in the
     authors' code: what is black stays black in every map, and only padding, or its lack, can say where a square lies.
@@ -62,7 +62,7 @@ def position(net: Builder, settings: config.PositionNet, classes: int) -> "Layer
 
 
 def mlp(net: Builder, settings: config.MLP, classes: int) -> "Layers":
-    """dense `units`, dense `classes`; with 0 units a linear classifier.
+    """Lists dense `units`, dense `classes`; with 0 units a linear classifier.
 
     On 28x28 the "784-300-10" and the "linear" rows of LeCun et al. 1998, section III.
     """

@@ -33,7 +33,7 @@ class Row:
 
 
 def summarise(model: Layers) -> list[Row]:
-    """One row for the images, and one for each layer, in order."""
+    """Returns one row for the images, and one for each layer, in order."""
     layers = model.parts()
     images = Row(name="input", kind="images", output=layers[0].input_shape, parameters=0, multiply_adds=0)
     return [images] + [
@@ -61,14 +61,14 @@ def _numbers(layer, kind):
 
 
 def sizes(rows: list[Row]) -> str:
-    """The sums that give the sides of maps, a line each; "" where there are none."""
+    """Returns the sums that give the sides of maps, a line each; "" where there are none."""
     found = {row.name: row.sizes for row in rows if row.sizes}
     width = max(map(len, found), default=0)
     return "\n".join(f"{name:<{width}}  {line}" for name, line in found.items())
 
 
 def table(rows: list[Row]) -> str:
-    """The rows and their totals as plain text; a column of statistics where there are any."""
+    """Returns the rows and their totals as plain text; a column of statistics where there are any."""
     counts = ["parameters", *["statistics"] * any(row.statistics for row in rows), "multiply_adds"]
     heads = ["layer", "kind", "output", *(count.replace("_", "-") for count in counts)]
     numbers = [[getattr(row, count) for count in counts] for row in rows]

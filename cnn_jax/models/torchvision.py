@@ -39,7 +39,7 @@ def looks_like_torch(path) -> bool:
 
 
 def load_torch(path, params_like: dict, fresh: Sequence[str] = ()) -> dict:
-    """The parameters of an `alexnet_owt` from a state dict of torchvision's AlexNet.
+    """Returns the parameters of an `alexnet_owt` from a state dict of torchvision's AlexNet.
 
     Args:
       path: a .safetensors file, or .pth or .pt, which needs PyTorch to be installed.
@@ -76,7 +76,7 @@ def load_torch(path, params_like: dict, fresh: Sequence[str] = ()) -> dict:
 
 
 def class_names(path) -> tuple[str, ...]:
-    """What each logit of a network that `save_torch` wrote stands for; empty where the file does not say it."""
+    """Returns what each logit of a network that `save_torch` wrote stands for; empty where the file does not say it."""
     if not str(path).endswith(".safetensors"):
         return ()
     try:

@@ -64,7 +64,7 @@ LOG_RATIO = 30  # a loss that falls by more than this is drawn on a logarithmic 
 
 
 def curves(metrics: list[dict], quantity: str, checkpoint_step: int, name: str) -> str:
-    """One quantity over the run: training rows as a line, held-out rows as points joined by a line.
+    """Returns one quantity over the run: training rows as a line, held-out rows as points joined by a line.
 
     Args:
       metrics: rows of metrics.jsonl, in any order; rows without a finite value are left out.
@@ -99,7 +99,7 @@ SERIES = (HELD, WRONG, TEST, INK, TRAIN)
 
 
 def several(series: dict[str, tuple[np.ndarray, np.ndarray]], quantity: str, name: str) -> str:
-    """One quantity of several runs over their epochs, a line each, named at its end.
+    """Returns one quantity of several runs over their epochs, a line each, named at its end.
 
     Args:
       series: x and y by the name of the run; of runs beyond the fifth colours repeat, with dashes.
@@ -204,7 +204,7 @@ def _mark(axes, metrics, step, top):
 
 
 def reliability(bins: list, name: str) -> str:
-    """Share answered correctly against the probability given, with 95 % Wilson intervals and counts.
+    """Returns the share answered correctly against the probability given, with 95 % Wilson intervals and counts.
 
     Args:
       bins: equal-width `parts.Bin`s from probability 0 to 1.
@@ -244,7 +244,7 @@ def reliability(bins: list, name: str) -> str:
 
 
 def svg(figure: Figure, name: str, description: str) -> str:
-    """A figure as SVG text, in the colours of the page.
+    """Returns a figure as SVG text, in the colours of the page.
 
     Args:
       figure: drawn in the style `STYLE`.
@@ -272,13 +272,13 @@ def svg(figure: Figure, name: str, description: str) -> str:
 
 
 def alone(drawing: str) -> str:
-    """A drawing of `svg` as a file of its own: in the light colours, on white."""
+    """Returns a drawing of `svg` as a file of its own: in the light colours, on white."""
     drawing = re.sub(r"var\(--\w+, (#\w+)\)", r"\1", drawing)
     return drawing.replace(">", '><rect width="100%" height="100%" fill="#ffffff"/>', 1)
 
 
 def picture(pixels: np.ndarray) -> str:
-    """A stored image as a PNG data URI, one pixel per pixel.
+    """Returns a stored image as a PNG data URI, one pixel per pixel.
 
     Args:
       pixels: uint8 [height, width, 1 or 3].
@@ -301,7 +301,7 @@ def signed_picture(values: np.ndarray, limit: float) -> str:
 
 
 def mosaic(values: np.ndarray, limit: float) -> str:
-    """Many small arrays of numbers as one picture, in the colours of `signed_picture`, a pixel apart.
+    """Returns many small arrays of numbers as one picture, in the colours of `signed_picture`, a pixel apart.
 
     Args:
       values: float [rows, columns, height, width].
@@ -331,7 +331,7 @@ def tiled(pictures: np.ndarray) -> str:
 
 
 def colour_picture(values: np.ndarray, limit: float) -> str:
-    """A kernel over red, green and blue as a picture: mid-grey is 0, black -limit, full colour +limit.
+    """Returns a kernel over red, green and blue as a picture: mid-grey is 0, black -limit, full colour +limit.
 
     Args:
       values: float [height, width, 3].
@@ -345,7 +345,7 @@ def colour_picture(values: np.ndarray, limit: float) -> str:
 
 
 def png(pixels: np.ndarray) -> str:
-    """A PNG data URI, one pixel per pixel.
+    """Returns a PNG data URI, one pixel per pixel.
 
     Args:
       pixels: uint8 [height, width, 3 or, with transparency, 4].

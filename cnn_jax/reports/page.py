@@ -34,7 +34,7 @@ def write_page(path: str | os.PathLike, text: str) -> None:
 
 
 def page_template(name: str, *folders: Path) -> jinja2.Template:
-    """A page's template, which may include the parts that all reports share.
+    """Returns a page's template, which may include the parts that all reports share.
 
     Args:
       name: of the template.
@@ -61,7 +61,7 @@ def page_template(name: str, *folders: Path) -> jinja2.Template:
 
 
 def large(number: int) -> str:
-    """61,706 or 1.43 million."""
+    """Writes 61,706 or 1.43 million."""
     for size, word in ((10**12, "trillion"), (10**9, "billion"), (10**6, "million")):
         if abs(number) >= size:
             return f"{number / size:.3g} {word}"
@@ -69,7 +69,7 @@ def large(number: int) -> str:
 
 
 def percent(value: float, digits: int = 1) -> str:
-    """A share of 0 to 1 as "98.9%"; a dash for NaN. Only the whole is 100%, only nothing 0%."""
+    """Returns a share of 0 to 1 as "98.9%"; a dash for NaN. Only the whole is 100%, only nothing 0%."""
     if math.isnan(value):
         return "–"
     step = 10.0**-digits
@@ -82,17 +82,17 @@ def percent(value: float, digits: int = 1) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """A CSS width: the part's share of the whole."""
+    """Returns a CSS width: the part's share of the whole."""
     return f"{100 * part / whole if whole else 0:.2f}%"
 
 
 def shape(sizes: tuple[int, ...]) -> str:
-    """28 × 28 × 6, with narrow spaces that do not break."""
+    """Writes 28 × 28 × 6, with narrow spaces that do not break."""
     return "\u202f×\u202f".join(f"{size:,}" for size in sizes)
 
 
 def paragraphs(text: str) -> list[tuple[str, str]]:
-    """A docstring's paragraphs as (tag, text).
+    """Returns a docstring's paragraphs as (tag, text).
 
     Returns:
       "pre" for a paragraph with an indented line (a command, a table), line for line; "p" for any other, on one line.
@@ -112,12 +112,12 @@ def paragraphs(text: str) -> list[tuple[str, str]]:
 
 
 def without_command(card: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """A recipe card's paragraphs but for the plain command, which a report shows as it was typed."""
+    """Returns a recipe card's paragraphs but for the plain command, which a report shows as it was typed."""
     return [(tag, text) for tag, text in card if not text.startswith("Command: ")]
 
 
 def setting_rows(config: dict) -> list[tuple[str, str, str]]:
-    """All settings as (name, value, default) in words, but the experiment's name, which is the title."""
+    """Returns all settings as (name, value, default) in words, but the experiment's name, which is the title."""
     return [(name, _plain(value), _plain(default)) for name, value, default in settings(config) if name != "experiment"]
 
 
@@ -128,7 +128,7 @@ def _plain(value):
 
 
 def filter_pictures(kernels: np.ndarray, most: int) -> dict:
-    """The first layer as pictures: over RGB in colour, otherwise signed, with the input channels below each other.
+    """Draws the first layer as pictures: over RGB in colour, otherwise signed, with input channels below each other.
 
     Args:
       kernels: [height, width, inputs, outputs].
@@ -147,7 +147,7 @@ def filter_pictures(kernels: np.ndarray, most: int) -> dict:
 
 
 def stage_pictures(stage: Stage, most: int) -> dict:
-    """A layer's maps as pictures, each with what pooling keeps of it, all on one scale.
+    """Returns a layer's maps as pictures, each with what pooling keeps of it, all on one scale.
 
     Args:
       stage: the layer.
@@ -172,7 +172,7 @@ def stage_pictures(stage: Stage, most: int) -> dict:
 
 
 def record_rows(record: dict) -> dict:
-    """A line of starts.jsonl, in words."""
+    """Returns a line of starts.jsonl, in words."""
     git = record.get("git") or {}
     diff = (git.get("diff") or "").splitlines()
     rows = [(key.replace("_", " "), _words(value)) for key, value in record.items() if key not in APART]

@@ -86,7 +86,7 @@ class Bin:
 
 
 def settings(config: dict) -> list[tuple[str, object, object]]:
-    """All settings of a run beside what they would be by default.
+    """Returns all settings of a run beside what they would be by default.
 
     Args:
       config: nested dict, as `config.to_dict` gives it.
@@ -115,7 +115,7 @@ def _flatten(group, prefix=""):
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """95 % score interval of a proportion (E. B. Wilson, 1927).
+    """Returns the 95 % score interval of a proportion (E. B. Wilson, 1927).
 
     Args:
       successes: 0 to trials.

@@ -51,7 +51,7 @@ def of_run(learner, variables, test) -> Context:
 
 
 def measure(names: Sequence[str], context: Context, log=lambda line: None) -> dict[str, Result]:
-    """The measurements of these names, of one group of seeds; lines say which it is, and how far a long one is."""
+    """Measures what these names stand for, of one group of seeds; lines say which it is, and how far a long one is."""
     found = {}
     for name in names:
         log(f"measuring {name}")

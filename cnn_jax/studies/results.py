@@ -156,7 +156,7 @@ def load(study: Study, folder: Path) -> Results:
 
 
 def compared(study: Study, found: list[ArmResult], unfinished: dict[str, str], class_names: tuple[str, ...]) -> Results:
-    """The results of a study, with all comparisons made.
+    """Returns the results of a study, with all comparisons made.
 
     Args:
       study: the study.
@@ -183,7 +183,7 @@ def compared(study: Study, found: list[ArmResult], unfinished: dict[str, str], c
 
 
 def from_table(study: Study, path: Path) -> Results:
-    """The results of a study of which results.csv alone is left: without tests over images, curves and pictures.
+    """Returns the results of a study of which results.csv is left: without tests over images, curves and pictures.
 
     Args:
       study: the study.
@@ -325,7 +325,7 @@ def written(results: Results, names: Iterable[str]) -> dict[str, str]:
 
 
 def seed_rows(results: Results) -> list[dict]:
-    """One row for each arm and seed; an empty cell where training diverged."""
+    """Returns one row for each arm and seed; an empty cell where training diverged."""
     rows = []
     for each in results.arms:
         for k, seed in enumerate(each.seeds):
@@ -341,7 +341,7 @@ def seed_rows(results: Results) -> list[dict]:
 
 
 def arm_rows(results: Results) -> list[dict]:
-    """One row for each arm: mean, spread and interval of its accuracy, and its difference to the baseline, in %."""
+    """Returns a row for each arm: mean, spread and interval of its accuracy, and difference to the baseline, in %."""
     rows = []
     for each in results.arms:
         summary = statistics.summarise_shares(each.accuracy)
@@ -368,7 +368,7 @@ def arm_rows(results: Results) -> list[dict]:
 
 
 def figure_rows(results: Results) -> list[dict]:
-    """One row for each arm and figure: mean, spread and interval over the seeds; shares in %."""
+    """Returns one row for each arm and figure: mean, spread and interval over the seeds; shares in %."""
     rows = []
     for each in results.arms:
         found = {"accuracy": (statistics.summarise_shares(each.accuracy), "%")}
@@ -383,7 +383,7 @@ def figure_rows(results: Results) -> list[dict]:
 
 
 def comparison_rows(results: Results) -> list[dict]:
-    """One row for each comparison of each figure; differences of shares in points.
+    """Returns one row for each comparison of each figure; differences of shares in points.
 
     kind: "reference", an arm with the one it is compared with; "pair", two arms that the study declares; "interaction",
     an arm's difference to its reference, minus the same difference in the baseline's level.
@@ -407,7 +407,7 @@ def comparison_rows(results: Results) -> list[dict]:
 
 
 def class_rows(results: Results) -> list[dict]:
-    """One row for each arm, seed and class, with the metrics that have a value for each class."""
+    """Returns one row for each arm, seed and class, with the metrics that have a value for each class."""
     names = results.class_names
     rows = []
     for each in results.arms:
@@ -420,7 +420,7 @@ def class_rows(results: Results) -> list[dict]:
 
 
 def sweep_rows(results: Results) -> list[dict]:
-    """One row for each arm, value and seed of a sweep; an empty cell where training diverged."""
+    """Returns one row for each arm, value and seed of a sweep; an empty cell where training diverged."""
     return [
         {
             "arm": each.arm.name,
@@ -439,7 +439,7 @@ def sweep_rows(results: Results) -> list[dict]:
 
 
 def cost_rows(results: Results) -> list[dict]:
-    """One row for each arm: its time and memory, which depend on the machine."""
+    """Returns one row for each arm: its time and memory, which depend on the machine."""
     return [
         {
             "arm": each.arm.name,
@@ -490,7 +490,7 @@ def _csv(rows):
 
 
 def text(results: Results) -> str:
-    """The arms and their differences to the baseline, for a terminal."""
+    """Returns the arms and their differences to the baseline, for a terminal."""
     rows = arm_rows(results)
     width = max([len(row["arm"]) for row in rows], default=0)
     lines = []
@@ -526,7 +526,7 @@ def sweep_told(swept: Swept) -> str:
 
 
 def latex(results: Results) -> str:
-    """The table of arms for a paper: needs the package booktabs."""
+    """Returns the table of arms for a paper: needs the package booktabs."""
     rows = arm_rows(results)
     extra = [each for each in results.columns if each.latex and any(row.get(each.name) is not None for row in rows)]
     heads = [
@@ -576,5 +576,5 @@ def _latex_difference(difference, interval):
 
 
 def p_value(p: float | None) -> str:
-    """A p-value as papers print it."""
+    """Returns a p-value as papers print it."""
     return "--" if p is None else "$<$ 0.001" if p < 0.001 else f"{p:.3f}"

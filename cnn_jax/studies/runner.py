@@ -48,7 +48,7 @@ def _cost(study, arm):
 
 
 def checked(study: Study) -> dict[str, Cost]:
-    """The sizes of the chosen arms' networks.
+    """Returns the sizes of the chosen arms' networks.
 
     Raises:
       UsageError: a network cannot be built, or an arm has another number of parameters than the baseline and does

@@ -112,7 +112,7 @@ def summarise_shares(values: Sequence[float]) -> Summary:
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """One arm.
+    """Returns one arm.
 
     Args:
       values: [seeds]; NaN for a seed that failed, which is left out.
@@ -128,7 +128,7 @@ def compare(
     correct: Mapping[str, np.ndarray] | None = None,
     test: str = "t",
 ) -> dict[str, Comparison]:
-    """Every arm but the baseline, compared with it.
+    """Returns every arm but the baseline, compared with it.
 
     Args:
       values: for each arm, [seeds], seed by seed in the same order; NaN for a seed that failed. A seed that failed in
@@ -156,7 +156,7 @@ def paired(
     correct: Mapping[Name, tuple[np.ndarray, np.ndarray]] | None = None,
     test: str = "t",
 ) -> dict[Name, Comparison]:
-    """A family of comparisons: p-values are adjusted over all of them.
+    """Returns a family of comparisons: p-values are adjusted over all of them.
 
     Args:
       values: by any name, two arrays [seeds], the first compared with the second.
@@ -177,7 +177,7 @@ def paired(
 
 
 def untested(compared: Comparison) -> Comparison:
-    """A comparison of a rehearsal, whose p-values would say more than its few seeds can."""
+    """Returns a comparison of a rehearsal, whose p-values would say more than its few seeds can."""
     images = compared.images and dataclasses.replace(compared.images, p_images_holm=None)
     return dataclasses.replace(compared, p=None, p_holm=None, effect=None, images=images)
 
@@ -237,7 +237,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def detectable(n: int) -> float:
-    """The true mean difference, in standard deviations of the differences, that n pairs find with probability 0.8.
+    """Returns the true mean difference, in standard deviations, that n pairs find with probability 0.8.
 
     Of a two-sided paired t-test of size 0.05, from the noncentral t distribution. The chance of a significant result
     of the wrong sign, below 1e-5, is left out.
@@ -261,7 +261,7 @@ def _p_value(differences, unit, spread, test):
 
 
 def band(values) -> tuple[float, float]:
-    """What a figure shows around the mean of some seeds: its 95 % interval; of fewer than `REHEARSAL`, their range.
+    """Returns what a figure shows around the mean of seeds: its 95 % interval; of fewer than `REHEARSAL`, their range.
 
     Args:
       values: [seeds], at least one; finite.

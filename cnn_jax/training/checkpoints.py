@@ -156,14 +156,14 @@ class Checkpoints:
         return self.folder / str(step)
 
     def latest(self) -> int | None:
-        """The last step saved, or None."""
+        """Returns the last step saved, or None."""
         return processes.on_first(lambda: max((each.step for each in self._sound()), default=None))
 
     def _rank(self, each):
         return (each.score if self.keeps_best else -math.inf, each.step)
 
     def top_score(self) -> float:
-        """The highest score of all checkpoints; -inf where none has one."""
+        """Returns the highest score of all checkpoints; -inf where none has one."""
         return processes.on_first(lambda: max((each.score for each in self._sound()), default=-math.inf))
 
     def check_settings(self, settings: config.Config) -> None:
@@ -215,7 +215,7 @@ class Checkpoints:
             self._manager.save(step, args=items, metrics=metrics, force=True)
 
     def restore_latest(self, like):
-        """The newest state that is sound; None where there is none. Arguments as `restore`.
+        """Returns the newest state that is sound; None where there is none. Arguments as `restore`.
 
         Where the best one is lost, it is the newest before that: the run then comes to the best one again.
 
@@ -294,7 +294,7 @@ class Checkpoints:
         return found[0]
 
     def restore(self, step: int, like):
-        """The state saved at a step.
+        """Returns the state saved at a step.
 
         Args:
           step: one of the steps saved.
@@ -351,7 +351,7 @@ class Checkpoints:
         return [loaded[names[name][0]] for name in wanted]
 
     def settings(self, step: int) -> dict:
-        """The config saved with a step, as a dict."""
+        """Returns the config saved with a step, as a dict."""
         return processes.on_first(lambda: self._find(step).settings)
 
     def wait(self) -> None:

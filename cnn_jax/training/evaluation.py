@@ -21,7 +21,7 @@ MOST_QUEUED = 8  # dispatches in flight; virtual CPU devices stall on long queue
 
 
 def make_measure(settings: config.Config, network: Network):
-    """The function `measure(variables, batch) -> (losses, probabilities)`, float32 [N] and [N, classes].
+    """Returns the function `measure(variables, batch) -> (losses, probabilities)`, float32 [N] and [N, classes].
 
     A batch is images uint8 [N, H, W, C], labels int32 [N] and index int32 [N], of the examples in their split. With
     `evaluation.crops` or `evaluation.passes` above 1 the probabilities are means over crops and over draws of random

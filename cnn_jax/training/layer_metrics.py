@@ -62,7 +62,7 @@ class LayerMetrics:
                 weighted = layer.name
 
     def rows(self, place: int, state: TrainState, step: int) -> list[dict]:
-        """One row for each layer that has weights.
+        """Returns one row for each layer that has weights.
 
         Args:
           place: of the network among the learner's seeds.

@@ -156,7 +156,7 @@ class Learner:
         return self.seeds[0] if len(self.seeds) == 1 else np.array(self.seeds, np.int32)
 
     def initial(self) -> TrainState:
-        """The state before the first step."""
+        """Returns the state before the first step."""
         # Run once, so compiled quickly: optimising it would take longer than all it does.
         quick = jax.jit(self._initial, compiler_options={"xla_backend_optimization_level": 0})
         return self.parallel.place(quick(self._numbers))
@@ -175,7 +175,7 @@ class Learner:
         return self._worker.submit(self.feed.stretch, start, stop)
 
     def advance(self, state: TrainState, data: dict, steps) -> tuple[TrainState, Report]:
-        """The state after a stretch of steps; the state that is given is used up.
+        """Returns the state after a stretch of steps; the state that is given is used up.
 
         Args:
           state: of all networks.
@@ -190,19 +190,19 @@ class Learner:
         return self.program(state, data, steps[0] if len(self.seeds) == 1 else steps)
 
     def each(self, tree) -> list:
-        """A tree of arrays [R, ...] (as they are for one network) as R trees of NumPy arrays."""
+        """Returns a tree of arrays [R, ...] (as they are for one network) as R trees of NumPy arrays."""
         tree = jax.device_get(tree)
         if len(self.seeds) == 1:
             return [tree]
         return [jax.tree.map(lambda leaf: leaf[k], tree) for k in range(len(self.seeds))]
 
     def joined(self, trees: list):
-        """The reverse of `each`, on the devices."""
+        """Returns the reverse of `each`, on the devices."""
         joined = trees[0] if len(trees) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
         return self.parallel.place(joined)
 
     def evaluate(self, variables: Variables, dataset: Dataset) -> list[Evaluation]:
-        """Every network measured on every example of a split; what was measured last is not measured again."""
+        """Returns every network measured on every example of a split; what was measured last is not measured again."""
         asked = [dataset, *jax.tree.leaves(variables)]
         if self._measured is None or not all(map(operator.is_, asked, self._measured[0])):
             self._measured = asked, self.evaluator(variables, dataset)
@@ -228,13 +228,13 @@ class Learner:
         return np.stack([found.probabilities for found in self.evaluator(variables, unlabelled)])
 
     def maps(self, variables: Variables, images: np.ndarray) -> dict[str, np.ndarray]:
-        """The maps of every layer, float32 [R, N, height, width, channels], of a few images uint8 [N, H, W, C]."""
+        """Returns the maps of every layer, float32 [R, N, H, W, C], of a few images uint8 [N, H, W, C]."""
         seen = self._see(variables, images[None])
         alone = len(self.seeds) == 1
         return {name: np.asarray(value[None] if alone else value, np.float32) for name, value in seen.items()}
 
     def look(self, variables: Variables, images: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        """What one network makes of one image uint8 [1, H, W, C].
+        """Returns what one network makes of one image uint8 [1, H, W, C].
 
         Returns:
           The maps of every layer, float32 [height, width, channels]; the logits, float32 [K]; and what the last layer
@@ -265,7 +265,7 @@ class Learner:
         return self.parallel.compile_evaluation(lambda variables, images: each_seed(one, variables, images[0]))
 
     def uphill(self, variables: Variables, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """The direction in which each pixel makes the loss grow, -1, 0 or 1: int8 [R, N, H, W, C].
+        """Returns the direction in which each pixel makes the loss grow, -1, 0 or 1: int8 [R, N, H, W, C].
 
         Args:
           variables: of all networks.
@@ -301,12 +301,12 @@ class Learner:
         return "validation" if source.validates(self.settings.data, self.facts) else "test"
 
     def checkpoints(self, folder: Path, keep: int | None = None) -> Checkpoints:
-        """The checkpoints in a folder: the latest and, of a run with a validation split, the best."""
+        """Returns the checkpoints in a folder: the latest and, of a run with a validation split, the best."""
         best = self.watched == "validation" and len(self.seeds) == 1
         return Checkpoints(folder, keep or self.settings.checkpoint.keep, best=best)
 
     def chosen(self, checkpoints: Checkpoints) -> tuple[Variables, int, str]:
-        """The variables that stand for the run, their step, and the rule that chose it.
+        """Returns the variables that stand for the run, their step, and the rule that chose it.
 
         Raises:
           UserError: nothing is saved yet, or nothing sound.
@@ -336,7 +336,7 @@ class Cost:
 
 
 def load(settings: config.Config, split: str, known: Identity | None = None) -> Dataset:
-    """One split of the data, which is fetched and prepared first where it has to be.
+    """Returns one split of the data, which is fetched and prepared first where it has to be.
 
     Args:
       settings: of a run.

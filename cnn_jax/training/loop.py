@@ -261,7 +261,7 @@ class _Worker:
             raise AllLost(reason if count == 1 else f"all {count} seeds are lost; the last one: {reason}", self.state)
 
     def show(self, done, clock, due):
-        """The progress line and, where it is due or some time after the last, a row of timing.jsonl."""
+        """Writes the progress line and, where it is due or some time after the last, a row of timing.jsonl."""
         living = self._living(done.report.totals())
         known = [metric for metric in metrics.numbers() if metric.of_totals]
         means = {metric.name: np.mean([metric.of_totals(totals) for _, totals in living]) for metric in known}
@@ -281,7 +281,7 @@ class _Worker:
             self.write_times()
 
     def write_times(self):
-        """A row of timing.jsonl, unless the last one is written already."""
+        """Writes a row of timing.jsonl, unless the last one is written already."""
         if self.times:
             self.timed = self.times["seconds"]
             for file in self.files:
@@ -289,7 +289,7 @@ class _Worker:
         self.times = None
 
     def write_training_rows(self, done):
-        """A row of means since the row before, for each network."""
+        """Writes a row of means since the row before, for each network."""
         learner, step, totals = self.learner, done.until, done.report.totals()
         for k, file in self._living(self.files):
             rate = float(learner.schedule(step - 1)) * self.factors[k]
@@ -301,7 +301,7 @@ class _Worker:
         self.state = self.state._replace(totals=_zeroed(self.state.totals))
 
     def evaluate(self, step):
-        """A row of the watched split for each network, and what the plateau schedule makes of it.
+        """Returns a row of the watched split for each network, and what the plateau schedule makes of it.
 
         Returns:
           Each one's score for "best", [R]; None where the split is the test set, which never gives one.
@@ -336,7 +336,7 @@ class _Worker:
         return True
 
     def save(self, step, scores, scheduled):
-        """A checkpoint of all networks, with the score of a single one."""
+        """Saves a checkpoint of all networks, with the score of a single one."""
         states = self.learner.each(self.state)
         self._drop({k: _not_saved(name) for k, each in self._living(states) if (name := _first_bad_leaf(each))}, step)
         self.write_times()
@@ -362,7 +362,7 @@ class Pace:
         self.steps = 1
 
     def steps_in(self, seconds: float) -> int:
-        """About how many steps are done in some seconds, 1 at least."""
+        """Returns about how many steps are done in some seconds, 1 at least."""
         return max(1, int(seconds / self._step_seconds)) if self._step_seconds and DISPATCH_SECONDS else 1
 
     def note(self, steps: int, seconds: float):

@@ -27,12 +27,12 @@ TIMES = {
 
 
 def read_rows(workdir: Path) -> list[dict]:
-    """The rows of metrics.jsonl; lines that are damaged are named and left out, see `files.read_lines`."""
+    """Returns the rows of metrics.jsonl; lines that are damaged are named and left out, see `files.read_lines`."""
     return read_lines(workdir / "metrics.jsonl", _is_row)
 
 
 def read_timing(workdir: Path) -> list[dict]:
-    """The rows of timing.jsonl, likewise, with all columns."""
+    """Returns the rows of timing.jsonl, likewise, with all columns."""
     sound = lambda row: _is_step(row) and all(_is_number(row.get(name), name in ("step", "seconds")) for name in TIMES)
     return [TIMES | row for row in read_lines(workdir / "timing.jsonl", sound)]
 
@@ -51,7 +51,7 @@ def _is_number(value, needed=False):
 
 
 def training_row(step: int, epoch: float, totals, rate: float) -> dict:
-    """A row of means since the training row before.
+    """Returns a row of means since the training row before.
 
     Args:
       step: the last one.
@@ -65,7 +65,7 @@ def training_row(step: int, epoch: float, totals, rate: float) -> dict:
 
 
 def evaluation_row(step: int, epoch: float, split: str, evaluation) -> dict:
-    """A row of a split's `evaluation.Evaluation`."""
+    """Returns a row of a split's `evaluation.Evaluation`."""
     found = {metric.name: metric.of(evaluation) for metric in metrics.numbers()}
     return {"step": step, "epoch": epoch, "split": split, **found, "learning_rate": None, "gradient_norm": None}
 

@@ -76,12 +76,12 @@ class Metric:
     per_class: bool = False
 
     def show(self, value: float) -> str:
-        """A value as a person reads it, such as "98.72 %"."""
+        """Returns a value as a person reads it, such as "98.72 %"."""
         return f"{100 * value:.2f} %" if self.unit == "%" else f"{value:.4f}"
 
 
 def top5(evaluation: Evaluation) -> float | None:
-    """The share of examples whose label is among the five most probable classes, of equal ones the lower class first.
+    """Returns the share of examples with the label among the five most probable classes, of equal ones the lower first.
 
     None with at most ten classes, where it says little.
     """
@@ -111,7 +111,7 @@ def calibration_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = BI
 
 
 def calibration_error(evaluation: Evaluation) -> float | None:
-    """The expected calibration error, 0 to 1: the mean distance of confidence and accuracy over bins.
+    """Returns the expected calibration error, 0 to 1: the mean distance of confidence and accuracy over bins.
 
     Guo et al. 2017, eq. 3. None where probabilities are not finite.
     """
@@ -123,13 +123,13 @@ def calibration_error(evaluation: Evaluation) -> float | None:
 
 
 def class_accuracy(evaluation: Evaluation) -> np.ndarray:
-    """The share of each class's examples that are classified correctly, [classes]; NaN for a class without examples."""
+    """Returns the share of each class's examples that are classified correctly, [classes]; NaN where there are none."""
     hits, counts, _ = _by_class(evaluation)
     return np.divide(hits, counts, out=np.full(len(hits), np.nan), where=counts > 0)
 
 
 def macro_f1(evaluation: Evaluation) -> float:
-    """The mean over classes of F1 = 2 hits / (examples + answers).
+    """Returns the mean over classes of F1 = 2 hits / (examples + answers).
 
     Classes that neither occur nor are answered are left out.
     """
@@ -168,21 +168,21 @@ METRICS = (
 
 
 def numbers() -> list[Metric]:
-    """The metrics that are one number."""
+    """Returns the metrics that are one number."""
     return [metric for metric in METRICS if not metric.per_class]
 
 
 def vectors() -> list[Metric]:
-    """The metrics with a value for each class."""
+    """Returns the metrics with a value for each class."""
     return [metric for metric in METRICS if metric.per_class]
 
 
 def values(evaluation: Evaluation) -> dict:
-    """Every metric of an evaluation by name; None where one says nothing."""
+    """Returns every metric of an evaluation by name; None where one says nothing."""
     return {metric.name: metric.of(evaluation) for metric in METRICS}
 
 
 def described(row: dict, skip: tuple[str, ...] = ()) -> str:
-    """The numbers of a row, or of `values`, that are there, for a person: "loss 0.0432  accuracy 98.72 %"."""
+    """Returns the numbers of a row, or of `values`, that are there, for a person: "loss 0.0432  accuracy 98.72 %"."""
     shown = [metric for metric in numbers() if metric.name not in skip and row.get(metric.name) is not None]
     return "  ".join(f"{metric.title} {metric.show(row[metric.name])}" for metric in shown)

@@ -18,7 +18,7 @@ from cnn_jax.errors import UsageError
 def make_schedule(
     schedule: config.Schedule, learning_rate: float, total_steps: int, examples: int, batch_size: int
 ) -> Callable:
-    """The learning rate as a function of the step, which counts from 0.
+    """Returns the learning rate as a function of the step, which counts from 0.
 
     A warm-up of w steps climbs linearly: step s < w has (s + 1) / w of what the schedule proper begins with, so that
     no step is taken at rate 0. The schedule proper begins at step w and spans the n = total_steps - w that are left:
@@ -107,7 +107,7 @@ SCHEDULES = {
 
 
 def make_optimizer(settings: config.Optimizer) -> optax.GradientTransformationExtraArgs:
-    """The optimiser, to be called as `update(gradients, state, params, learning_rate=rate)`.
+    """Returns the optimiser, to be called as `update(gradients, state, params, learning_rate=rate)`.
 
     First the gradients are clipped, all together, to `clip_norm`. Then, with g the gradient, w the parameters, d the
     weight decay and r the rate:
@@ -219,12 +219,12 @@ class PlateauState(NamedTuple):
 
 
 def plateau_init() -> PlateauState:
-    """The state before the first evaluation."""
+    """Returns the state before the first evaluation."""
     return PlateauState(jnp.float32(jnp.inf), jnp.int32(0), jnp.float32(1.0))
 
 
 def plateau_update(state: PlateauState, loss, schedule: config.training.Plateau) -> PlateauState:
-    """The state after an evaluation.
+    """Returns the state after an evaluation.
 
     The factor falls at the `patience`-th evaluation in a row without a loss below the best one; NaN is never below.
 
@@ -244,7 +244,7 @@ def plateau_update(state: PlateauState, loss, schedule: config.training.Plateau)
 
 
 def ema_update(ema, params, decay: float, step):
-    """The exponential moving average of the parameters, after one more step.
+    """Returns the exponential moving average of the parameters, after one more step.
 
     The decay warms up, min(decay, (1 + step) / (10 + step)), so that the average soon forgets the initial values
     (the rule of tf.train.ExponentialMovingAverage with num_updates).

@@ -24,7 +24,7 @@ class Profile:
         self._box: Outbox | None = None
 
     def note(self) -> None:
-        """A dispatch has ended."""
+        """Takes note that a dispatch has ended."""
         if not self._folder:
             return
         if self._seen == 0:

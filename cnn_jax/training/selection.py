@@ -56,7 +56,7 @@ class BestOfSeeds:
         files.replace(self._path, lambda file: np.savez(file, **arrays))
 
     def chosen(self, last: TrainState) -> tuple[TrainState, list[float]]:
-        """The best states, leaves [seeds, ...], and each seed's score.
+        """Returns the best states, leaves [seeds, ...], and each seed's score.
 
         Args:
           last: a state of the same structure.

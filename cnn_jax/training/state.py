@@ -81,7 +81,7 @@ class Report(NamedTuple):
 
     @classmethod
     def of(cls, state: "TrainState") -> "Report":
-        """The report of one network."""
+        """Returns the report of one network."""
         totals = state.totals
         counts = totals.steps, totals.examples, totals.correct, is_finite(state).astype(jnp.int32)
         return cls(jnp.stack(counts), jnp.stack((totals.loss, totals.gradient_norm)))
@@ -92,13 +92,13 @@ class Report(NamedTuple):
         return np.asarray(self.counts)[..., 3] > 0
 
     def totals(self) -> list[Totals]:
-        """The totals of each network, on the host. Waits for the devices."""
+        """Returns the totals of each network, on the host. Waits for the devices."""
         pairs = zip(np.asarray(self.counts).reshape(-1, 4), np.asarray(self.values).reshape(-1, 2))
         return [Totals(steps, examples, loss, correct, norm) for (steps, examples, correct, _), (loss, norm) in pairs]
 
 
 def is_finite(state: "TrainState") -> jax.Array:
-    """Whether loss and gradient were finite in all steps so far, as far as the totals know; bool scalar."""
+    """Returns whether loss and gradient were finite in all steps so far, as far as the totals know; bool scalar."""
     return jnp.isfinite(state.totals.loss) & jnp.isfinite(state.totals.gradient_norm)
 
 
@@ -137,12 +137,12 @@ class Network(NamedTuple):
         return self.model(variables).activations(images)
 
     def model(self, variables: Variables) -> Layers:
-        """The model with its variables."""
+        """Returns the model with its variables."""
         return nnx.merge(self.graph, *map(nnx.State, variables), copy=True)
 
 
 def make_network(settings: config.Config, image_shape, classes: int) -> Network:
-    """The network of a config, with `model.layout` resolved.
+    """Returns the network of a config, with `model.layout` resolved.
 
     Raises:
       UsageError: a layer does not fit its input.
@@ -152,14 +152,14 @@ def make_network(settings: config.Config, image_shape, classes: int) -> Network:
 
 
 def initial_variables(settings: config.Config, image_shape, classes: int, seed) -> Variables:
-    """Initial weights, a function of the seed and the layers' names alone."""
+    """Draws initial weights, a function of the seed and the layers' names alone."""
     key = jax.random.fold_in(jax.random.key(seed), randomness.INITIAL_WEIGHTS)
     model = make_model(settings.model, image_shape, classes, key)
     return Variables(*(nnx.to_pure_dict(nnx.state(model, kind)) for kind in (nnx.Param, nnx.BatchStat)))
 
 
 def initial_state(settings: config.Config, image_shape, classes: int, optimizer, seed) -> TrainState:
-    """The state before the first step. Pure; compile it with jax.jit."""
+    """Returns the state before the first step. Pure; compile it with jax.jit."""
     params, batch_stats = initial_variables(settings, image_shape, classes, seed)
     return TrainState(
         seed=jnp.asarray(seed, jnp.int32),

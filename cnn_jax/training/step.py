@@ -40,7 +40,7 @@ def example_losses(settings: config.Config, logits, targets):
 
 
 def prepare_images(settings: config.Config, images, keys=None, once=lambda compute: compute()):
-    """Stored uint8 images as the network sees them, float32 [N, side, side, C].
+    """Returns stored uint8 images as the network sees them, float32 [N, side, side, C].
 
     Args:
       settings: the run's config.
@@ -60,7 +60,7 @@ def prepare_images(settings: config.Config, images, keys=None, once=lambda compu
 
 
 def prepare_crops(settings: config.Config, images):
-    """Stored uint8 images as the network sees them in ten crops, float32 [10, N, side, side, C]."""
+    """Returns stored uint8 images as the network sees them in ten crops, float32 [10, N, side, side, C]."""
     data = settings.data
     crops = ten_crops(to_canvas(images, data.size), data.crop)
     return normalise(crops, data.low, data.high, data.mean, data.std)
@@ -72,14 +72,14 @@ def compute_dtype(settings: config.Config):
 
 
 def forward(settings: config.Config, network: Network, variables: Variables, images, keys=None, training=False):
-    """The network on prepared images, in the precision of the run; see `Network`."""
+    """Returns the network on prepared images, in the precision of the run; see `Network`."""
     dtype = compute_dtype(settings)
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), variables.params)
     return network(variables._replace(params=params), images.astype(dtype), keys, training)
 
 
 def make_train_step(settings: config.Config, network: Network, schedule, optimizer):
-    """The step function `train_step(state, batch, axis=None) -> state`.
+    """Returns the step function `train_step(state, batch, axis=None) -> state`.
 
     A batch is a dict: images uint8 [N, H, W, C], labels int32 [N], index int32 [N] (of the examples in the training
     set). Under pmap each device holds a part of the batch and `axis` names the devices; loss and gradients are then
@@ -114,8 +114,8 @@ def make_train_step(settings: config.Config, network: Network, schedule, optimiz
 
 
 def mean_over(axis: str, tree):
-    """The mean of float32 arrays over the devices of an axis. Small ones travel together: a message costs more than
-    what is in it."""
+    """Takes the mean of float32 arrays over the devices of an axis. Small ones travel together: messages cost more than
+    what is in them."""
     leaves, structure = jax.tree.flatten(tree)
     small = [i for i, leaf in enumerate(leaves) if leaf.size < ALONE]
     joined, apart = ravel_pytree([leaves[i] for i in small])

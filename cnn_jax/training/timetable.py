@@ -31,6 +31,6 @@ class Timetable:
         return place < len(self._steps) and self._steps[place] == step
 
     def after(self, step: int) -> int | None:
-        """The first event after a step, or None."""
+        """Returns the first event after a step, or None."""
         place = bisect.bisect_right(self._steps, step)
         return self._steps[place] if place < len(self._steps) else None

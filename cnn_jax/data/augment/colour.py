@@ -58,18 +58,18 @@ def jitter(image, draws, key, settings: config.Augment):
 
 
 def blend(planes, other, factor):
-    """`factor` parts of the planes and 1 - factor of the other, clipped to 0..255; above 1 it leads away from it."""
+    """Mixes `factor` parts of the planes with 1 - factor of the other, clipped to 0..255; above 1 it leads away."""
     return jnp.clip(factor * planes + (1 - factor) * other, 0, 255)
 
 
 def grey(planes):
-    """The greyscale image, [H, W]."""
+    """Returns the greyscale image, [H, W]."""
     red, green, blue = planes
     return GREY[0] * red + GREY[1] * green + GREY[2] * blue
 
 
 def turn_hue(planes, turn):
-    """Every hue moved on round the circle of HSV, saturation and value kept.
+    """Returns every hue moved on round the circle of HSV, saturation and value kept.
 
     Args:
       planes: float32 [3, H, W], 0..255.
@@ -110,5 +110,5 @@ def colour_noise(amounts, reading: str):
 
 
 def shrink(images, settings: config.Augment):
-    """The normalised images, divided as the code of 2012 does after its noise, which has widened their range."""
+    """Divides normalised images as the code of 2012 does after its noise, which has widened their range."""
     return images / (1 + settings.pca) if settings.pca and settings.pca_reading == "2012" else images

@@ -64,7 +64,7 @@ def centre_crop(images, side: int):
 
 
 def ten_crops(images, side: int):
-    """The ten views of Krizhevsky 2012, section 4.1: four corners and centre, and their mirror images.
+    """Returns the ten views of Krizhevsky 2012, section 4.1: four corners and centre, and their mirror images.
 
     Args:
       images: [N, H, W, C] of any type.

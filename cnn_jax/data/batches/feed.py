@@ -55,7 +55,7 @@ class Feed:
         return {name: None if name in self.shared else self._axis for name in ("images", "labels", "index")}
 
     def stretch(self, start: int, stop: int) -> dict:
-        """The data of steps start..stop-1, ready on the device; its shapes do not depend on how many they are.
+        """Returns the data of steps start..stop-1, ready on the device; its shapes do not depend on how many they are.
 
         Raises:
           UserError: too many images cannot be decoded.
@@ -75,7 +75,7 @@ class Feed:
 
     @staticmethod
     def pick(data: dict, i) -> dict:
-        """The batch of the stretch's i-th step, for one seed; runs on the device."""
+        """Returns the batch of the stretch's i-th step, for one seed; runs on the device."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ class _Array:
         self._images = images
 
     def read(self, start: int, stop: int, ahead: int, batches) -> np.ndarray:
-        """The images of steps start..stop-1, whose indices `batches(start, stop)` knows."""
+        """Returns the images of steps start..stop-1, whose indices `batches(start, stop)` knows."""
         return self._images[batches(start, stop)]
 
     def close(self):
@@ -209,13 +209,13 @@ def _part_of_batches(order, own, start, stop):
 
 
 def make_feed(placement: str, dataset: Dataset, orders: list[BatchOrder], parallel) -> tuple[Feed, str]:
-    """The feed that the setting asks for, and a sentence that says why. Arguments as `choose` and `Feed`."""
+    """Returns the feed that the setting asks for, and a sentence that says why. Arguments as `choose` and `Feed`."""
     kind, why = choose(placement, dataset, parallel)
     return kind(dataset, orders, parallel), why
 
 
 def choose(placement: str, dataset: Dataset, parallel) -> tuple[type[Feed], str]:
-    """The kind of feed that the setting asks for, and a sentence that says why.
+    """Returns the kind of feed that the setting asks for, and a sentence that says why.
 
     Args:
       placement: "auto", "device", "host" or "stream". auto: the device, if the set has at most `DEVICE_BYTES`, with all

@@ -13,7 +13,7 @@ from cnn_jax import randomness
 
 
 def random_order(count: int, seed: int, purpose: int, part: int = 0) -> np.ndarray:
-    """A permutation that depends on nothing but the arguments.
+    """Returns a permutation that depends on nothing but the arguments.
 
     Args:
       count: length of the permutation.

@@ -44,7 +44,7 @@ class Source:
         raise NotImplementedError
 
     def images(self, stored: str) -> ImageSource:
-        """A stored split, its images read one by one.
+        """Returns a stored split, its images read one by one.
 
         Args:
           stored: a key of the facts' `splits`, or "train" or "test" where they name none.
@@ -68,19 +68,19 @@ class Source:
         return None
 
     def files(self) -> dict[str, dict[str, tuple[int, str]]]:
-        """The files that the images are read from, see `Identity`; none where the settings say everything."""
+        """Returns the files that the images are read from, see `Identity`; none where the settings say everything."""
         return {}
 
     def left_out(self) -> dict[str, int]:
-        """What lies beside the images and is not read, in words, and how many; none where nothing was searched."""
+        """Returns what lies beside the images, unread, in words, and how many; none where nothing was searched."""
         return {}
 
     def notes(self) -> list[str]:
-        """What else is worth saying of the images before training."""
+        """Returns what else is worth saying of the images before training."""
         return []
 
     def training_examples(self) -> int | None:
-        """The number of stored training examples; None where nothing tells it before the set is prepared."""
+        """Returns the number of stored training examples; None where nothing tells it before the set is prepared."""
         return self.facts().splits.get("train")
 
     def is_prepared(self) -> bool:
@@ -129,7 +129,7 @@ class Stored(Source):
         raise NotImplementedError
 
     def lengths(self) -> dict[str, int]:
-        """The number of examples in each stored split.
+        """Returns the number of examples in each stored split.
 
         Raises:
           UserError: it is damaged.

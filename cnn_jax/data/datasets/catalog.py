@@ -55,7 +55,7 @@ DATASETS = {
 
 
 def data_root(data) -> Path:
-    """The folder of all prepared datasets: data.data_dir, else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    """Returns the folder of all prepared datasets: data.data_dir, else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
 
     Raises:
       UsageError: it is neither on a disk nor in a bucket.
@@ -67,7 +67,7 @@ def data_root(data) -> Path:
 
 
 def manual_folder(data) -> Path:
-    """The folder of the files that a person has put there, data.manual_dir.
+    """Returns the folder of the files that a person has put there, data.manual_dir.
 
     Raises:
       UsageError: it is neither on a disk nor in a bucket.

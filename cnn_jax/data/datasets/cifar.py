@@ -20,7 +20,7 @@ FILES = {
 
 
 def read_folder(name: str, folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Images and labels of each split, from the published archive.
+    """Returns images and labels of each split, from the published archive.
 
     Args:
       name: "cifar10".

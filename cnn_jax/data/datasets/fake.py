@@ -33,7 +33,7 @@ class Fake(Source):
 
 
 def image_source(split: str, examples: int, classes: int, side: int) -> ImageSource:
-    """One split, generated when it is read.
+    """Returns one split, generated when it is read.
 
     Args:
       split: "train" or "test"; they have no image in common.
@@ -47,7 +47,7 @@ def image_source(split: str, examples: int, classes: int, side: int) -> ImageSou
 
 
 def draw(split: int, index: int, label: int, side: int) -> np.ndarray:
-    """One image, uint8 [side, side, 3]."""
+    """Returns one image, uint8 [side, side, 3]."""
     words = randomness.words(index, randomness.FAKE_IMAGES, 1 + -(-side * side * 3 // 8), split)
     noise = words[1:].view(np.uint8)[: side * side * 3].reshape(side, side, 3)
     colour, rows, columns = _class_signal(label, side)

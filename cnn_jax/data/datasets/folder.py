@@ -112,7 +112,7 @@ class Folder(Source):
         return self.listing.left_out
 
     def unseen(self, known: Identity, now: Identity) -> ImageSource:
-        """The images that a run was neither trained on nor chosen by.
+        """Returns the images that a run was neither trained on nor chosen by.
 
         Args:
           known: the data of the run.
@@ -180,11 +180,11 @@ class Listing:
     left_out: dict[str, int]
 
     def names(self, part: str) -> list[str]:
-        """The names of a part's images, such as "cat/1.png", class by class."""
+        """Returns the names of a part's images, such as "cat/1.png", class by class."""
         return [f"{name}/{file}" for name in self.classes for file in self.parts[part][name]]
 
     def labels(self, part: str) -> np.ndarray:
-        """Their labels, int32 [N]."""
+        """Returns their labels, int32 [N]."""
         counts = [len(self.parts[part][name]) for name in self.classes]
         return np.repeat(np.arange(len(self.classes), dtype=np.int32), counts)
 
@@ -192,7 +192,7 @@ class Listing:
 def image_source(
     path: str, folder: Path, names: list[str], labels: np.ndarray, split: str, side: int, reading: Reading
 ) -> ImageSource:
-    """Some images of a folder, decoded when they are read.
+    """Returns some images of a folder, decoded when they are read.
 
     Args:
       path: data.path.
@@ -285,7 +285,7 @@ def _size_and_time(path):
 
 
 def cache_name(path: str) -> str:
-    """A name for the folder of decoded images: that of the data, and a checksum of where it lies."""
+    """Returns a name for the folder of decoded images: that of the data, and a checksum of where it lies."""
     root = _root(path)
     return f"{printable(root.name)}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}"
 
@@ -308,7 +308,7 @@ def _mirrored(place):
 
 
 def split_of(name: str) -> str | None:
-    """The split that a folder is named after, such as "train" for "Training" or "train_images"; None of other names."""
+    """Returns the split that a folder is named after, such as "train" for "Training" or "train_images", or None."""
     signs = re.sub("[^a-z]", "", name.lower())
     found = re.fullmatch(f"{FILLING}({'|'.join(WORDS)}){FILLING}", signs)
     return WORDS[found[1]] if found else None
@@ -479,5 +479,5 @@ def _classes(folder, left_out):
 
 
 def some(names):
-    """A few of some names, in words."""
+    """Returns a few of some names, in words."""
     return ", ".join(map(printable, names[:SHOWN])) + f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)

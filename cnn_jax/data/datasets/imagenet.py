@@ -42,12 +42,12 @@ class ImageNet(Stored):
 
 
 def synsets() -> tuple[str, ...]:
-    """The WordNet ids of ImageNet's 1,000 classes, by label, from the list that TFDS brings along."""
+    """Returns the WordNet ids of ImageNet's 1,000 classes, by label, from the list that TFDS brings along."""
     return _brought_along("labels.txt")
 
 
 def validation_synsets() -> tuple[str, ...]:
-    """The WordNet id of each of ImageNet's 50,000 validation images, by number from 1, from TFDS's list."""
+    """Returns the WordNet id of each of ImageNet's 50,000 validation images, by number from 1, from TFDS's list."""
     return _brought_along("validation_labels.txt")
 
 

@@ -26,7 +26,7 @@ TIMEOUT = 30  # seconds without an answer before a download is given up
 
 
 def parse(raw: bytes, source: str) -> np.ndarray:
-    """The array in a decompressed IDX file of unsigned bytes.
+    """Returns the array in a decompressed IDX file of unsigned bytes.
 
     Args:
       raw: the file's bytes.
@@ -52,7 +52,7 @@ def parse(raw: bytes, source: str) -> np.ndarray:
 
 
 def verified(name: str, file: str, packed: bytes, source: str) -> bytes:
-    """The decompressed bytes of one published file, checked against its known checksum.
+    """Returns the decompressed bytes of one published file, checked against its known checksum.
 
     Args:
       name: dataset, such as "mnist".
@@ -79,7 +79,7 @@ def verified(name: str, file: str, packed: bytes, source: str) -> bytes:
 
 
 def read_folder(name: str, folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Images and labels of each split, from the four published files.
+    """Returns images and labels of each split, from the four published files.
 
     Args:
       name: dataset, such as "mnist".

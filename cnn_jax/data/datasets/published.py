@@ -25,7 +25,7 @@ class Published(Stored):
         builders.build(self.data.name, root, self.contents(download, experiment))
 
     def contents(self, download: bool, experiment: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """The images and labels of each split, from data.manual_dir or the network."""
+        """Returns the images and labels of each split, from data.manual_dir or the network."""
         name = self.data.name
         if self.data.manual_dir:
             return self.read_folder(name, catalog.manual_folder(self.data))

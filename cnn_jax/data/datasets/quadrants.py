@@ -34,7 +34,7 @@ class Quadrants(Source):
 
 
 def draw(split: int, index: int, border: int) -> np.ndarray:
-    """One image, uint8 [32 + 2 border, 32 + 2 border, 3]; example i is of class i modulo 4.
+    """Returns one image, uint8 [32 + 2 border, 32 + 2 border, 3]; example i is of class i modulo 4.
 
     Args:
       split: 0 for training images, 1 for those of the test.

@@ -32,7 +32,7 @@ class RedGreen(Source):
 
 
 def image_source(split: str, examples: int) -> ImageSource:
-    """One split, generated when it is read.
+    """Returns one split, generated when it is read.
 
     Args:
       split: "train" or "test". Of the 11,840 images a class can have, each draws its own; some come in both.
@@ -43,7 +43,7 @@ def image_source(split: str, examples: int) -> ImageSource:
 
 
 def images(split: str, examples: int, swapped: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Images of a split, uint8 [examples, 32, 32, 3], and labels, int32 [examples].
+    """Returns images of a split, uint8 [examples, 32, 32, 3], and labels, int32 [examples].
 
     Args:
       split: "train" or "test".
@@ -55,7 +55,7 @@ def images(split: str, examples: int, swapped: bool = False) -> tuple[np.ndarray
 
 
 def draw(split: int, index: int, swapped: bool = False) -> np.ndarray:
-    """One image, uint8 [32, 32, 3]."""
+    """Returns one image, uint8 [32, 32, 3]."""
     column, gap, *heights = map(int, randomness.words(index, randomness.RED_GREEN_IMAGES, 4, split))
     left = column % COLUMNS
     nearest = left + SQUARE + 1

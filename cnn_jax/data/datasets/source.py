@@ -86,7 +86,7 @@ def has_validation(settings: config.Config) -> bool:
 
 
 def reading(data: config.Data, known: Facts) -> tuple[Reading, bool]:
-    """How a picture is read as the images of a dataset are.
+    """Returns how a picture is read as the images of a dataset are.
 
     Returns:
       What is made of a file, and whether it is a drawing to be cut out and centred, as in sets like MNIST: of images
@@ -99,7 +99,7 @@ def reading(data: config.Data, known: Facts) -> tuple[Reading, bool]:
 
 
 def load_unseen(data: config.Data, known: Identity, now: Identity) -> Dataset:
-    """The images, of data other than a run's, that it was neither trained on nor chosen by.
+    """Returns the images, of data other than a run's, that it was neither trained on nor chosen by.
 
     Args:
       data: which data.
@@ -119,7 +119,7 @@ def load_unseen(data: config.Data, known: Identity, now: Identity) -> Dataset:
 
 
 def load(data: config.Data, split: str, experiment: str = "", known: Identity | None = None) -> Dataset:
-    """One split of a prepared dataset; `digits`, which needs no file, is prepared on first use.
+    """Returns one split of a prepared dataset; `digits`, which needs no file, is prepared on first use.
 
     "validation" is a stratified subset of the stored training split, the same for every run, and "train" is the rest
     in stored order. `data.limit` then keeps as many examples of each, see `subsets`.

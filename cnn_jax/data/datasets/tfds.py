@@ -115,7 +115,7 @@ class Tfds(Stored):
 
 
 def part(whole: ImageSource, rows: np.ndarray, name: str) -> ImageSource:
-    """Some rows of a source, as a source of their own.
+    """Returns some rows of a source, as a source of their own.
 
     Args:
       whole: all of its images.

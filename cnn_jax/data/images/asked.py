@@ -20,7 +20,7 @@ HEIF_SUFFIXES = {".heic", ".heif", ".hif"}  # with an extra
 
 @functools.cache
 def suffixes() -> set[str]:
-    """The suffixes of files that are taken for images, in small letters."""
+    """Returns the suffixes of files that are taken for images, in small letters."""
     return SUFFIXES | HEIF_SUFFIXES if importlib.util.find_spec("pillow_heif") else SUFFIXES
 
 

@@ -154,7 +154,7 @@ class Cache:
         self._notes.unlink(missing_ok=True)
 
     def source(self) -> ImageSource:
-        """The same images, from the file; those of a damaged stretch are decoded, and the next start makes it anew.
+        """Returns the images, from the file; those of a damaged stretch are decoded, and the next start makes it anew.
 
         Raises:
           UserError: it is not complete.
@@ -181,7 +181,7 @@ class Cache:
         return dataclasses.replace(self._source, read=read, fetch=list)
 
     def images(self) -> np.ndarray:
-        """All images as they lie in the file, uint8 [N, H, W, C], read-only; black where one could not be decoded.
+        """Returns all images of the file, uint8 [N, H, W, C], read-only; black where one could not be decoded.
 
         Raises:
           UserError: it is not complete.

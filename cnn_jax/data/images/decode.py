@@ -30,7 +30,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read(encoded: bytes, name: str, reading: Reading, least: int = 0) -> tuple[Image.Image, list[str]]:
-    """An image as RGB or as shades of grey, and what was done to it, in words.
+    """Returns an image as RGB or as shades of grey, and what was done to it, in words.
 
     The first frame counts. More than 8 bits of grey are scaled from the smallest range of so many bits that holds them;
     numbers with a fraction from 0 to 1 where they lie there, or 0 to 255, else from the smallest to the largest.
@@ -73,7 +73,7 @@ def read(encoded: bytes, name: str, reading: Reading, least: int = 0) -> tuple[I
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """The formats that are opened, in Pillow's words: with HEIC where the extra is installed."""
+    """Returns the formats that are opened, in Pillow's words: with HEIC where the extra is installed."""
     if not importlib.util.find_spec("pillow_heif"):
         return FORMATS
     import pillow_heif
@@ -116,7 +116,7 @@ class Head(NamedTuple):
 
 
 def head(encoded: bytes | None) -> Head | None:
-    """What an image says of itself; None of what is none."""
+    """Returns what an image says of itself; None of what is none."""
     try:
         with Image.open(io.BytesIO(encoded or b""), formats=formats()) as image:
             return Head(image.mode, image.size, _frames(image))
@@ -177,7 +177,7 @@ def _to_eight_bits(values, done):
 
 
 def square(encoded: bytes, side: int, name: str, reading: Reading = PUBLISHED) -> np.ndarray:
-    """The central square of an image, its short side scaled to `side`: how AlexNet's authors stored ImageNet
+    """Returns the central square of an image, its short side scaled to `side`: how AlexNet's authors stored ImageNet
     (Krizhevsky et al. 2012, section 2). Cut and scaled in one operation.
 
     The filter is bilinear, widened when scaling down (Pillow's, as in torchvision). A JPEG at least 4 times too large
@@ -200,7 +200,7 @@ def square(encoded: bytes, side: int, name: str, reading: Reading = PUBLISHED) -
 
 
 def square_of(image: Image.Image, side: int) -> np.ndarray:
-    """The central square of an image that was read, scaled to `side`; uint8 [side, side, channels]."""
+    """Returns the central square of an image that was read, scaled to `side`; uint8 [side, side, channels]."""
     width, height = image.size
     short = min(width, height)
     left, top = (width - short) / 2, (height - short) / 2
@@ -210,7 +210,7 @@ def square_of(image: Image.Image, side: int) -> np.ndarray:
 
 
 def exact(encoded: bytes, shape: tuple[int, int, int], name: str) -> np.ndarray:
-    """An image that is stored at its final size, uint8 of the given shape (height, width, channels).
+    """Returns an image that is stored at its final size, uint8 of the given shape (height, width, channels).
 
     Raises:
       Unreadable: the bytes are no image, a damaged one, or one of another size.

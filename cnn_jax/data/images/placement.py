@@ -24,7 +24,7 @@ COMFORTABLE = 2  # times the size of a cache that must be free before "auto" bui
 
 
 def place(data: config.Data, source: ImageSource, rows: np.ndarray, cached: cache.Cache | None):
-    """The images of some rows of a source, as `data.placement` asks.
+    """Returns the images of some rows of a source, as `data.placement` asks.
 
     Args:
       data: the settings.

@@ -86,7 +86,7 @@ class Records:
         return example(found[row])
 
     def several(self, rows: list[int]) -> list[dict | Exception]:
-        """Some examples, each as by its own row; in place of one that is damaged, what it raises.
+        """Returns some examples, each as by its own row; in place of one that is damaged, what it raises.
 
         A call has a cost of its own, with ArrayRecord that of decoding a small image. Safe to call from many threads.
         """
@@ -108,7 +108,7 @@ class Records:
             yield from map(example, found.__getitems__(list(range(start, min(start + CHUNK, len(self))))))
 
     def labels(self) -> np.ndarray:
-        """The label of every example, int32 [N]; all are read the first time, which is remembered where it can be."""
+        """Returns the label of every example, int32 [N]; all are read the first time, and remembered if possible."""
         known = self._known_labels()
         if known is not None:
             return known
@@ -139,13 +139,13 @@ class Records:
 
 
 def disk_root() -> Path:
-    """The folder of prepared datasets on the disk: $TFDS_DATA_DIR, or ~/tensorflow_datasets if that is in a bucket."""
+    """Returns the disk's folder of prepared datasets: $TFDS_DATA_DIR, or ~/tensorflow_datasets if that is a bucket."""
     root = os.environ.get("TFDS_DATA_DIR", "")
     return Path("~/tensorflow_datasets" if not root or buckets.is_far(root) else root).expanduser().absolute()
 
 
 def near(far: Path) -> Path:
-    """The folder on the disk for what is made of data in a bucket: in $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    """Returns the folder on the disk for what a bucket's data become: in $TFDS_DATA_DIR, else ~/tensorflow_datasets.
 
     Args:
       far: the folder of the data in the bucket.
@@ -154,7 +154,7 @@ def near(far: Path) -> Path:
 
 
 def decoded_folder(folder: Path) -> Path:
-    """The folder, on the disk, of what is kept of a prepared dataset: its decoded images and its labels."""
+    """Returns the folder, on the disk, of what is kept of a prepared dataset: its decoded images and its labels."""
     return (near(folder) if buckets.is_far(folder) else folder) / "decoded"
 
 

@@ -57,7 +57,7 @@ def make_pool(
     init: str | Normal = "glorot_uniform",
     activation: str = "relu",
 ) -> Pooling:
-    """The pooling layer that the settings ask for.
+    """Returns the pooling layer that the settings ask for.
 
     Args:
       name: for messages, tables, initial weights and random draws.

@@ -60,7 +60,7 @@ class Pooling(Layer):
         return self.words() + f", times {self.times:g}" * (self.times != 1)
 
     def words(self) -> str:
-        """What the layer does, but for the scale."""
+        """Returns what the layer does, but for the scale."""
         return f"{self.title} {self.geometry.describe()}"
 
     def __call__(self, x, keys=None, training: bool = False):
@@ -75,15 +75,15 @@ class Pooling(Layer):
         return y if self.times == 1 else (self.times * y).astype(y.dtype)
 
     def pool(self, x):
-        """Pooled maps, without chance."""
+        """Returns the pooled maps, without chance."""
         raise NotImplementedError
 
     def sample(self, x, keys):
-        """Pooled maps, by chance."""
+        """Returns the pooled maps, by chance."""
         del keys
         return self.pool(x)
 
 
 def number(value):
-    """A fixed or a trainable number, in float32."""
+    """Returns a fixed or a trainable number, in float32."""
     return jnp.asarray(value[...], jnp.float32) if isinstance(value, nnx.Param) else value

@@ -20,7 +20,7 @@ class Blurred(Pooling):
         self.blurred = on_layout(site.kind.blurred(self.name, self.geometry, self.stride(site)), self.geometry.layout)
 
     def stride(self, site):
-        """The stride of the filter."""
+        """Returns the stride of the filter."""
         return site.settings.stride
 
     def words(self) -> str:

@@ -21,7 +21,7 @@ class _Mixing(Pooling):
         self.count_padding = site.kind.count_padding
 
     def both(self, x):
-        """The maximum and the average of each window."""
+        """Returns the maximum and the average of each window."""
         return max_pool(x, self.geometry), average_pool(x, self.geometry, self.count_padding)
 
 

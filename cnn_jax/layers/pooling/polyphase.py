@@ -30,11 +30,11 @@ class _Polyphase(Blurred):
         return max_pool(x, self.geometry, self.fill)
 
     def components(self, x) -> list:
-        """The polyphase components of x, pooled and blurred, maps of `output_shape` each."""
+        """Returns the polyphase components of x, pooled and blurred, maps of `output_shape` each."""
         return self.split(Blurred.pool(self, x))
 
     def split(self, maps) -> list:
-        """The polyphase components of maps with a value for every pixel."""
+        """Returns the polyphase components of maps with a value for every pixel."""
         return self.phases.windows(self.phases.pad(maps, self.fill))
 
     def chosen(self, components, scores):

@@ -16,7 +16,7 @@ from cnn_jax.layers.windows import per_pixel
 
 
 def largest(x, geometry, count: int) -> list:
-    """The `count` largest elements of each window in falling order, -inf where it has fewer inside the map; float32.
+    """Returns the `count` largest elements of each window, falling, -inf where it has fewer inside the map; float32.
 
     The gradient goes to the element at the place; of equals the first, row by row, ranks higher.
     """
@@ -36,12 +36,12 @@ class _Largest(Pooling):
         self.k = site.kind.k
 
     def ranked(self, x):
-        """The largest elements and how many of them there are, at most k."""
+        """Returns the largest elements and how many of them there are, at most k."""
         inside = per_pixel(self.geometry.inside, self.geometry.layout)
         return largest(x, self.geometry, self.k), jnp.clip(inside, 1, self.k)
 
     def mean(self, ranked, count):
-        """Their mean."""
+        """Returns their mean."""
         return sum(jnp.where(jnp.isfinite(element), element, 0) for element in ranked) / count
 
 
@@ -72,7 +72,7 @@ class _Threshold(_Largest):
         return jnp.where(self.compared(ranked, mean) >= self.threshold, ranked[0], mean).astype(x.dtype)
 
     def compared(self, ranked, mean):
-        """What is compared with the threshold."""
+        """Returns what is compared with the threshold."""
         raise NotImplementedError
 
 

@@ -13,17 +13,17 @@ NOTHING = -1e30  # as a logarithm: so little that it adds nothing, and yet a fin
 
 
 def wide(x):
-    """The maps in float32, if they are of fewer bits: sums of bfloat16 go wrong from 256 terms on, or sooner."""
+    """Returns maps of fewer bits in float32: sums of bfloat16 go wrong from 256 terms on, or sooner."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def sum_pool(x, geometry: Geometry, fill: str = "zero"):
-    """The sum of each window, over what lies beyond the edge as well; float32."""
+    """Returns the sum of each window, over what lies beyond the edge as well; float32."""
     return _reduce_windows(jnp.add, geometry.pad(wide(x), fill), geometry)
 
 
 def average_pool(x, geometry: Geometry, count_padding: bool = False):
-    """The mean of each window.
+    """Returns the mean of each window.
 
     Args:
       x: maps.
@@ -38,7 +38,7 @@ def average_pool(x, geometry: Geometry, count_padding: bool = False):
 
 
 def max_pool(x, geometry: Geometry, fill: str = "zero"):
-    """The largest value of each window. NaN wins over everything.
+    """Returns the largest value of each window. NaN wins over everything.
 
     The gradient goes to the first largest element of each window, row by row, as in lax.reduce_window; that one's
     own gradient is slow on CPU and, on GPU, adds in no fixed order (benchmarks/max_pool_gradient.py).
@@ -59,7 +59,7 @@ def _reduce_windows(operation, padded, geometry):
 
 @jax.custom_jvp
 def larger(first, second):
-    """The larger of two; the gradient of equals goes to the first."""
+    """Returns the larger of two; the gradient of equals goes to the first."""
     return jnp.maximum(first, second)
 
 
@@ -70,13 +70,13 @@ def _larger_jvp(values, tangents):
 
 
 def elements(padded, geometry: Geometry) -> list:
-    """`Geometry.windows`, cut one axis at a time: where windows overlap, its gradient is the faster one."""
+    """Returns `Geometry.windows`, cut one axis at a time: where windows overlap, its gradient is the faster one."""
     down, across = geometry.spans
     return [element for row in down.windows(padded) for element in across.windows(row)]
 
 
 def soft_pool(logits, geometry: Geometry, values=None):
-    """log sum exp of the logits of each window and, of the values, the mean weighted by exp(logits).
+    """Returns the log sum exp of the logits of each window and, of the values, the mean weighted by exp(logits).
 
     In float32, and no number is too large or too small for it. Padding has no weight.
 
@@ -102,18 +102,18 @@ def soft_pool(logits, geometry: Geometry, values=None):
 
 
 def log_mean_exp_pool(x, beta, geometry: Geometry):
-    """log(mean of exp(beta x)) / beta over the pixels of each window that lie inside the map; float32."""
+    """Returns log(mean of exp(beta x)) / beta over the pixels of each window that lie inside the map; float32."""
     total, _ = soft_pool(beta * x.astype(jnp.float32), geometry)
     return (total - jnp.log(per_pixel(geometry.inside, geometry.layout))) / beta
 
 
 def binomial(size: int) -> tuple[float, ...]:
-    """The binomial filter of a size, which sums to 1: (1), (1, 1) / 2, (1, 2, 1) / 4, ..."""
+    """Returns the binomial filter of a size, which sums to 1: (1), (1, 1) / 2, (1, 2, 1) / 4, ..."""
     return tuple(math.comb(size - 1, i) / 2 ** (size - 1) for i in range(size))
 
 
 def blur(x, geometry: Geometry, fill: str):
-    """Each map filtered with the binomial filter of the window's size, along both axes."""
+    """Returns each map filtered with the binomial filter of the window's size, along both axes."""
     padded = geometry.pad(wide(x), fill)
     for span in reversed(geometry.spans):
         padded = sum(weight * element for weight, element in zip(binomial(span.window), span.windows(padded)))

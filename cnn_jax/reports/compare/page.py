@@ -41,7 +41,7 @@ def write_comparison(
 
 
 def render(runs: Sequence[Compared], images: np.ndarray | LazyImages, labels: np.ndarray, names: Sequence[str]) -> str:
-    """The page as HTML text; arguments as `write_comparison`."""
+    """Returns the page as HTML text; arguments as `write_comparison`."""
     answers = np.stack([run.probabilities.argmax(-1) for run in runs])
     right = answers == labels
     template = page_template("page.html.jinja", Path(__file__).parent)

@@ -37,7 +37,7 @@ class Followed(NamedTuple):
 
 
 def of_split(dataset: Dataset, number: int) -> Followed:
-    """An image of a split, to be followed through the network.
+    """Returns an image of a split, to be followed through the network.
 
     Raises:
       UsageError: there are not so many.
@@ -84,7 +84,7 @@ def example(learner: Learner, variables: Variables, followed: Followed) -> Examp
 
 
 def filters(learner: Learner, variables: Variables, images: np.ndarray) -> list[Filters]:
-    """The convolutions of a network, with pieces of images as the network sees them that excite their filters most.
+    """Returns the convolutions of a network, with pieces of images, as it sees them, that excite their filters most.
 
     Args:
       learner: the network.
@@ -114,7 +114,7 @@ def filters(learner: Learner, variables: Variables, images: np.ndarray) -> list[
 
 
 def bitmaps(learner: Learner) -> np.ndarray | None:
-    """What the answers of a network with a radial basis output are compared with, float [K, height, width]."""
+    """Returns what the answers of a network with a radial basis output are compared with, float [K, height, width]."""
     return digit_bitmaps().reshape(-1, 12, 7) if isinstance(learner.model.parts()[-1], RadialBasis) else None
 
 

@@ -28,7 +28,7 @@ def collect(
     known: Identity | None,
     followed: Sequence[Followed] = (),
 ) -> Contents:
-    """The contents of the report on the run in a folder.
+    """Returns the contents of the report on the run in a folder.
 
     Args:
       settings: the run's config.

@@ -150,7 +150,7 @@ def recall_precision(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def top_confusions(confusion: np.ndarray, most: int) -> list[tuple[int, int, int]]:
-    """Up to `most` (true class, predicted class, count), the most frequent mistakes first."""
+    """Returns up to `most` (true class, predicted class, count), the most frequent mistakes first."""
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]

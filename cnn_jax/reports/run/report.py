@@ -46,7 +46,7 @@ def write_report(path: str | os.PathLike, contents: Contents) -> None:
 
 
 def render(contents: Contents) -> str:
-    """The report as HTML text."""
+    """Returns the report as HTML text."""
     count = len(contents.labels)
     return page_template("report.html.jinja", Path(__file__).parent, NETWORK).render(
         c=contents,

@@ -141,5 +141,5 @@ def _apply(pool, image):
 
 
 def sections(results: Results) -> list[dict]:
-    """The sections, in the order of the page."""
+    """Returns the sections, in the order of the page."""
     return [_filters(results), _maps(results), _pooled(results), _padded(results)]

@@ -48,7 +48,7 @@ def verdict(compared: Comparison) -> str:
 
 
 def limits(rows: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The range of most rows: one by one, at most a quarter that would squeeze all the others are left out.
+    """Returns the range of most rows: one by one, at most a quarter that would squeeze all the others are left out.
 
     Args:
       rows: ends of each row, low and high; at least one.
@@ -65,7 +65,7 @@ def limits(rows: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def forest(comparisons: Mapping[str, Comparison], digits: int, name: str) -> str:
-    """Mean paired differences to the baseline with their 95 % intervals, one arm a row.
+    """Draws the mean paired differences to the baseline with their 95 % intervals, one arm a row.
 
     Args:
       comparisons: in points, by arm; those without a difference are left out.
@@ -100,7 +100,7 @@ def forest(comparisons: Mapping[str, Comparison], digits: int, name: str) -> str
 
 
 def strip(rows: Mapping[str, np.ndarray], references: Sequence[str], title: str, digits: int, name: str) -> str:
-    """One dot for each seed, the mean and its 95 % interval, one arm a row.
+    """Returns one dot for each seed, the mean and its 95 % interval, one arm a row.
 
     Args:
       rows: values by arm, [seeds]; NaN for a seed without one.
@@ -183,7 +183,7 @@ def _words(axes, row, words, colour):
 def scatter(
     points: Mapping[str, tuple[Summary, Summary]], references: Sequence[str], titles: tuple[str, str], name: str
 ) -> str:
-    """Two quantities of each arm against each other, with 95 % intervals.
+    """Draws two quantities of each arm against each other, with 95 % intervals.
 
     Args:
       points: across and up, in %, by arm; those without a value are left out.
@@ -263,7 +263,7 @@ def _overlap(one, other):
 
 
 def panel(curve: Curve, reference: Curve | None, heights: tuple[float, float], unit: str, title: str, name: str) -> str:
-    """A small figure: one arm's mean with the band around it, before the baseline's.
+    """Returns a small figure: one arm's mean with the band around it, before the baseline's.
 
     Args:
       curve: of the arm.
@@ -315,11 +315,11 @@ def share_picture(values: np.ndarray, low: float, high: float) -> str:
 
 
 def signed(value: float, digits: int | None) -> str:
-    """+1.20 or −0.35; 0 without a sign. Digits after the point; None for as few as it takes."""
+    """Writes +1.20 or −0.35; 0 without a sign. Digits after the point; None for as few as it takes."""
     text = f"{value:.6g}" if digits is None else f"{value:.{digits}f}"
     return "+" * (float(text) > 0) + minus(text.removeprefix("-") if float(text) == 0 else text)
 
 
 def minus(number: str) -> str:
-    """A number with a true minus sign."""
+    """Returns a number with a true minus sign."""
     return number.replace("-", "−")

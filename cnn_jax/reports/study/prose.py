@@ -41,12 +41,12 @@ def digits(results: Results) -> int:
 
 
 def summary(each: ArmResult) -> statistics.Summary:
-    """An arm's accuracy, in %."""
+    """Returns an arm's accuracy, in %."""
     return statistics.summarise_shares(each.accuracy)
 
 
 def listed(words: Iterable[str]) -> str:
-    """one, two and three."""
+    """Joins words: one, two and three."""
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
 
@@ -225,7 +225,7 @@ def mean(values: np.ndarray) -> float | None:
 
 
 def compared_table(results: Results, places: int) -> Table:
-    """Accuracy of every arm, and its difference to the baseline."""
+    """Returns the accuracy of every arm, and its difference to the baseline."""
     rows = []
     for each in results.arms:
         mine, compared = summary(each), results.comparisons.get(each.arm.name)
@@ -291,7 +291,7 @@ def _compared(results, compared, places):
 
 
 def pairs_table(results: Results, places: int) -> Table | None:
-    """The study's other comparisons; None where it declares none."""
+    """Returns the study's other comparisons; None where it declares none."""
     if not results.accuracy.pairs:
         return None
     rows = [
@@ -304,7 +304,7 @@ def pairs_table(results: Results, places: int) -> Table | None:
 
 
 def interactions_table(results: Results, places: int) -> Table | None:
-    """What a factor changes about the differences between arms; None where the study has no such factor."""
+    """Returns what a factor changes about the differences between arms; None where the study has no such factor."""
     if not results.accuracy.interactions:
         return None
     rows = [(arm, "", _compared(results, each, places)[:4]) for arm, each in results.accuracy.interactions.items()]
@@ -340,7 +340,7 @@ def _p(p):
 
 
 def measured_tables(results: Results) -> list[Table]:
-    """The other figures of every arm, with their differences to its reference; none where nothing else was measured."""
+    """Returns the other figures of every arm, with their differences to its reference; none where there are none."""
     columns, tables = results.columns, []
     for part in np.array_split(range(len(columns)), -(-len(columns) // WIDE)) if columns else ():
         shown = [columns[index] for index in part]
@@ -379,7 +379,7 @@ def _cell(results, each, column):
 
 
 def sweep_table(results: Results) -> Table:
-    """The held-out accuracy of every arm with every value of the sweep."""
+    """Returns the held-out accuracy of every arm with every value of the sweep."""
     sweep, rows, ends = results.study.sweep, [], []
     found = {each.arm.name: each.sweep for each in results.arms if each.sweep}
     for arm, swept in found.items():
@@ -397,7 +397,7 @@ def sweep_table(results: Results) -> Table:
 
 
 def cost_table(results: Results) -> Table:
-    """Size and cost of every arm."""
+    """Returns the size and the cost of every arm."""
     rows = []
     for each in results.arms:
         record = each.record
@@ -433,7 +433,7 @@ def cost_table(results: Results) -> Table:
 
 
 def layer_table(figure: LayerTable) -> Table:
-    """A number for each arm and layer, mean over the seeds that have one."""
+    """Returns a number for each arm and layer, mean over the seeds that have one."""
     layers = {layer for row in figure.values.values() for layer in row}
     layers = sorted(layers, key=lambda layer: (int(re.sub(r"\D", "", layer) or 0), layer))  # conv1, pool1, conv2
     show = lambda value: "–" if value is None else f"{value:.{figure.digits}f}"

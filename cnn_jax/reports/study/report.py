@@ -32,7 +32,7 @@ def write_report(path: Path, results: Results, folder: Path) -> None:
 
 
 def render(results: Results, starts: list[dict]) -> str:
-    """The report as HTML text.
+    """Returns the report as HTML text.
 
     Args:
       results: at least one arm.

@@ -20,12 +20,12 @@ LEAST = 3  # arms that differ in a number alone, from which they get a curve
 
 
 def sections(results: Results) -> list[dict]:
-    """The sections, in the order of the page: accuracy first, then the measurements in the study's order."""
+    """Returns the sections, in the order of the page: accuracy first, then the measurements in the study's order."""
     return [_differences(results), _numbered(results), _swept(results), _learning(results), *_measured(results)]
 
 
 def section(name: str, title: str, text: str, *blocks: dict | None) -> dict:
-    """A section of the page; blocks without anything to show are left out, and so is a section without blocks."""
+    """Returns a section of the page; blocks without anything to show are left out, and so is an empty section."""
     return {"id": name, "title": title, "text": text, "blocks": [block for block in blocks if block]}
 
 

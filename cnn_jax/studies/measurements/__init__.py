@@ -25,18 +25,18 @@ PARTS = {"base", "figures", "shifts", "storing", "strides"}  # files of this fol
 
 
 def names() -> list[str]:
-    """Names of all measurements, sorted. No file is read."""
+    """Returns names of all measurements, sorted. No file is read."""
     found = {path.stem for folder in __path__ for path in Path(folder).glob("[!_]*.py")}
     return sorted(found - PARTS)
 
 
 def summary(name: str) -> str:
-    """One line on a measurement: the first of its file's docstring. The file is read, not run."""
+    """Returns one line on a measurement: the first of its file's docstring. The file is read, not run."""
     return (ast.get_docstring(_parse(name)) or "").partition("\n")[0]
 
 
 def refusal(name: str, settings: "Config") -> str:
-    """A line that says why a measurement does not fit a study's base, or "". The file is read, not run.
+    """Returns a line that says why a measurement does not fit a study's base, or "". The file is read, not run.
 
     Args:
       name: of the measurement.
@@ -68,7 +68,7 @@ def refused(asked: Sequence[str], settings: "Config") -> list[str]:
 
 
 def find(name: str) -> "Measurement":
-    """The measurement of a name. Imports its file, and NumPy with it."""
+    """Returns the measurement of a name. Imports its file, and NumPy with it."""
     return importlib.import_module(f"{__name__}.{name}").MEASUREMENT
 
 

@@ -116,11 +116,11 @@ class Measurement(abc.ABC):
 
     @abc.abstractmethod
     def protocol(self, found: Result) -> str:
-        """One sentence on the way it was measured, for captions."""
+        """Returns one sentence on the way it was measured, for captions."""
 
     @abc.abstractmethod
     def figures(self, found: Mapping[str, Result], protocol: str) -> Sequence[Figure]:
-        """The figures that show it.
+        """Returns the figures that show it.
 
         Args:
           found: results by arm, at least one.

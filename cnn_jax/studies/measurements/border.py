@@ -49,14 +49,14 @@ class BorderDistance(Measurement):
         return Result(accuracy=np.stack(curve, 1), images=len(images))
 
     def protocol(self, found: Result) -> str:
-        """One sentence."""
+        """Returns one sentence."""
         return (
             f"{found.images} test images, each moved straight to one side until its bounding box of non-black pixels "
             f"lies 0 to {found.accuracy.shape[1] - 1} pixels from it, black coming in, mean over the four sides."
         )
 
     def figures(self, found: Mapping[str, Result], protocol: str) -> list[Figure]:
-        """Accuracy by distance."""
+        """Draws accuracy by distance."""
         return [
             Curves(
                 name="border",

@@ -72,7 +72,7 @@ class Consistency(Measurement):
         )
 
     def protocol(self, found: Result) -> str:
-        """One sentence."""
+        """Returns one sentence."""
         manner = _manner(found)
         where = f"shifts in black, each uniform in -{found.reach} to {found.reach} pixels along both axes"
         if manner == "circular":
@@ -82,7 +82,7 @@ class Consistency(Measurement):
         return f"Share of test images classified alike at two random {where}, mean over {found.draws} pairs an image."
 
     def figures(self, found: Mapping[str, Result], protocol: str) -> list[Figure]:
-        """Accuracy against consistency."""
+        """Draws accuracy against consistency."""
         return [
             Scatter(
                 name=self.name,

@@ -30,7 +30,7 @@ class Draws:
         return ((words >> np.uint64(11)).astype(np.float64).reshape(shape) + 0.5) / 2.0**53
 
     def signs(self, *shape: int) -> np.ndarray:
-        """-1 or 1."""
+        """Draws -1 or 1."""
         return np.where(self.uniform(*shape) < 0.5, -1, 1)
 
 
@@ -124,7 +124,7 @@ SEVERITIES = 5
 
 
 def corrupted(images: np.ndarray, kind: str, severity: int) -> np.ndarray:
-    """Images with one corruption; the same ones every time.
+    """Returns images with one corruption; the same ones every time.
 
     Args:
       images: uint8 [N, H, W, C].
@@ -172,7 +172,7 @@ class Corruptions(Measurement):
         return Result(accuracy=np.moveaxis(np.array(found), 2, 0), clean=score(context.images))
 
     def protocol(self, found: Result) -> str:
-        """One sentence."""
+        """Returns one sentence."""
         del found
         listed = "; ".join(
             f"{kind} {', '.join(map('{:g}'.format, each.severities))} ({each.unit})" for kind, each in KINDS.items()
@@ -180,7 +180,7 @@ class Corruptions(Measurement):
         return f"The same test images and the same random numbers for every arm, severity 1 to 5: {listed}."
 
     def figures(self, found: Mapping[str, Result], protocol: str) -> list[Figure]:
-        """Accuracy by severity, and by kind."""
+        """Draws accuracy by severity, and by kind."""
         with_clean = lambda each: np.concatenate([each.clean[:, None], each.accuracy.mean(1)], axis=1)
         by_kind = lambda each: {kind: 100 * _of_kind(place, each) for place, kind in enumerate(KINDS)}
         return [

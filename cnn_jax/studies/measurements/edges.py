@@ -30,14 +30,14 @@ class EdgeActivation(Measurement):
         return Result(edge=edge, centre=centre, blank_edge=blank_edge, blank_centre=blank_centre, images=len(images))
 
     def protocol(self, found: Result) -> str:
-        """One sentence."""
+        """Returns one sentence."""
         return (
             "Mean absolute activation in the outermost ring of a layer's maps and in all the rest, over "
             f"{found.images} test images and over a black one."
         )
 
     def figures(self, found: Mapping[str, Result], protocol: str) -> list[Figure]:
-        """Activation at the edge over that in the centre, of images and of black."""
+        """Draws activation at the edge over that in the centre, of images and of black."""
         blank = "The same for a black image: what padding alone does. – where the centre is silent. "
         return [
             LayerTable(

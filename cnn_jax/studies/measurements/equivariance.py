@@ -50,7 +50,7 @@ class Equivariance(Measurement):
         return Result(error=error, images=len(images), circular=self.circular)
 
     def protocol(self, found: Result) -> str:
-        """One sentence."""
+        """Returns one sentence."""
         part = "over whole maps, shifts circular" if found.circular else "where both maps have values, black coming in"
         return (
             "Norm of the maps of the image moved s pixels down and right minus the image's maps moved s / stride, "
@@ -58,7 +58,7 @@ class Equivariance(Measurement):
         )
 
     def figures(self, found: Mapping[str, Result], protocol: str) -> list[Figure]:
-        """The mean error of every layer, and the error of the last layer that all arms have, by s."""
+        """Returns the mean error of every layer, and the error of the last layer that all arms have, by s."""
         first = next(iter(found.values()))
         table = LayerTable(
             values={

@@ -44,14 +44,14 @@ class FastGradientSign(Measurement):
         )
 
     def protocol(self, found: Result) -> str:
-        """One sentence."""
+        """Returns one sentence."""
         return (
             f"Every pixel of {found.images:,} test images is moved by {found.epsilon} of 255 grey levels in the "
             "direction in which that network's loss grows, one step (study.epsilon)."
         )
 
     def figures(self, found: Mapping[str, Result], protocol: str) -> list[Figure]:
-        """Accuracy of each seed."""
+        """Draws the accuracy of each seed."""
         return [
             Bars(
                 name="fgsm",

@@ -62,7 +62,7 @@ class PositionLeak(Measurement):
         )
 
     def protocol(self, found: Result) -> str:
-        """One sentence."""
+        """Returns one sentence."""
         return (
             f"Ridge regression from the channels at each position of {found.layer} to the position's row and column "
             f"(0 to 1), {FOLDS}-fold cross-validated over {found.images} test images, each rolled round at random so "
@@ -70,7 +70,7 @@ class PositionLeak(Measurement):
         )
 
     def figures(self, found: Mapping[str, Result], protocol: str) -> list[Figure]:
-        """The rank correlation of each seed."""
+        """Returns the rank correlation of each seed."""
         chance = " or ".join(f"{error:.3f}" for error in sorted({each.chance for each in found.values()}))
         return [
             Bars(

@@ -79,14 +79,14 @@ class ShiftMap(Measurement):
         return probabilities.argmax(-1).astype(np.int32), probabilities[:, np.arange(len(labels)), labels]
 
     def protocol(self, found: Result) -> str:
-        """One sentence."""
+        """Returns one sentence."""
         return (
             f"The same test images under all {in_words(found.circular)} of -{found.reach} to {found.reach} pixels "
             "along both axes; changes are counted between all shifts that lie one pixel apart along one axis."
         )
 
     def figures(self, found: Mapping[str, Result], protocol: str) -> list[Figure]:
-        """Accuracy at every shift, and along the diagonal."""
+        """Draws accuracy at every shift, and along the diagonal."""
         first = next(iter(found.values()))
         return [
             Map(

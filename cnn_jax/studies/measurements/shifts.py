@@ -4,7 +4,7 @@ import numpy as np
 
 
 def shifted(images: np.ndarray, down, right, circular: bool = False) -> np.ndarray:
-    """Images moved by whole pixels.
+    """Returns images moved by whole pixels.
 
     Moving in black is the same as laying the image on a larger black canvas and cutting the input out of that
     elsewhere, as Zhang (2019) cuts 224 pixels out of 256. What passes the edge is lost. MNIST's digits have sides of up
@@ -31,7 +31,7 @@ def shifted(images: np.ndarray, down, right, circular: bool = False) -> np.ndarr
 
 
 def in_words(circular: bool) -> str:
-    """The kind of shifts, for captions."""
+    """Returns the kind of shifts, for captions."""
     return "circular shifts" if circular else "shifts in black"
 
 
@@ -45,7 +45,7 @@ def decisions(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Share of correct decisions, 0 to 1, [seeds]; NaN where a probability is not finite.
+    """Returns the share of correct decisions, 0 to 1, [seeds]; NaN where a probability is not finite.
 
     Args:
       probabilities: [seeds, N, classes].

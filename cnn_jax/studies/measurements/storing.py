@@ -11,7 +11,7 @@ from cnn_jax.studies.measurements.base import Result
 
 
 def joined(groups: Sequence[dict[str, Result]]) -> dict[str, Result]:
-    """The measurements of several groups of seeds as those of one."""
+    """Returns the measurements of several groups of seeds as those of one."""
     return {name: Result(**_joined([vars(group[name]) for group in groups])) for name in groups[0]}
 
 
@@ -50,5 +50,5 @@ def load(path: Path) -> dict[str, Result]:
 
 
 def columns(found: dict[str, Result]) -> dict[str, np.ndarray]:
-    """The numbers for tables: [seeds] each, by name of column."""
+    """Returns the numbers for tables: [seeds] each, by name of column."""
     return {column.name: column.take(result) for name, result in found.items() for column in find(name).columns}

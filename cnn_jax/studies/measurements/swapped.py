@@ -28,11 +28,11 @@ class Swapped(Measurement):
         return Result(accuracy=accuracy(context.predict(moved), wanted), images=count)
 
     def protocol(self, found: Result) -> str:
-        """One sentence."""
+        """Returns one sentence."""
         return f"{found.images} images of the test, their squares moved to the rows where the other class has them."
 
     def figures(self, found: Mapping[str, Result], protocol: str) -> list[Figure]:
-        """The accuracy of each seed."""
+        """Returns the accuracy of each seed."""
         return [
             Bars(
                 name="swapped",
