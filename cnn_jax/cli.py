@@ -29,68 +29,9 @@ WAYS_OUT |= {errno.EROFS: ELSEWHERE}
 
 
 def main(flags: Flags) -> int:
-    """Does what is asked; the exit status."""
+    """Does what is asked, or tells in one line why it cannot; returns the exit status."""
     try:
-        if flags.list:
-            width = max(map(len, experiments.names()), default=0)
-            for name, summary in experiments.summaries():
-                print(f"{name:<{width}}  {summary}")
-            if trained.names():
-                print(f"\nalready trained, for --init_from: {', '.join(trained.names())}")
-            return 0
-        if flags.mode == "settings":
-            print(listed_settings(flags))
-            return 0
-        if flags.mode in COMPUTING:
-            accelerators.tell_once()
-        if flags.mode == "devices" and not flags.experiment:
-            from cnn_jax import modes
-
-            modes.devices(flags, None, None)
-            return 0
-        if flags.mode == "compare":
-            _check_comparison(flags)
-            from cnn_jax import modes
-
-            modes.compare_runs(flags)
-            return 0
-        if flags.mode == "explore":
-            _check_served()
-        if flags.mode == "explore" and flags.runs:
-            _check_exploration(flags)
-            from cnn_jax import modes
-
-            modes.explore_several(flags)
-            return 0
-        rendezvous = launchers.from_flags(flags)
-        if flags.measure and rendezvous:
-            raise UsageError(
-                "--measure is done by one process, and there are several: start one, with --distributed=off"
-            )
-        if flags.mode == "eval" and rendezvous:
-            from cnn_jax import modes
-            from cnn_jax.devices import processes
-
-            with watchdog.watching(flags.watchdog), processes.joined(rendezvous):
-                modes.evaluate_together(flags, check)
-            return 0
-        settings, folder, notes = check(flags)
-        if isinstance(settings, studies.Study):
-            rendezvous = None
-        elif rendezvous:
-            launchers.check_parallel(settings)
-        from cnn_jax import modes  # imports jax, which takes a second
-        from cnn_jax.devices import processes
-
-        # What else may take long, such as preparing a set of TFDS, does not say that it goes on.
-        watched = flags.watchdog if flags.mode == "train" else 0
-        with watchdog.watching(watched), processes.joined(rendezvous):
-            for line in notes:
-                processes.log(line)
-            if isinstance(settings, config.Config):
-                modes.OF_RUNS[flags.mode](flags, settings, folder)
-                return 0
-            return modes.OF_STUDIES[flags.mode](flags, settings, folder)
+        return _do(flags)
     except Interrupted as stopped:
         return _ended(str(stopped), stopped.exit_code)
     except UserError as error:
@@ -116,6 +57,67 @@ def main(flags: Flags) -> int:
         if said is None:
             raise
         return _ended(f"error: {said}", EXIT_FAILED)
+
+
+def _do(flags):
+    """What needs no settings of one run; the rest is `_do_with_settings`'s."""
+    if flags.list:
+        _print_list()
+        return 0
+    if flags.mode == "settings":
+        print(listed_settings(flags))
+        return 0
+    if flags.mode in COMPUTING:
+        accelerators.tell_once()
+    if flags.mode == "explore":
+        _check_served()
+    several = {"compare": _check_comparison, "explore": _check_exploration if flags.runs else None}.get(flags.mode)
+    if several:
+        several(flags)
+    elif flags.mode != "devices" or flags.experiment:
+        return _do_with_settings(flags)
+    from cnn_jax import modes  # imports jax, which takes a second
+
+    modes.WITHOUT_SETTINGS[flags.mode](flags)
+    return 0
+
+
+def _do_with_settings(flags):
+    rendezvous = launchers.from_flags(flags)
+    if flags.measure and rendezvous:
+        raise UsageError("--measure is done by one process, and there are several: start one, with --distributed=off")
+    if flags.mode == "eval" and rendezvous:
+        from cnn_jax import modes
+        from cnn_jax.devices import processes
+
+        with watchdog.watching(flags.watchdog), processes.joined(rendezvous):
+            modes.evaluate_together(flags, check)
+        return 0
+    settings, folder, notes = check(flags)
+    if isinstance(settings, studies.Study):
+        rendezvous = None
+    elif rendezvous:
+        launchers.check_parallel(settings)
+    from cnn_jax import modes
+    from cnn_jax.devices import processes
+
+    # What else may take long, such as preparing a set of TFDS, does not say that it goes on.
+    watched = flags.watchdog if flags.mode == "train" else 0
+    with watchdog.watching(watched), processes.joined(rendezvous):
+        for line in notes:
+            processes.log(line)
+        if isinstance(settings, config.Config):
+            modes.OF_RUNS[flags.mode](flags, settings, folder)
+            return 0
+        return modes.OF_STUDIES[flags.mode](flags, settings, folder)
+
+
+def _print_list():
+    width = max(map(len, experiments.names()), default=0)
+    for name, summary in experiments.summaries():
+        print(f"{name:<{width}}  {summary}")
+    if trained.names():
+        print(f"\nalready trained, for --init_from: {', '.join(trained.names())}")
 
 
 HELP = """\

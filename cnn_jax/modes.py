@@ -229,7 +229,7 @@ def prepare(flags: Flags, settings, folder) -> None:
     print(source.prepare(settings.data, experiment=settings.experiment))
 
 
-def devices(flags: Flags, settings: config.Config | None, folder) -> None:
+def devices(flags: Flags, settings: config.Config | None = None, folder=None) -> None:
     """Prints what JAX sees here and, of an experiment, how the work would be shared."""
     del flags, folder
     if settings:
@@ -315,6 +315,7 @@ def _tell(this, with_report):
         print(f"report {path}")
 
 
+WITHOUT_SETTINGS = {"compare": compare_runs, "explore": explore_several, "devices": devices}
 OF_RUNS = {
     "train": train,
     "eval": evaluate,
