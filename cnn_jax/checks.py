@@ -59,23 +59,18 @@ def check_data(settings: Config | Study) -> None:
 
             value = settings.sweep.values[0]
             trials = {arm.name: settings.trial(arm, value, source.has_validation) for arm in settings.chosen}
-            try:
-                _check_data({f"arm {name!r} in the sweep: ": trial for name, trial in trials.items()})
-            except UsageError as error:
-                if settings.base.data.validation:
-                    raise
-                # What is held out is asked for by another name here.
-                raise UsageError(str(error).replace("data.validation", "study.sweep_images")) from None
+            held_out = "data.validation" if settings.base.data.validation else "study.sweep_images"
+            _check_data({f"arm {name!r} in the sweep: ": trial for name, trial in trials.items()}, held_out)
     else:
         _check_data({"": settings})
 
 
-def _check_data(settings: Mapping[str, Config]) -> None:
-    """Checks each of some settings, named by what a message begins with."""
+def _check_data(settings: Mapping[str, Config], held_out: str = "data.validation") -> None:
+    """Checks each of some settings, named by what a message begins with; `held_out` as for `data.checks.problems`."""
     from cnn_jax.data import checks  # NumPy, which other usage errors do without
     from cnn_jax.data.datasets import source
 
-    found = [f"{start}{line}" for start, each in settings.items() for line in checks.problems(each)]
+    found = [f"{start}{line}" for start, each in settings.items() for line in checks.problems(each, held_out)]
     if not found:
         unknown = {start: each for start, each in settings.items() if not each.data.kind.shape}
         shape = lambda each: source.facts(each.data).shape

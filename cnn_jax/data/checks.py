@@ -6,11 +6,12 @@ from cnn_jax.config.training import MOST_STEPS, Plateau, duration_steps
 from cnn_jax.data.datasets import source
 
 
-def problems(config: Config) -> list[str]:
+def problems(config: Config, held_out: str = "data.validation") -> list[str]:
     """Lists what does not fit the data, one line each; some lines give the `--set` that mends it.
 
     Args:
       config: settings that are sound by themselves.
+      held_out: the setting that says how many training images are held out.
 
     Raises:
       UserError: there are no class folders where data.path says, or they do not go together; a set of TFDS is not
@@ -36,8 +37,8 @@ def problems(config: Config) -> list[str]:
     if data.validation >= examples:
         return [
             *found,
-            f"data.validation = {data.validation} must be smaller than the {examples:,} training examples of "
-            f"{data.name} it is taken from: --set data.validation={examples // 10}",
+            f"{held_out} = {data.validation} must be smaller than the {examples:,} training examples of "
+            f"{data.name} it is taken from: --set {held_out}={examples // 10}",
         ]
     left = min(examples - data.validation, data.limit or examples)
     if config.train.batch_size > left:
