@@ -53,30 +53,40 @@ def check_data(settings: Config | Study) -> None:
     """
     if isinstance(settings, Study):
         _check_data({"": settings.base})
-        _check_data({f"arm {arm.name!r}: ": settings.settings(arm) for arm in settings.chosen})
+        _check_data({f"arm {arm.name!r}": settings.settings(arm) for arm in settings.chosen})
         if settings.sweep:
             from cnn_jax.data.datasets import source  # NumPy, which other usage errors do without
 
             value = settings.sweep.values[0]
-            trials = {arm.name: settings.trial(arm, value, source.has_validation) for arm in settings.chosen}
+            trials = {f"arm {arm.name!r}": settings.trial(arm, value, source.has_validation) for arm in settings.chosen}
             held_out = "data.validation" if settings.base.data.validation else "study.sweep_images"
-            _check_data({f"arm {name!r} in the sweep: ": trial for name, trial in trials.items()}, held_out)
+            _check_data(trials, held_out, " in the sweep")
     else:
         _check_data({"": settings})
 
 
-def _check_data(settings: Mapping[str, Config], held_out: str = "data.validation") -> None:
-    """Checks each of some settings, named by what a message begins with; `held_out` as for `data.checks.problems`."""
+def _check_data(settings: Mapping[str, Config], held_out: str = "data.validation", where: str = "") -> None:
+    """Checks the settings of whatever a key names, "" of a run; `held_out` as for `data.checks.problems`."""
     from cnn_jax.data import checks  # NumPy, which other usage errors do without
     from cnn_jax.data.datasets import source
 
-    found = [f"{start}{line}" for start, each in settings.items() for line in checks.problems(each, held_out)]
+    found = [(line, name) for name, each in settings.items() for line in checks.problems(each, held_out)]
     if not found:
-        unknown = {start: each for start, each in settings.items() if not each.data.kind.shape}
+        unknown = {name: each for name, each in settings.items() if not each.data.kind.shape}
         shape = lambda each: source.facts(each.data).shape
-        found = [f"{start}{line}" for start, each in unknown.items() for line in models.problems(each, shape(each))]
+        found = [(line, name) for name, each in unknown.items() for line in models.problems(each, shape(each))]
     if found:
-        raise UsageError("\n".join(found))
+        raise UsageError("\n".join(_said_once(found, where)))
+
+
+def _said_once(found, where=""):
+    """Yields each line once, after the first of the names that it is of and the number of the others."""
+    owners: dict[str, list[str]] = {}
+    for line, name in found:
+        owners.setdefault(line, []).append(name)
+    for line, names in owners.items():
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield f"{names[0]}{others}{where}: {line}" if names[0] else line
 
 
 def _problems(settings):
@@ -88,9 +98,9 @@ def _problems(settings):
 
 def _problems_of_study(study):
     """Returns what is wrong with a study's measurements, and with the layers of its base or else of each arm."""
-    arms = {"": study.base} | {f"arm {arm.name!r}: ": study.settings(arm) for arm in study.arms}
+    arms = {"": study.base} | {f"arm {arm.name!r}": study.settings(arm) for arm in study.arms}
     for value in study.sweep.values if study.sweep and not studies.problems(study) else ():
-        arms |= {f"arm {arm.name!r}, {value}: ": study.settings(arm, value) for arm in study.arms}
+        arms |= {f"arm {arm.name!r}, {value}": study.settings(arm, value) for arm in study.arms}
     found = {start: models.problems(each, each.data.kind.shape) for start, each in arms.items()}
-    layers = found[""] or [f"{start}{line}" for start, lines in found.items() for line in lines]
-    return measurements.problems(study) + layers
+    layers = found[""] or _said_once([(line, name) for name, lines in found.items() for line in lines])
+    return [*measurements.problems(study), *layers]

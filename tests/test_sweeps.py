@@ -14,6 +14,7 @@ from launching import QUICK, environment, launch, settings, shared_folder, snaps
 from tiny_training import SMOOTH, STEPS
 
 import cnn_jax
+from cnn_jax import checks
 from cnn_jax.config import overrides
 from cnn_jax.errors import UserError
 from cnn_jax.studies import sweeps
@@ -118,6 +119,14 @@ def test_what_cannot_be_swept_is_refused(sweep, message):
 def test_an_arm_may_not_set_what_is_swept():
     with pytest.raises(UserError, match="arm 'average' sets model.pool.kind, which the study sweeps"):
         cnn_jax.settings("pooling_digits", "study.sweep=model.pool.kind=max,lp")
+
+
+def test_what_is_wrong_with_every_arm_is_said_once():
+    study = checks.settings("pooling_digits", ["study.sweep_images=5000"], "optimizer.learning_rate=0.1,0.01")
+    with pytest.raises(UserError) as caught:
+        checks.check_data(study)
+    told = str(caught.value)
+    assert told.startswith("arm 'max' and 7 more in the sweep: study.sweep_images = 5000 must") and "\n" not in told
 
 
 def test_more_held_out_images_than_there_are_is_one_line(env, tmp_path):
