@@ -3,7 +3,7 @@
 They trained one network of each kind and published test errors of 0.47 % (stochastic), 0.55 (max) and 0.83 (average):
 stochastic pooling is to keep a network from learning its training images by heart. Two cores cannot train theirs, 64
 features wide, for 280 passes over 60,000 images. This is a narrow form, for the same question: 16 features, 5,000
-images, 30 passes, which is enough to know them all. A control gives the average of nine values the scale of their
+images, 20 passes, which is enough to know them all. A control gives the average of nine values the scale of their
 maximum; the factor is the ratio of root mean squares, for independent normal values after a ReLU.
 
 Source: arXiv 1301.3557.
@@ -28,9 +28,9 @@ def study() -> Study:
             data=Data.of(name="mnist", limit=5000),
             optimizer=Optimizer.of(name="sgd", learning_rate=0.03, momentum=0.9),
             schedule=Schedule.of(name="linear"),
-            train=Train(batch_size=128, duration="30 epochs"),
-            evaluation=Evaluation(every="10 epochs"),
-            log=Log(every="5 epochs", tensorboard=False),
+            train=Train(batch_size=128, duration="20 epochs"),
+            evaluation=Evaluation(every="5 epochs"),
+            log=Log(every="2 epochs", tensorboard=False),
         ),
         arms=(
             Arm(name="max"),
