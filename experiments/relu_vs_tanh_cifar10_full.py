@@ -32,5 +32,5 @@ def study() -> Study:
         ),
         arms=tuple(arm(kind, rate) for kind in ("tanh", "relu") for rate in rates),
         baseline="tanh_0.01",
-        protocol=Protocol(seeds=3, target=0.75),
+        protocol=Protocol(seeds=4, target=0.75),
     )
