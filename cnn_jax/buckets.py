@@ -177,7 +177,7 @@ def mirror(folder: Path, to: Path, counter: Callable[[int], Any]) -> None:
 
 
 def _is_plain(name):
-    """Whether an object's name is that of a file below a folder, and not above it."""
+    """Tells whether an object's name is that of a file below a folder, and not above it."""
     return not {"", ".", ".."} & set(name.split("/"))
 
 

@@ -60,7 +60,7 @@ def main(flags: Flags) -> int:
 
 
 def _do(flags):
-    """What needs no settings of one run; the rest is `_do_with_settings`'s."""
+    """Does what needs no settings; `_do_with_settings` does the rest."""
     if flags.list:
         _print_list()
         return 0
@@ -69,11 +69,13 @@ def _do(flags):
         return 0
     if flags.mode in COMPUTING:
         accelerators.tell_once()
-    if flags.mode == "explore":
+    if flags.mode == "compare":
+        _check_comparison(flags)
+    elif flags.mode == "explore":
         _check_served()
-    several = {"compare": _check_comparison, "explore": _check_exploration if flags.runs else None}.get(flags.mode)
-    if several:
-        several(flags)
+        if not flags.runs:
+            return _do_with_settings(flags)
+        _check_exploration(flags)
     elif flags.mode != "devices" or flags.experiment:
         return _do_with_settings(flags)
     from cnn_jax import modes  # imports jax, which takes a second

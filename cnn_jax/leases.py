@@ -111,7 +111,7 @@ class _Lease:
 
     @property
     def lost(self) -> bool:
-        """Whether another process may have it by now."""
+        """Tells whether another process may have it by now."""
         if self._is_late():  # this process may have been stopped for a while, and nobody have noticed
             self._renew()
         return self._taken or self._is_late()
@@ -305,7 +305,7 @@ def _this_process():
 
 
 def _is_dead(record):
-    """Whether the owner was a process of this machine that has ended."""
+    """Tells whether the owner was a process of this machine that has ended."""
     here = (record.get("host"), record.get("boot")) == (socket.gethostname(), _boot()) and bool(_boot())
     return here and _started(record.get("pid")) != record.get("started")
 

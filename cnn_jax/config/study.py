@@ -178,7 +178,7 @@ class Study:
 
     @property
     def sizes(self) -> list[int]:
-        """How many networks are trained together, of each program of an arm."""
+        """The number of networks that are trained together, of each program of an arm."""
         return [*map(len, self.trials), *map(len, self.groups)]
 
     def settings(self, arm: Arm, value: str | None = None) -> Config:

@@ -154,7 +154,7 @@ class Identity:
 
 
 def _differ(ours, theirs):
-    """Whether two files do, by their bytes and, where both were made in the same way, their digests."""
+    """Tells whether two files differ, by their bytes and, where both were made in the same way, their digests."""
     kinds = {digest.rpartition(":")[0] for _, digest in (ours, theirs)}  # of prepared sets, of examples or, once, bytes
     known = ours[1] and theirs[1] and len(kinds) == 1
     return ours[0] != theirs[0] or bool(known) and ours[1] != theirs[1]

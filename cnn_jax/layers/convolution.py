@@ -195,7 +195,7 @@ def _convolve_by_windows(padded, kernel, geometry, groups):
 
 
 def _gains_by_squares(kernel, geometry):
-    """Whether what four neighbouring windows share is worth more than the products with zeros that they bring.
+    """Tells whether what four neighbouring windows share is worth more than the products with zeros they bring.
 
     Measured on 2 cores, batch 16, with both gradients: 5x5 over 1 channel for 6 features takes a third of the time,
     over 6 for 16 six tenths; 3x3, or many features, take longer.

@@ -59,7 +59,7 @@ class Swept:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether the value chosen is the lowest or the highest that was tried, so that the best may lie beyond."""
+        """Tells whether the value chosen is the lowest or the highest tried, so that the best may lie beyond."""
         return self.numbers is not None and float(self.value) in (min(self.numbers), max(self.numbers))
 
 

@@ -42,7 +42,7 @@ class Saved(NamedTuple):
 
     @property
     def scored(self) -> bool:
-        """Whether it has a score."""
+        """Tells whether it has a score."""
         return math.isfinite(self.score)
 
 

@@ -88,7 +88,7 @@ class Report(NamedTuple):
 
     @property
     def finite(self) -> np.ndarray:
-        """Whether loss and gradient were finite; bool, a scalar or [R]. Waits for the devices."""
+        """Tells whether loss and gradient were finite; bool, a scalar or [R]. Waits for the devices."""
         return np.asarray(self.counts)[..., 3] > 0
 
     def totals(self) -> list[Totals]:

@@ -125,7 +125,7 @@ def head(encoded: bytes | None) -> Head | None:
 
 
 def _frames(image):
-    """How many frames an image holds; previews, as in the JPEG of some cameras (MPO), are none."""
+    """The number of frames of an image; previews, as in the JPEG of some cameras (MPO), are none."""
     return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
 

@@ -90,7 +90,7 @@ def find(grey: np.ndarray) -> Ink | None:
 
 
 def _is_dark_on_bright(picture):
-    """Whether what differs most from its surroundings is darker than they are."""
+    """Tells whether what differs most from its surroundings is darker than they are."""
     around = ndimage.gaussian_filter(picture, WORK / 5)
     differences = picture - around
     low, high = np.percentile(differences, (1, 99))

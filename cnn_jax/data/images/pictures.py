@@ -81,7 +81,7 @@ def _drawing(path, image, shape):
 
 
 def _is_like_stored(pixels):
-    """Whether a drawing looks like one of MNIST's: a black border, black for the most part, and white ink."""
+    """Tells whether a drawing looks like one of MNIST's: a black border, black for the most part, and white ink."""
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     return (border == 0).mean() > 0.8 and (pixels == 0).mean() > 0.4 and pixels.max() >= 128
 

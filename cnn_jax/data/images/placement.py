@@ -67,7 +67,7 @@ def place(data: config.Data, source: ImageSource, rows: np.ndarray, cached: cach
 
 
 def _by_processes(data, small):
-    """Whether processes decode, and not threads."""
+    """Tells whether processes decode, and not threads."""
     if data.decoders == "processes" and not workers.are_possible():
         raise UsageError("data.decoders=processes: they need Linux; use threads")
     large = not small and files.cores() >= workers.MANY_CORES and workers.are_possible()
